@@ -1,0 +1,2 @@
+//! The command `ewsnotify`.
+fn main() {}

@@ -1,0 +1,127 @@
+//! The one error type: what kind, what was tried, what came back, whether trying again makes sense.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as a small closed set for hosts to branch on. The text tells the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A signature was refused, or a sign-in is needed (401, 403, 407, an expired password).
+    Auth,
+    /// The client is closed.
+    Closed,
+    /// No connection came about: the name, the port, a time-out; nothing of the request was sent.
+    Connect,
+    /// An HTTP status that is none of the others', with or without a body that we understand.
+    Http,
+    /// A bug in this library: a panic that was caught.
+    Internal,
+    /// An unknown key, a bad value, bad UTF-8.
+    Invalid,
+    /// The connection broke after it had come about, or a file could not be written.
+    Io,
+    /// A bound was met: an envelope, an answer, a queue.
+    Limit,
+    /// Another process owns the state directory.
+    Locked,
+    /// An answer that cannot be understood: broken XML, HTML instead of XML, a missing element.
+    Protocol,
+    /// The server's own error: [`Error::code`] has its response code.
+    Server,
+    /// Not possible now.
+    State,
+    /// Nothing came in time, on a connection that stands.
+    Timeout,
+    /// The certificate, the protocol version, the handshake.
+    Tls,
+    /// Not offered here.
+    Unsupported,
+}
+
+/// What was tried, with what, what came back and what to do. Never holds a password, a token, a hash or a cookie.
+///
+/// ```
+/// let e = ewsnotify::Options::new().set("mailboxx", "ada@example.test").unwrap_err();
+/// assert_eq!(e.kind(), ewsnotify::ErrorKind::Invalid);
+/// assert!(!e.is_retryable());
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    text: Cow<'static, str>,
+    code: Option<String>,
+    http_status: Option<u16>,
+    retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<Cow<'static, str>>) -> Error {
+        Error(Box::new(Inner { kind, text: text.into(), code: None, http_status: None, retry_after: None }))
+    }
+
+    pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
+        self.0.code = Some(code.into());
+        self
+    }
+
+    pub(crate) fn with_http_status(mut self, status: u16) -> Error {
+        self.0.http_status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Error {
+        self.0.retry_after = after;
+        self
+    }
+
+    /// Puts what was being tried in front of the text.
+    pub(crate) fn context(mut self, what: impl fmt::Display) -> Error {
+        self.0.text = format!("{what}: {}", self.0.text).into();
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The server's own code, such as `ErrorServerBusy`.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// The status of the HTTP answer, where there was one that was not 200.
+    pub fn http_status(&self) -> Option<u16> {
+        self.0.http_status
+    }
+
+    /// How long the server asked to wait (`BackOffMilliseconds`, `Retry-After`).
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether the same thing may work later without a change of settings.
+    pub fn is_retryable(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Protocol => true,
+            ErrorKind::Http => !matches!(self.0.http_status, Some(400 | 404 | 405 | 413)),
+            ErrorKind::Server => self.code().is_some_and(|c| crate::proto::action(c).is_retryable()),
+            _ => false,
+        }
+    }
+}

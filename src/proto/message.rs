@@ -1,0 +1,336 @@
+//! The values that travel: what a request asks for and what a response says.
+//!
+//! Names are those of the EWS schema ([MS-OXWSNTIF], [MS-OXWSCORE], [MS-OXWSSYNC]). Ids, watermarks and sync states are
+//! opaque: kept as they came, never parsed.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// An id of an item or a folder with the change key that came with it, if one came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Id {
+    /// The opaque id. It changes when an item moves.
+    pub id: String,
+    /// The opaque change key. In events it is a stub: good for reading, not for writing, never to be compared.
+    pub change_key: Option<String>,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A folder (`FolderId`, `OldFolderId`).
+    Folder(Id),
+    /// An item (`ItemId`, `OldItemId`).
+    Item(Id),
+}
+
+/// The event elements of [MS-OXWSNTIF] 2.2.4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // the names say it
+pub enum NoticeKind {
+    Copied,
+    Created,
+    Deleted,
+    FreeBusyChanged,
+    Modified,
+    Moved,
+    NewMail,
+    Status,
+}
+
+/// One event element, with every field that the schema gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Which element it was.
+    pub kind: NoticeKind,
+    /// `Watermark`; absent in streams and from some servers.
+    pub watermark: Option<String>,
+    /// `TimeStamp` as written; absent in a `StatusEvent`.
+    pub time_stamp: Option<String>,
+    /// `ItemId` or `FolderId`.
+    pub target: Option<Target>,
+    /// `ParentFolderId`.
+    pub parent_folder_id: Option<Id>,
+    /// `OldItemId` or `OldFolderId`, in `MovedEvent` and `CopiedEvent`.
+    pub old_target: Option<Target>,
+    /// `OldParentFolderId`, in `MovedEvent` and `CopiedEvent`.
+    pub old_parent_folder_id: Option<Id>,
+    /// `UnreadCount`, in `ModifiedEvent` of a folder.
+    pub unread_count: Option<i32>,
+}
+
+/// `Notification`: the events of one subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notification {
+    /// `SubscriptionId`.
+    pub subscription_id: String,
+    /// `PreviousWatermark`.
+    pub previous_watermark: Option<String>,
+    /// `MoreEvents`; false where absent.
+    pub more_events: bool,
+    /// The events in the order of the wire, `StatusEvent`s included.
+    pub notices: Vec<Notice>,
+}
+
+/// `ResponseClass` of a response message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ResponseClass {
+    Success,
+    Warning,
+    Error,
+}
+
+/// `ResponseCode`: an open set. Some 520 are known, servers send more; each is kept as it came (trimmed).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ResponseCode(pub Cow<'static, str>);
+
+impl ResponseCode {
+    /// The code of success.
+    pub const NO_ERROR: ResponseCode = ResponseCode(Cow::Borrowed("NoError"));
+
+    /// The code as the server wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One response message: what it says of its success, and what it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response<T> {
+    /// `ResponseClass`; a missing or unknown one is read as `Error` if the code is not `NoError`.
+    pub class: ResponseClass,
+    /// `ResponseCode`; `NoError` where absent in a success.
+    pub code: ResponseCode,
+    /// `MessageText`, cut at 1 KiB; None where absent or empty.
+    pub text: Option<String>,
+    /// `BackOffMilliseconds` of `MessageXml`, capped at ten minutes.
+    pub back_off: Option<Duration>,
+    /// What the message carries, whatever its class: gromox puts live notifications into error messages.
+    pub body: T,
+}
+
+/// A SOAP 1.1 or 1.2 fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `detail/ResponseCode`, else the local part of `faultcode` (`Client`, `ErrorServerBusy`, …).
+    pub code: ResponseCode,
+    /// `detail/Message`, else `faultstring` or `Reason/Text`, cut at 1 KiB.
+    pub text: Option<String>,
+    /// `BackOffMilliseconds` of the detail's `MessageXml`, capped at ten minutes.
+    pub back_off: Option<Duration>,
+}
+
+/// `ServerVersionInfo` of the response header; each part may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ServerVersion {
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
+    pub major_build: Option<u32>,
+    pub minor_build: Option<u32>,
+    pub version: Option<String>,
+}
+
+/// One SOAP envelope that came from a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// From the header, where there is one.
+    pub server_version: Option<ServerVersion>,
+    /// The first child of the body.
+    pub body: Body,
+}
+
+/// What an envelope's body holds. Response messages stand in the order of the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A fault.
+    Fault(Fault),
+    /// `SubscribeResponse`.
+    Subscribe(Vec<Response<Subscribed>>),
+    /// `GetStreamingEventsResponse`.
+    Streaming(Vec<Response<Streamed>>),
+    /// `GetEventsResponse`. The notification is absent in errors.
+    Events(Vec<Response<Option<Notification>>>),
+    /// `UnsubscribeResponse`.
+    Unsubscribe(Vec<Response<()>>),
+    /// `GetFolderResponse`.
+    Folders(Vec<Response<Vec<Folder>>>),
+    /// `GetItemResponse`.
+    Items(Vec<Response<Vec<Item>>>),
+    /// `SyncFolderItemsResponse`.
+    Sync(Vec<Response<SyncPage>>),
+    /// `SendNotification`: a push, whose response messages each carry a notification.
+    Push(Vec<Response<Option<Notification>>>),
+    /// Anything else, by the local name of its element.
+    Other(String),
+}
+
+/// What `SubscribeResponseMessage` carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribed {
+    /// `SubscriptionId`.
+    pub subscription_id: Option<String>,
+    /// `Watermark`: pull and push only, and not from every server.
+    pub watermark: Option<String>,
+}
+
+/// What `GetStreamingEventsResponseMessage` carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Streamed {
+    /// `Notifications`.
+    pub notifications: Vec<Notification>,
+    /// `ErrorSubscriptionIds`.
+    pub error_subscription_ids: Vec<String>,
+    /// `ConnectionStatus`; an unknown value is read as `Ok`.
+    pub status: Option<ConnectionStatus>,
+}
+
+/// `ConnectionStatus` of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ConnectionStatus {
+    Ok,
+    Closed,
+}
+
+/// A folder as `GetFolder` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Folder {
+    pub id: Id,
+    pub parent_id: Option<Id>,
+    pub display_name: Option<String>,
+    pub folder_class: Option<String>,
+    pub total_count: Option<u32>,
+    pub unread_count: Option<u32>,
+}
+
+/// An item as `GetItem` and `SyncFolderItems` tell it. Fields that were not asked for are absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Item {
+    /// The local name of its element (`Message`, `CalendarItem`, …): an open set.
+    pub element: String,
+    /// `ItemId`.
+    pub id: Id,
+    /// `ParentFolderId`.
+    pub parent_folder_id: Option<Id>,
+    /// `ItemClass`.
+    pub item_class: Option<String>,
+    /// `Subject`.
+    pub subject: Option<String>,
+    /// `From`, else `Sender`.
+    pub from: Option<Mailbox>,
+    /// `ToRecipients`.
+    pub to: Vec<Mailbox>,
+    /// `DateTimeReceived` as written.
+    pub received: Option<String>,
+    /// `DateTimeCreated` as written.
+    pub created: Option<String>,
+    /// `InternetMessageId`.
+    pub message_id: Option<String>,
+    /// `Size` in bytes.
+    pub size: Option<u64>,
+    /// `IsRead`.
+    pub is_read: Option<bool>,
+    /// `IsDraft`.
+    pub is_draft: Option<bool>,
+    /// `Attachments`.
+    pub attachments: Vec<crate::Attachment>,
+    /// `MimeContent`: base64 as it came, white space and all.
+    pub mime_base64: Option<String>,
+}
+
+/// An address: `EmailAddressType` of [MS-OXWSCDATA].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mailbox {
+    /// `Name`.
+    pub name: Option<String>,
+    /// `EmailAddress`; absent for senders that have none.
+    pub address: Option<String>,
+}
+
+/// A page of `SyncFolderItems`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncPage {
+    /// `SyncState`; None where absent or empty (an error's empty state must never be stored).
+    pub sync_state: Option<String>,
+    /// `IncludesLastItemInRange`.
+    pub includes_last: bool,
+    /// `Changes` in the order of the wire (newest first).
+    pub changes: Vec<SyncChange>,
+}
+
+/// A change that sync tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SyncChange {
+    Create(Item),
+    Update(Item),
+    Delete(Id),
+    ReadFlagChange { id: Id, is_read: bool },
+}
+
+/// `RequestServerVersion`: what we speak. Streaming needs 2010 SP1; the newest is tried first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum RequestVersion {
+    Exchange2010Sp1,
+    Exchange2010Sp2,
+    #[default]
+    Exchange2013Sp1,
+}
+
+/// The SOAP header of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// `RequestServerVersion`.
+    pub version: RequestVersion,
+    /// `ExchangeImpersonation` with this SMTP address.
+    pub impersonate: Option<String>,
+}
+
+/// A folder in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FolderRef {
+    /// `DistinguishedFolderId`: lower-case name (`inbox`), in the given mailbox or the caller's own.
+    Distinguished {
+        /// The name, as in the schema's `DistinguishedFolderIdNameType`.
+        name: String,
+        /// The mailbox's address, for somebody else's folder.
+        mailbox: Option<String>,
+    },
+    /// `FolderId`.
+    Id(String),
+}
+
+/// Which folders a subscription covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `SubscribeToAllFolders`.
+    AllFolders,
+    /// These folders, without their subfolders. At least one.
+    Folders(Vec<FolderRef>),
+}
+
+/// A request that the library can write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Request {
+    /// `Subscribe` with a `StreamingSubscriptionRequest`.
+    SubscribeStreaming { scope: Scope, events: Vec<NoticeKind> },
+    /// `Subscribe` with a `PullSubscriptionRequest`; `timeout_minutes` is 1–1440.
+    SubscribePull { scope: Scope, events: Vec<NoticeKind>, timeout_minutes: u32, watermark: Option<String> },
+    /// `GetStreamingEvents`; 1–200 ids, `minutes` is 1–30.
+    GetStreamingEvents { subscription_ids: Vec<String>, minutes: u32 },
+    /// `GetEvents`. The schema demands a watermark; where the server never gave one, it is written empty.
+    GetEvents { subscription_id: String, watermark: Option<String> },
+    /// `Unsubscribe`.
+    Unsubscribe { subscription_id: String },
+    /// `GetFolder` with the ids and names (`BaseShape` Default).
+    GetFolder { folders: Vec<FolderRef> },
+    /// `GetItem`: the summary's fields, and `MimeContent` if asked.
+    GetItem { items: Vec<Id>, mime: bool },
+    /// `SyncFolderItems`, shape `IdOnly` with `DateTimeReceived` and `DateTimeCreated`; `max_changes` is 1–512.
+    SyncFolderItems { folder: FolderRef, sync_state: Option<String>, max_changes: u32 },
+}

@@ -1,0 +1,1 @@
+//! HTTP/1.1, TLS, sockets and faults. No mail here.
