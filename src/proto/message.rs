@@ -323,7 +323,7 @@ pub enum Request {
     SubscribePull { scope: Scope, events: Vec<NoticeKind>, timeout_minutes: u32, watermark: Option<String> },
     /// `GetStreamingEvents`; 1–200 ids, `minutes` is 1–30.
     GetStreamingEvents { subscription_ids: Vec<String>, minutes: u32 },
-    /// `GetEvents`. The schema demands a watermark; where the server never gave one, it is written empty.
+    /// `GetEvents`. The schema demands a watermark; where the server never gave one, a placeholder is written.
     GetEvents { subscription_id: String, watermark: Option<String> },
     /// `Unsubscribe`.
     Unsubscribe { subscription_id: String },

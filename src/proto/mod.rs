@@ -3,7 +3,12 @@
 //! Nothing here knows a socket, a thread or a clock.
 
 mod message;
+mod read;
+mod response_code;
+mod write;
+mod xml;
 
 pub use message::*;
-mod response_code;
+pub use read::read_envelope;
 pub use response_code::{Action, action};
+pub use write::{soap_action, write_request};

@@ -1,0 +1,183 @@
+//! Requests: valid against the schema of EWS, escaped, and refused where EWS or XML would refuse them.
+
+use std::io::Write;
+use std::process::Command;
+
+use ewsnotify::ErrorKind;
+use ewsnotify::proto::{
+    FolderRef, Header, Id, NoticeKind, Request, RequestVersion, Scope, soap_action, write_request,
+};
+
+mod proto_support;
+
+const EVENTS: [NoticeKind; 7] = [
+    NoticeKind::Copied,
+    NoticeKind::Created,
+    NoticeKind::Deleted,
+    NoticeKind::FreeBusyChanged,
+    NoticeKind::Modified,
+    NoticeKind::Moved,
+    NoticeKind::NewMail,
+];
+
+/// Every form of every request.
+fn all_requests() -> Vec<Request> {
+    let inbox = || FolderRef::Distinguished { name: "inbox".into(), mailbox: None };
+    let folders = vec![
+        inbox(),
+        FolderRef::Distinguished { name: "sentitems".into(), mailbox: Some("grace@example.test".into()) },
+        FolderRef::Id("AAMk\"<>&'é=".into()),
+    ];
+    let some = || Scope::Folders(folders.clone());
+    let item = |key: Option<&str>| Id { id: "AAMkAD+/=".into(), change_key: key.map(str::to_owned) };
+    let pull = |scope, watermark: Option<&str>, timeout_minutes| Request::SubscribePull {
+        scope,
+        events: EVENTS.to_vec(),
+        timeout_minutes,
+        watermark: watermark.map(str::to_owned),
+    };
+    vec![
+        Request::SubscribeStreaming { scope: some(), events: EVENTS.to_vec() },
+        Request::SubscribeStreaming { scope: Scope::AllFolders, events: vec![NoticeKind::NewMail] },
+        pull(some(), None, 1),
+        pull(Scope::AllFolders, Some("AQAAAHg="), 1440),
+        Request::GetStreamingEvents { subscription_ids: vec!["JgBz".into()], minutes: 30 },
+        Request::GetStreamingEvents { subscription_ids: vec!["JgBz".into(); 200], minutes: 1 },
+        Request::GetEvents { subscription_id: "JgBz".into(), watermark: Some("AQAAAHg=".into()) },
+        Request::GetEvents { subscription_id: "JgBz".into(), watermark: None },
+        Request::Unsubscribe { subscription_id: "JgBz".into() },
+        Request::GetFolder { folders: folders.clone() },
+        Request::GetItem { items: vec![item(None), item(Some("CQAAAA=="))], mime: false },
+        Request::GetItem { items: vec![item(None)], mime: true },
+        Request::SyncFolderItems { folder: inbox(), sync_state: None, max_changes: 512 },
+        Request::SyncFolderItems {
+            folder: FolderRef::Id("AAMk".into()),
+            sync_state: Some("H4sIAA==".into()),
+            max_changes: 1,
+        },
+    ]
+}
+
+fn all_headers() -> Vec<Header> {
+    let versions =
+        [RequestVersion::Exchange2010Sp1, RequestVersion::Exchange2010Sp2, RequestVersion::Exchange2013Sp1];
+    let with =
+        |version| [None, Some("ada@example.test".into())].map(|impersonate| Header { version, impersonate });
+    versions.into_iter().flat_map(with).collect()
+}
+
+// A request that the schema does not allow is answered with ErrorSchemaValidation by every Exchange.
+#[test]
+fn every_request_validates_against_the_schema() {
+    let Some(schema) = proto_support::shared("ews/schemas/ews-oxws_mit_2016.xsd") else { return };
+    if Command::new("xmllint").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for header in all_headers() {
+        for request in all_requests() {
+            let path = folder.path().join(format!("{}.xml", files.len()));
+            std::fs::write(&path, write_request(&request, &header).unwrap()).unwrap();
+            files.push(path);
+        }
+    }
+    let lint = |files: &[std::path::PathBuf]| {
+        let output = Command::new("xmllint")
+            .args(["--noout", "--nonet", "--schema"])
+            .arg(&schema)
+            .args(files)
+            .output();
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (good, said) = lint(&files);
+    assert!(good, "{said}");
+
+    // The check itself works: it refuses what is wrong.
+    let wrong = folder.path().join("wrong.xml");
+    let xml = std::fs::read_to_string(&files[0]).unwrap().replace("t:EventTypes", "t:EventKinds");
+    std::fs::File::create(&wrong).unwrap().write_all(xml.as_bytes()).unwrap();
+    assert!(!lint(&[wrong]).0);
+}
+
+// An id that is not escaped breaks out of its attribute; one that is escaped twice names nothing.
+#[test]
+fn values_arrive_as_they_were_given() {
+    let id = "a\"b<c>d&e'f \u{e9}\u{1F600}]]>&amp;";
+    let request =
+        Request::GetItem { items: vec![Id { id: id.into(), change_key: Some(id.into()) }], mime: false };
+    let xml = write_request(&request, &Header { impersonate: Some(id.into()), ..Header::default() }).unwrap();
+    let mut seen = 0;
+    for event in xml::EventReader::new(&xml[..]) {
+        match event.unwrap() {
+            xml::reader::XmlEvent::StartElement { name, attributes, .. } if name.local_name == "ItemId" => {
+                assert_eq!(attributes.iter().map(|a| a.value.as_str()).collect::<Vec<_>>(), [id, id]);
+                seen += 1;
+            }
+            xml::reader::XmlEvent::Characters(text) if text == id => seen += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(seen, 2);
+}
+
+// Without the refusal the server answers with an error that names a line of XML which the user never saw.
+#[test]
+fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
+    let header = Header::default();
+    let inbox = FolderRef::Distinguished { name: "inbox".into(), mailbox: None };
+    let subscribe = |scope, events| Request::SubscribeStreaming { scope, events };
+    let stream =
+        |count, minutes| Request::GetStreamingEvents { subscription_ids: vec!["J".into(); count], minutes };
+    let pull = |timeout_minutes, watermark: &str| Request::SubscribePull {
+        scope: Scope::AllFolders,
+        events: EVENTS.to_vec(),
+        timeout_minutes,
+        watermark: Some(watermark.into()),
+    };
+    let sync = |state: &str, max_changes| Request::SyncFolderItems {
+        folder: inbox.clone(),
+        sync_state: Some(state.into()),
+        max_changes,
+    };
+    let bad = [
+        subscribe(Scope::Folders(vec![]), EVENTS.to_vec()),
+        subscribe(Scope::AllFolders, vec![]),
+        subscribe(Scope::AllFolders, vec![NoticeKind::Status]),
+        subscribe(Scope::Folders(vec![FolderRef::Id("\u{0}".into())]), EVENTS.to_vec()),
+        subscribe(Scope::Folders(vec![FolderRef::Id(String::new())]), EVENTS.to_vec()),
+        pull(0, "AQ=="),
+        pull(1441, "AQ=="),
+        pull(5, ""),
+        stream(0, 30),
+        stream(201, 30),
+        stream(1, 0),
+        stream(1, 31),
+        Request::Unsubscribe { subscription_id: "a\u{FFFE}b".into() },
+        Request::Unsubscribe { subscription_id: String::new() },
+        Request::GetFolder { folders: vec![] },
+        Request::GetItem { items: vec![], mime: true },
+        sync("", 512),
+        sync("H4s=", 0),
+        sync("H4s=", 513),
+    ];
+    for request in bad {
+        let error = write_request(&request, &header).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{request:?}: {error}");
+    }
+    let header = Header { impersonate: Some("a\u{1}@b".into()), ..header };
+    let error = write_request(&stream(1, 30), &header).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("U+0001"), "{error}");
+}
+
+// Some proxies route by SOAPAction: it must name the operation that the body asks for.
+#[test]
+fn the_soap_action_names_the_operation_of_the_body() {
+    for request in all_requests() {
+        let xml = String::from_utf8(write_request(&request, &Header::default()).unwrap()).unwrap();
+        let operation = soap_action(&request).rsplit('/').next().unwrap();
+        assert!(xml.contains(&format!("<soap:Body><m:{operation}>")), "{xml}");
+    }
+}
