@@ -6,6 +6,8 @@
 pub mod exchange;
 pub mod server;
 
+pub use server::{Builder, Sim, TlsVersions, fault, record, script};
+
 /// Whose bytes the simulator speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,0 +1,293 @@
+//! A connection's requests one after the other: who asks, what is asked, which fault befalls it, the answer.
+
+use std::io::Read;
+use std::time::SystemTime;
+
+use base64::Engine;
+use xml::reader::{EventReader, XmlEvent};
+
+use super::fault::{Action, Due, Occasion};
+use super::http::{self, Body, Head, NoHead, Reply};
+use super::out::Out;
+use super::record::{End, Request};
+use super::wire::{Io, Wire};
+use super::{hostile, stream};
+use crate::sim::{Answer, Style};
+
+/// Serves until somebody ends the connection; `Ok` if that is the server's own wish.
+pub(super) fn serve(wire: &mut Wire) -> Io {
+    if wire.shared.due(&Occasion::Connection).is_some() {
+        return hold(wire);
+    }
+    while one(wire)? {}
+    Ok(())
+}
+
+// Whatever comes is left unanswered.
+fn hold(wire: &Wire) -> Io {
+    let mut thrown_away = [0; 4096];
+    loop {
+        match (&wire.conn.sock).read(&mut thrown_away) {
+            Ok(0) => return Err(wire.check().err().unwrap_or(End::Client)),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                wire.wait(rustix::event::PollFlags::IN, None)?;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(End::Client),
+        }
+    }
+}
+
+// One request; says whether the connection stays.
+fn one(wire: &mut Wire) -> Io<bool> {
+    let head = match http::read_head(wire)? {
+        Ok(head) => head,
+        Err(NoHead::End) => return Err(End::Client),
+        Err(NoHead::Bad(status)) => return refuse(wire, status),
+    };
+    let user = signed_in(wire, &head);
+    let length = match head.body_length() {
+        Ok(length) => length,
+        Err(status) => return refuse(wire, status),
+    };
+    // A client that waits before it sends its body needs no body read to be told 401.
+    let unread = head.expects_continue() && user.is_none();
+    let body = if unread { Vec::new() } else { read_body(wire, &head, length)? };
+    let operation = if head.method == "POST" { operation(&body) } else { head.method.clone() };
+    let mut exchange = Asked {
+        number: wire.shared.requested(Request {
+            connection: wire.conn.number,
+            user: user.clone(),
+            method: head.method.clone(),
+            path: head.path.clone(),
+            headers: head.recordable(),
+            operation: operation.clone(),
+            body: body.clone(),
+            status: None,
+        }),
+        close: head.wants_close() || unread,
+        head,
+        operation,
+    };
+    let Some(user) = user else {
+        exchange.page(&mut Out::new(wire, None), 401, Vec::new(), "")?;
+        return Ok(!exchange.close);
+    };
+    let path = exchange.head.path.split('?').next().unwrap_or_default();
+    if !path.eq_ignore_ascii_case(http::PATH) {
+        exchange.page(&mut Out::new(wire, None), 404, Vec::new(), PAGE)?;
+    } else if exchange.head.method != "POST" {
+        let allow = vec![("Allow", "POST".to_owned())];
+        exchange.page(&mut Out::new(wire, None), 405, allow, PAGE)?;
+    } else {
+        let due = wire.shared.due(&Occasion::Request { operation: &exchange.operation, user: &user });
+        exchange.carry_out(wire, &user, &body, due)?;
+    }
+    Ok(!exchange.close)
+}
+
+// Before the request is understood.
+fn refuse(wire: &mut Wire, status: u16) -> Io<bool> {
+    wire.shared.answered(usize::MAX, "", status);
+    let head = Reply::new(wire.shared.style, status).page("", 0).finish(true);
+    wire.send(&head)?;
+    Ok(false)
+}
+
+// The user of a good `Authorization`.
+fn signed_in(wire: &Wire, head: &Head) -> Option<String> {
+    let (scheme, secret) = head.header("authorization")?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let plain = base64::engine::general_purpose::STANDARD.decode(secret.trim()).ok()?;
+    let colon = plain.iter().position(|b| *b == b':')?;
+    let user = std::str::from_utf8(&plain[..colon]).ok()?;
+    wire.shared.knows(user, &plain[colon + 1..]).then(|| user.to_owned())
+}
+
+fn read_body(wire: &mut Wire, head: &Head, length: usize) -> Io<Vec<u8>> {
+    if head.expects_continue() && wire.inbox.is_empty() {
+        wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    while wire.inbox.len() < length {
+        if wire.fill()? == 0 {
+            return Err(End::Client);
+        }
+    }
+    let rest = wire.inbox.split_off(length);
+    Ok(std::mem::replace(&mut wire.inbox, rest))
+}
+
+// The local name of the SOAP body's first child; empty if there is none.
+fn operation(soap: &[u8]) -> String {
+    let mut in_body = false;
+    for event in EventReader::new(soap) {
+        match event {
+            Ok(XmlEvent::StartElement { name, .. }) if in_body => return name.local_name,
+            Ok(XmlEvent::StartElement { name, .. }) => in_body = name.local_name == "Body",
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    String::new()
+}
+
+const PAGE: &str = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" \
+\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd\">\r\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\r\n<head>\r\n\
+<title>Service unavailable</title>\r\n</head>\r\n<body>\r\n<h2>The page cannot be displayed</h2>\r\n<br>&nbsp;<hr>\r\n\
+</body>\r\n</html>\r\n";
+
+/// A request that was understood, and its number in the record.
+struct Asked {
+    number: usize,
+    head: Head,
+    operation: String,
+    close: bool,
+}
+
+impl Asked {
+    fn carry_out(&mut self, wire: &mut Wire, user: &str, soap: &[u8], due: Option<Due>) -> Io {
+        let mut out = Out::new(wire, due.as_ref());
+        match due.as_ref().map(|d| &d.action) {
+            Some(Action::Status { code, retry_after, retry_date, body }) => {
+                let mut extra = Vec::new();
+                if let Some(seconds) = retry_after {
+                    extra.push(("Retry-After", seconds.to_string()));
+                }
+                if let Some(at) = retry_date.and_then(|d| SystemTime::now().checked_add(d)) {
+                    extra.push(("Retry-After", http::http_date(at)));
+                }
+                let page = if *code == 401 { "" } else { PAGE };
+                return self.page(&mut out, *code, extra, body.as_deref().unwrap_or(page));
+            }
+            Some(Action::Redirect { to }) => {
+                return self.page(&mut out, 302, vec![("Location", to.clone())], PAGE);
+            }
+            Some(Action::Html) => return self.page(&mut out, 200, Vec::new(), PAGE),
+            Some(Action::Empty) => return self.page(&mut out, 200, Vec::new(), ""),
+            _ => {}
+        }
+        let answer = out.wire.shared.exchange.answer(user, soap);
+        if matches!(due, Some(Due { action: Action::NoAnswer, .. })) {
+            let end = out.never();
+            if let Answer::Stream(stream) = answer {
+                out.wire.shared.exchange.drop_stream(stream);
+            }
+            return end;
+        }
+        match answer {
+            Answer::Whole { status, body } => self.whole(&mut out, status, body, due),
+            Answer::Stream(stream) => {
+                self.answered(&out, 200);
+                let head = Reply::new(out.wire.shared.style, 200)
+                    .envelope(Body::Stream, &self.head)
+                    .finish(self.close);
+                stream::run(&mut out, &head, stream, user, &self.operation, due)
+            }
+        }
+    }
+
+    fn whole(&mut self, out: &mut Out<'_>, status: u16, mut body: Vec<u8>, due: Option<Due>) -> Io {
+        self.answered(out, status);
+        let style = out.wire.shared.style;
+        let action = due.map(|d| d.action);
+        let many = match action {
+            Some(Action::ManyChunks { size }) => Some(size.max(1)),
+            _ => None,
+        };
+        if let Some(action) = action.filter(hostile::is) {
+            let head = Reply::new(style, status).envelope(Body::Chunked, &self.head).finish(self.close);
+            out.put(&head)?;
+            hostile::emit(&action, &body, &self.operation, &mut |piece| stream::put_chunk(out, piece))?;
+            out.put(b"0\r\n\r\n")?;
+            return out.settle();
+        }
+        // Exchange's answers are chunked, gromox's have a length.
+        if style == Style::Exchange || many.is_some() {
+            let mut bytes = Reply::new(style, status).envelope(Body::Chunked, &self.head).finish(self.close);
+            for piece in body.chunks(many.unwrap_or(usize::MAX)) {
+                stream::add_chunk(&mut bytes, piece);
+                if many.is_some() {
+                    out.put(&bytes)?;
+                    bytes.clear();
+                }
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+            out.put(&bytes)?;
+        } else {
+            let head = Reply::new(style, status).envelope(Body::Length(body.len()), &self.head);
+            let mut bytes = head.finish(self.close);
+            let stray = memchr::memmem::find(&body, b":Fault>").is_some();
+            bytes.append(&mut body);
+            if stray {
+                bytes.extend_from_slice(&self.stray());
+            }
+            out.put(&bytes)?;
+        }
+        out.settle()
+    }
+
+    // After a fault gromox answers the same request once more, with an empty response.
+    fn stray(&self) -> Vec<u8> {
+        let empty = match self.operation.as_str() {
+            "GetStreamingEvents" => "GetStreamingEvents".to_owned(),
+            other => format!("m:{other}Response"),
+        };
+        let envelope = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
+             <SOAP:Envelope xmlns:SOAP=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+             xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\">\
+             <SOAP:Header><t:ServerVersionInfo xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
+             MajorVersion=\"15\" MinorVersion=\"0\" MajorBuildNumber=\"847\" MinorBuildNumber=\"4040\" \
+             Version=\"V2017_07_11\"/></SOAP:Header><SOAP:Body>\
+             <{empty} xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
+             xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"/></SOAP:Body></SOAP:Envelope>"
+        );
+        let mut bytes = Reply::new(Style::Gromox, 200)
+            .envelope(Body::Length(envelope.len()), &self.head)
+            .finish(self.close);
+        bytes.extend_from_slice(envelope.as_bytes());
+        bytes
+    }
+
+    // An answer without an envelope.
+    fn page(&mut self, out: &mut Out<'_>, status: u16, extra: Vec<(&str, String)>, body: &str) -> Io {
+        self.answered(out, status);
+        let shared = &out.wire.shared;
+        let mut reply = Reply::new(shared.style, status);
+        let (mut content_type, mut body) =
+            (if body.is_empty() { "" } else { "text/html; charset=utf-8" }, body);
+        for (name, value) in extra {
+            reply = reply.header(name, &value);
+        }
+        match shared.style {
+            Style::Exchange if status == 401 => {
+                if shared.offer_ntlm {
+                    reply = reply.header("WWW-Authenticate", "Negotiate").header("WWW-Authenticate", "NTLM");
+                }
+                reply = reply.header("WWW-Authenticate", "Basic realm=\"ex1.example.test\"");
+            }
+            Style::Gromox if status == 401 => {
+                (content_type, body) = ("text/plain; charset=utf-8", "Unauthorized\r\n");
+                reply = reply
+                    .header("Connection", if self.close { "close" } else { "keep-alive" })
+                    .header("Keep-Alive", "timeout=180")
+                    .header("WWW-Authenticate", "Basic realm=\"msrpc realm\", charset=\"utf-8\"");
+            }
+            _ => {}
+        }
+        let mut bytes = reply.page(content_type, body.len()).finish(self.close);
+        if self.head.method != "HEAD" {
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        out.put(&bytes)?;
+        out.settle()
+    }
+
+    // Before the first byte goes out: who has the answer finds it in the counters.
+    fn answered(&self, out: &Out<'_>, status: u16) {
+        out.wire.shared.answered(self.number, &self.operation, status);
+    }
+}
