@@ -1,1 +1,68 @@
-//! auth
+//! Signing in. A handshake is a function from the server's challenge to our answer; it opens no socket and reads no clock.
+//!
+//! The way a request is signed:
+//!
+//! 1. For each socket one [`Handshake`] is [started](Auth::start).
+//! 2. Before each request [`Handshake::first`] gives the `Authorization` header to send, if there is one to send unasked.
+//! 3. On a 401 [`Handshake::challenged`] sees the challenges and answers with a header for the same request on the same
+//!    socket, or gives up. NTLM takes two such turns for a socket, a bearer token one (a fresh token), Basic none.
+
+mod basic;
+mod secret;
+
+use std::fmt::Debug;
+
+use crate::Result;
+use crate::net::Endpoint;
+
+pub use basic::Basic;
+pub use secret::Secret;
+
+/// A way to sign in, with the credentials for it. One for all connections of a watch.
+pub trait Auth: Send + Sync + Debug {
+    /// Refuses what must not happen: credentials in clear text to another machine, say. Asked once, before any socket.
+    fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()>;
+
+    /// A handshake for one socket.
+    fn start(&self) -> Box<dyn Handshake>;
+
+    /// Who signs in, for error texts. Never a secret.
+    fn who(&self) -> String;
+
+    /// Takes secrets out of a text that came from outside (a page that echoes the request's headers).
+    fn redact(&self, text: String) -> String {
+        text
+    }
+
+    /// Whether handshakes want to see the server's certificate (channel binding). It costs some memory for each socket.
+    fn wants_certificate(&self) -> bool {
+        false
+    }
+}
+
+/// The signing in on one socket.
+pub trait Handshake: Send {
+    /// The `Authorization` header for a new request, or `None` to wait for a challenge. A bearer token is fetched fresh here.
+    fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>>;
+
+    /// What to do about a 401 with these `WWW-Authenticate` values.
+    fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer>;
+}
+
+/// What a handshake may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Whom we talk to.
+    pub endpoint: &'a Endpoint,
+    /// The server's certificate in DER, once there is a TLS connection and [`Auth::wants_certificate`] asked for it.
+    pub certificate: Option<&'a [u8]>,
+}
+
+/// A handshake's answer to a challenge.
+#[derive(Debug)]
+pub enum Answer {
+    /// Send the request again, on the same socket, with this header.
+    Again(Secret),
+    /// The sign-in was refused.
+    Refused,
+}

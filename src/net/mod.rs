@@ -1,1 +1,122 @@
-//! net
+//! The network: the only place with sockets, `ureq` and `rustls`.
+//!
+//! The runtime knows a [`Link`]: [`Link::call`] for a whole answer, [`Link::open`] for one that hangs. [`HttpLink`] is the
+//! real one. Every wait in here has an end: a time-out, or a [`Cancel`] from another thread.
+
+mod answer;
+mod buffers;
+mod cancel;
+mod counters;
+mod lane;
+mod link;
+mod lookup;
+mod slot;
+mod socket;
+mod tls;
+mod transport;
+mod url;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::Result;
+
+pub use cancel::Cancel;
+pub use counters::Counters;
+pub use link::HttpLink;
+pub use lookup::{Lookups, Resolve};
+pub use tls::Tls;
+pub use url::Endpoint;
+
+/// How to talk to a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The longest wait for a connection, and again for the TLS handshake.
+    pub connect_timeout: Duration,
+    /// The longest wait for a name look-up.
+    pub lookup_timeout: Duration,
+    /// The longest time that a call takes in all, and the longest wait for the head of a hanging answer.
+    pub call_timeout: Duration,
+    /// The longest silence on a hanging answer.
+    pub idle_timeout: Duration,
+    /// The longest answer of a call.
+    pub max_response_bytes: u64,
+    /// The `User-Agent` header. It should not change while a program runs: some servers balance load by it.
+    pub user_agent: String,
+    /// Certificates (PEM) of authorities to trust besides the machine's. For [`Tls::new`].
+    pub ca_file: Option<PathBuf>,
+    /// Allows a password in clear text over plain http to another machine.
+    pub allow_plaintext: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            connect_timeout: Duration::from_secs(10),
+            lookup_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(100),
+            idle_timeout: Duration::from_secs(120),
+            max_response_bytes: 64 * 1024 * 1024,
+            user_agent: concat!("ewsnotify/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ca_file: None,
+            allow_plaintext: false,
+        }
+    }
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Post<'a> {
+    /// The SOAP envelope.
+    pub body: &'a [u8],
+    /// The operation's URI, without quotes.
+    pub soap_action: &'static str,
+    /// The mailbox by which Exchange finds the right machine (`X-AnchorMailbox`).
+    pub anchor_mailbox: Option<&'a str>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// 200, or 500 with a SOAP fault.
+    pub status: u16,
+    /// The body, which looks like XML.
+    pub body: Vec<u8>,
+    /// The server's clock (`Date`).
+    pub date: Option<SystemTime>,
+}
+
+/// What became of [`Link::open`].
+pub enum Opened {
+    /// It hangs: read it as it comes.
+    Stream(Box<dyn Stream>),
+    /// The server said no: a SOAP fault.
+    Whole(Reply),
+}
+
+/// What the runtime knows of the network. Tests put fakes behind it.
+pub trait Link: Send + Sync {
+    /// Sends a request and gives its whole answer: of status 200, or 500 if it looks like a SOAP fault. Anything else is an
+    /// error with its kind, its HTTP status and the server's `Retry-After`.
+    fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply>;
+
+    /// Sends a request whose answer hangs, and returns when its head is here. `cancel` ends the stream too.
+    fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened>;
+}
+
+/// A hanging answer. Dropping it closes its connection.
+pub trait Stream: Send {
+    /// Waits for bytes of the body and reads some: as many as came at once. `Ok(0)` is the body's proper end. Errors: `Timeout`
+    /// (nothing within the idle time-out, or by `deadline`; reading may go on), `Io` (reset, cut, truncated), `Protocol` (broken
+    /// framing), `Limit`, `Closed` (cancelled). An end by error is told again by each later read.
+    fn read(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Result<usize>;
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Opened::Stream(_) => f.write_str("Stream"),
+            Opened::Whole(reply) => f.debug_tuple("Whole").field(reply).finish(),
+        }
+    }
+}

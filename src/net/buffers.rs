@@ -1,0 +1,154 @@
+//! The pair of buffers that `ureq` works on, kept small: they exist only while bytes are in them. A stream that idles holds
+//! none; one that gets a burst grows to [`MAX_INPUT`].
+
+use ureq::unversioned::transport::Buffers;
+
+/// The head of an answer must fit. Exchange's are about 1 KiB.
+pub(super) const MAX_INPUT: usize = 16 * 1024;
+const MIN_INPUT: usize = 4 * 1024;
+/// Each line of a request's head must fit.
+const OUTPUT: usize = 4 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Pair {
+    input: Vec<u8>,
+    /// The bytes not yet consumed are `input[start..end]`.
+    start: usize,
+    end: usize,
+    output: Vec<u8>,
+    /// Whether consuming went on: if not, more bytes must come before it makes sense to try again.
+    progress: bool,
+    /// The next input buffer's size.
+    size: usize,
+}
+
+impl Pair {
+    /// Gives memory back that has no bytes in it. To be called before a wait.
+    pub fn rest(&mut self) {
+        self.output = Vec::new();
+        if self.start == self.end {
+            self.input = Vec::new();
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// The output as it is, so that it can be sent while the rest is borrowed.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Puts it back for the next piece.
+    pub fn give_output(&mut self, output: Vec<u8>) {
+        self.output = output;
+    }
+
+    /// Whether there is room for input, after moving and growing as far as allowed.
+    pub fn make_room(&mut self) -> bool {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.input.len() && self.start > 0 {
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.input.len() {
+            let size = (self.input.len() * 2).clamp(self.size.clamp(MIN_INPUT, MAX_INPUT), MAX_INPUT);
+            self.input.resize(size, 0);
+        }
+        self.end < self.input.len()
+    }
+
+    /// Whether all room is full: then there is more to come at once, most likely, and the next buffer may be larger.
+    pub fn was_filled(&mut self) -> bool {
+        let filled = self.end == self.input.len();
+        self.size = if filled { (self.input.len() * 2).min(MAX_INPUT) } else { MIN_INPUT };
+        filled
+    }
+}
+
+impl Buffers for Pair {
+    fn output(&mut self) -> &mut [u8] {
+        self.output.resize(OUTPUT, 0);
+        &mut self.output
+    }
+
+    fn input(&self) -> &[u8] {
+        &self.input[self.start..self.end]
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.make_room();
+        &mut self.input[self.end..]
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.end = (self.end + amount).min(self.input.len());
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.progress = amount > 0;
+        self.start = (self.start + amount).min(self.end);
+    }
+
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        self.make_room();
+        self.output.resize(OUTPUT, 0);
+        (&mut self.input[self.end..], &mut self.output)
+    }
+
+    fn can_use_input(&self) -> bool {
+        self.start < self.end && self.progress
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Bytes must come out as they went in, whatever the pieces, and the memory must stay within its bound.
+    #[test]
+    fn bytes_pass_through_in_order_and_memory_is_given_back() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut pair, mut sent, mut got) = (Pair::default(), 0u32, 0u32);
+        for _ in 0..20_000 {
+            if random.bool() && pair.make_room() {
+                let room = pair.input_append_buf();
+                let n = random.usize(..=room.len());
+                for b in &mut room[..n] {
+                    *b = sent as u8;
+                    sent = sent.wrapping_add(1);
+                }
+                pair.input_appended(n);
+                pair.was_filled();
+            } else {
+                let n = random.usize(..=pair.input().len());
+                for b in &pair.input()[..n] {
+                    assert_eq!(*b, got as u8, "seed {seed}");
+                    got = got.wrapping_add(1);
+                }
+                pair.input_consume(n);
+                if random.bool() {
+                    pair.rest();
+                }
+            }
+            assert!(pair.input.capacity() <= MAX_INPUT, "seed {seed}");
+        }
+        let n = pair.input().len();
+        pair.input_consume(n);
+        pair.rest();
+        assert_eq!((pair.input.capacity(), pair.output.capacity()), (0, 0));
+    }
+
+    // A head that does not fit must be noticed, not read for ever.
+    #[test]
+    fn a_full_buffer_says_so() {
+        let mut pair = Pair::default();
+        while pair.make_room() {
+            let n = pair.input_append_buf().len();
+            pair.input_appended(n);
+        }
+        assert_eq!(pair.input().len(), MAX_INPUT);
+    }
+}

@@ -1,0 +1,326 @@
+//! One `ureq` agent with at most one socket: what a stream owns, and what the pool of calls keeps.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConnection;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout};
+use ureq::{Agent, BodyReader};
+
+use super::counters::Counters;
+use super::lookup::Lookups;
+use super::slot::{Phase, Slot};
+use super::socket::{Socket, Stop};
+use super::tls::{self, Tls};
+use super::transport::{HandshakeError, Wire, handshake};
+use super::url::Endpoint;
+use super::{Config, Post};
+use crate::auth::Handshake;
+use crate::{Error, ErrorKind, Result};
+
+/// An idle socket is not used again after this: servers close theirs after a minute or two, and a request that meets the
+/// closing is a request lost.
+pub(super) const MAX_IDLE: Duration = Duration::from_secs(45);
+
+/// What all lanes of a link have in common.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub endpoint: Arc<Endpoint>,
+    pub config: Config,
+    pub tls: Arc<Tls>,
+    pub counters: Arc<Counters>,
+    pub lookups: Arc<Lookups>,
+    pub wants_certificate: bool,
+}
+
+pub(super) struct Lane {
+    agent: Agent,
+    pub slot: Arc<Slot>,
+    /// The signing in on this lane's socket.
+    pub handshake: Box<dyn Handshake>,
+}
+
+/// An answer whose body has not been read.
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    body: BodyReader<'static>,
+    slot: Arc<Slot>,
+    /// The error that ended the body: `ureq` forgets it and would tell a clean end to the next read.
+    broken: Option<(ErrorKind, String)>,
+}
+
+impl Lane {
+    pub fn new(ground: &Arc<Ground>, handshake: Box<dyn Handshake>) -> Lane {
+        let slot = Arc::new(Slot::new(ground.endpoint.clone()));
+        // No time-out of ureq's: the slot has one instant for everything, and the transport keeps to it.
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(MAX_IDLE)
+            .build();
+        let agent =
+            Agent::with_parts(config, Connect { ground: ground.clone(), slot: slot.clone() }, NoResolver);
+        Lane { agent, slot, handshake }
+    }
+
+    /// Sends one request and waits for the head of its answer. [`Slot::begin`] comes before.
+    pub fn send(&self, uri: Uri, post: &Post<'_>, config: &Config) -> Result<Answer> {
+        let request = request(uri, post, config)?;
+        let response = self.agent.run(request).map_err(|e| blurred(&self.slot, e))?;
+        self.slot.enter(Phase::Body);
+        let (parts, body) = Response::into_parts(response);
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.into_reader(),
+            slot: self.slot.clone(),
+            broken: None,
+        })
+    }
+}
+
+impl Answer {
+    /// Some bytes of the body; 0 at its end.
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
+        if let Some((kind, text)) = &self.broken {
+            return Err(Error::new(*kind, text.clone()));
+        }
+        // Also where bytes are at hand still: nothing comes after a close.
+        if self.slot.is_cancelled() {
+            return Err(self.slot.stopped(Stop::Cancelled, None));
+        }
+        loop {
+            match self.body.read(buf) {
+                Ok(n) => return Ok(n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    let error = blurred(&self.slot, ureq::Error::from(e));
+                    // After a time-out the stream stands where it stood, and reading may go on.
+                    if error.kind() != ErrorKind::Timeout {
+                        self.broken = Some((error.kind(), error.to_string()));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The value of a header, if it is there and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+}
+
+fn request<'a>(uri: Uri, post: &Post<'a>, config: &Config) -> Result<Request<&'a [u8]>> {
+    let mut request = Request::new(post.body);
+    *request.method_mut() = ureq::http::Method::POST;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("text/xml"));
+    // A compressed stream is held back until a block is full, heartbeats and all.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::USER_AGENT, value("user_agent", &config.user_agent)?);
+    let action = value("the SOAP action", &format!("\"{}\"", post.soap_action))?;
+    headers.insert(HeaderName::from_static("soapaction"), action);
+    if let Some(mailbox) = post.anchor_mailbox {
+        headers.insert(HeaderName::from_static("x-anchormailbox"), value("the mailbox", mailbox)?);
+    }
+    headers.insert(HeaderName::from_static("client-request-id"), value("the request id", &guid())?);
+    headers.insert(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("true"));
+    Ok(request)
+}
+
+fn value(what: &str, text: &str) -> Result<HeaderValue> {
+    let bad = |why| Error::new(ErrorKind::Invalid, format!("{what} cannot be sent in a header: it {why}"));
+    if text.len() > 1024 {
+        return Err(bad("is longer than 1,024 bytes"));
+    }
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| bad("has a control character in it"))
+}
+
+/// A random UUID (version 4), by which an administrator finds a request in the server's log.
+fn guid() -> String {
+    let bits = fastrand::u128(..) & !(0xf000 << 64) & !(0xc000 << 48) | (0x4000 << 64) | (0x8000 << 48);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The exact error, where the transport left one; else what `ureq` itself found.
+fn blurred(slot: &Slot, error: ureq::Error) -> Error {
+    if let Some(exact) = slot.take_error() {
+        return exact;
+    }
+    let endpoint = slot.endpoint();
+    match error {
+        ureq::Error::Io(e) => slot.stopped(Stop::Io(e), None),
+        ureq::Error::BodyStalled => slot.stopped(Stop::Io(io::ErrorKind::UnexpectedEof.into()), None),
+        ureq::Error::Protocol(e) => {
+            Error::new(ErrorKind::Protocol, format!("{endpoint}: the answer is not good HTTP: {e}"))
+        }
+        ureq::Error::LargeResponseHeader(..) => {
+            Error::new(ErrorKind::Limit, format!("{endpoint}: the head of the answer is too long"))
+        }
+        e => Error::new(ErrorKind::Protocol, format!("{endpoint}: the request failed: {e}")),
+    }
+}
+
+/// Looks up, connects, shakes hands.
+#[derive(Debug)]
+struct Connect {
+    ground: Arc<Ground>,
+    slot: Arc<Slot>,
+}
+
+impl Connector<()> for Connect {
+    type Out = Wire;
+
+    fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Wire>, ureq::Error> {
+        self.establish().map(Some).map_err(|e| self.slot.fail(e))
+    }
+}
+
+impl Connect {
+    fn establish(&self) -> Result<Wire> {
+        let Ground { endpoint, config, tls, counters, .. } = &*self.ground;
+        // Before any socket: what is wrong with our own files is no matter of the server's.
+        let tls = if endpoint.is_https() {
+            let client = ClientConnection::new(tls.client_config()?, endpoint.server_name()?);
+            Some(client.map_err(|e| tls::explain(endpoint, &e))?)
+        } else {
+            None
+        };
+        let addresses = self.addresses()?;
+        let (socket, registration) = self.slot.step(Phase::Connect, config.connect_timeout, |limits| {
+            Socket::connect(&addresses, limits, counters)
+        })?;
+        let Some(mut tls) = tls else {
+            self.slot.connected(&socket, registration, None);
+            return Ok(Wire::new(socket, None, self.slot.clone()));
+        };
+        let mut refused = None;
+        self.slot.step(Phase::Handshake, config.connect_timeout, |limits| {
+            match handshake(&mut tls, &socket, limits) {
+                Err(HandshakeError::Stop(stop)) => Err(stop),
+                Err(HandshakeError::Tls(e)) => {
+                    refused = Some(e);
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            }
+        })?;
+        if let Some(e) = refused {
+            return Err(tls::explain(endpoint, &e));
+        }
+        let wanted = self.ground.wants_certificate;
+        let certificate =
+            tls.peer_certificates().and_then(|c| c.first()).filter(|_| wanted).map(|c| Arc::from(&**c));
+        self.slot.connected(&socket, registration, certificate);
+        Ok(Wire::new(socket, Some(Box::new(tls)), self.slot.clone()))
+    }
+
+    fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let Ground { endpoint, config, counters, lookups, .. } = &*self.ground;
+        let port = endpoint.port();
+        if let Some(ip) = endpoint.ip() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        self.slot.enter(Phase::LookUp);
+        let limits = self.slot.limits();
+        let until = limits.until.min(std::time::Instant::now() + config.lookup_timeout);
+        let mut found = lookups
+            .find(endpoint.host(), until, &limits.cancel, counters)
+            .map_err(|e| e.context(endpoint))?;
+        if endpoint.is_loopback() {
+            // "localhost" stands for this machine where clear text is concerned, so it has to be this machine.
+            found.retain(IpAddr::is_loopback);
+        }
+        if found.is_empty() {
+            let text = format!("{endpoint}: {:?} has no address of this machine", endpoint.host());
+            return Err(Error::new(ErrorKind::Connect, text));
+        }
+        Ok(alternate(found).into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+}
+
+/// The families in turn, beginning with the resolver's first choice: a family without a route costs one attempt.
+fn alternate(found: Vec<IpAddr>) -> Vec<IpAddr> {
+    let first_is_v6 = found.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        found.into_iter().partition(|ip| ip.is_ipv6() == first_is_v6);
+    let mut both = (first.into_iter().fuse(), second.into_iter().fuse());
+    let mut out = Vec::new();
+    loop {
+        let before = out.len();
+        out.extend(both.0.next());
+        out.extend(both.1.next());
+        if out.len() == before {
+            return out;
+        }
+    }
+}
+
+/// `ureq` asks its resolver before it looks whether a socket is there already; ours is asked by [`Connect`], when needed.
+#[derive(Debug)]
+struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        Ok(self.empty())
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Administrators look for this form in the server's logs.
+    #[test]
+    fn a_guid_looks_like_one() {
+        for _ in 0..1000 {
+            let id = guid();
+            let parts: Vec<&str> = id.split('-').collect();
+            assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{id}");
+            assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{id}");
+        }
+        assert_ne!(guid(), guid());
+    }
+
+    // A host with a dead IPv6 route would cost a time-out for each of its IPv6 addresses.
+    #[test]
+    fn address_families_take_turns() {
+        let ips = |list: &[&str]| -> Vec<IpAddr> { list.iter().map(|t| t.parse().unwrap()).collect() };
+        let given = ips(&["::1", "::2", "::3", "10.0.0.1", "10.0.0.2"]);
+        assert_eq!(alternate(given), ips(&["::1", "10.0.0.1", "::2", "10.0.0.2", "::3"]));
+        assert_eq!(alternate(Vec::new()), ips(&[]));
+    }
+
+    // A line end in a header's value would let a mailbox name write headers.
+    #[test]
+    fn header_values_cannot_break_out() {
+        assert!(value("x", "a\r\nX-Evil: 1").is_err());
+        assert!(value("x", &"a".repeat(2000)).is_err());
+        assert!(value("x", "j\u{f6}rg@example.test").is_ok());
+    }
+}

@@ -1,0 +1,268 @@
+//! Requests over HTTP: whole answers from a small pool of kept sockets, hanging answers on sockets of their own.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::answer::{self, Target};
+use super::cancel::Cancel;
+use super::counters::Counters;
+use super::lane::{Answer, Ground, Lane, MAX_IDLE};
+use super::lookup::Lookups;
+use super::tls::Tls;
+use super::url::Endpoint;
+use super::{Config, Link, Opened, Post, Reply, Stream};
+use crate::auth::{self, Auth, Context};
+use crate::{Error, ErrorKind, Result};
+
+/// Sockets kept for calls. More may be in use at a time, these are those that wait for the next call.
+const MAX_KEPT: usize = 4;
+const MAX_REDIRECTS: u32 = 3;
+/// NTLM takes two turns; one more for a socket that had to be opened anew.
+const MAX_CHALLENGES: u32 = 3;
+/// What is read of a page that nobody wants, so that its socket can be used again.
+const MAX_DRAIN: u64 = 64 * 1024;
+
+/// A link to one server with one sign-in.
+pub struct HttpLink {
+    ground: Arc<Ground>,
+    auth: Arc<dyn Auth>,
+    kept: Mutex<Vec<(Lane, Instant)>>,
+}
+
+impl HttpLink {
+    /// Refuses at once what the sign-in must not do (a password in clear text to another machine). Opens nothing.
+    pub fn new(
+        endpoint: Endpoint,
+        config: Config,
+        auth: Arc<dyn Auth>,
+        tls: Arc<Tls>,
+        counters: Arc<Counters>,
+    ) -> Result<HttpLink> {
+        HttpLink::with_lookups(endpoint, config, auth, tls, counters, Lookups::system())
+    }
+
+    /// The same with look-ups of one's own.
+    pub fn with_lookups(
+        endpoint: Endpoint,
+        config: Config,
+        auth: Arc<dyn Auth>,
+        tls: Arc<Tls>,
+        counters: Arc<Counters>,
+        lookups: Arc<Lookups>,
+    ) -> Result<HttpLink> {
+        auth.check(&endpoint, config.allow_plaintext)?;
+        let wants_certificate = auth.wants_certificate();
+        let ground =
+            Ground { endpoint: Arc::new(endpoint), config, tls, counters, lookups, wants_certificate };
+        Ok(HttpLink { ground: Arc::new(ground), auth, kept: Mutex::default() })
+    }
+
+    /// Whom this talks to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.ground.endpoint
+    }
+
+    /// Sends, signs when asked to, follows redirects within the server, until there is an answer to look at.
+    fn exchange(&self, lane: &mut Lane, post: &Post<'_>, cancel: &Cancel) -> Result<Answer> {
+        let Ground { endpoint, config, .. } = &*self.ground;
+        let until = Instant::now() + config.call_timeout;
+        let (mut path, mut redirects, mut challenges) =
+            (endpoint.path().to_owned(), MAX_REDIRECTS, MAX_CHALLENGES);
+        let mut authorization = lane.handshake.first(&Context { endpoint, certificate: None })?;
+        loop {
+            lane.slot.begin(cancel, until, config.call_timeout, authorization.take());
+            let mut answer = lane.send(endpoint.uri(&path)?, post, config)?;
+            if answer::is_redirect(answer.status) {
+                path = match answer::redirect(endpoint, &answer, redirects) {
+                    Target::Here(path) => path,
+                    Target::Refused(error) => return Err(error),
+                };
+                redirects -= 1;
+                authorization = lane.handshake.first(&Context { endpoint, certificate: None })?;
+            } else if answer.status == 401 && challenges > 0 {
+                challenges -= 1;
+                let certificate = lane.slot.certificate();
+                let cx = Context { endpoint, certificate: certificate.as_deref() };
+                match lane.handshake.challenged(&answer::challenges(&answer), &cx)? {
+                    auth::Answer::Again(header) => authorization = Some(header),
+                    auth::Answer::Refused => return Ok(answer),
+                }
+            } else {
+                return Ok(answer);
+            }
+            drain(&mut answer)?;
+        }
+    }
+
+    /// [`HttpLink::exchange`], on a kept socket if there is one.
+    fn exchange_kept(&self, post: &Post<'_>, cancel: &Cancel) -> Result<(Lane, Answer)> {
+        if let Some(mut lane) = self.take_kept() {
+            match self.exchange(&mut lane, post, cancel) {
+                Err(e) if e.kind() == ErrorKind::Io && lane.slot.was_stale() && is_repeatable(post) => {}
+                outcome => return outcome.map(|answer| (lane, answer)),
+            }
+        }
+        let mut lane = self.lane();
+        let answer = self.exchange(&mut lane, post, cancel)?;
+        Ok((lane, answer))
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::new(&self.ground, self.auth.start())
+    }
+
+    fn take_kept(&self) -> Option<Lane> {
+        let mut kept = self.kept();
+        kept.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        kept.pop().map(|(lane, _)| lane)
+    }
+
+    fn keep(&self, lane: Lane) {
+        lane.slot.end();
+        let mut kept = self.kept();
+        kept.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        if kept.len() < MAX_KEPT {
+            kept.push((lane, Instant::now()));
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(Lane, Instant)>> {
+        // Nothing panics while it is held.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A whole answer, if it is one that EWS gives.
+    fn whole(&self, answer: &mut Answer) -> Result<Reply> {
+        let endpoint = &*self.ground.endpoint;
+        if !matches!(answer.status, 200 | 500) {
+            return Err(answer::refused(endpoint, answer, &self.auth.who()));
+        }
+        if let Some(error) = answer::encoded(endpoint, answer) {
+            return Err(error);
+        }
+        let body = read_whole(endpoint, answer, self.ground.config.max_response_bytes)?;
+        if !answer::looks_like_xml(&body) {
+            return Err(self.not_xml(answer, &body));
+        }
+        Ok(Reply { status: answer.status, body, date: answer::date(answer) })
+    }
+
+    fn not_xml(&self, answer: &Answer, body: &[u8]) -> Error {
+        // Enough for the excerpt, and for finding a secret that begins in it.
+        let begin = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
+        answer::not_xml(&self.ground.endpoint, answer, &self.auth.redact(begin))
+    }
+}
+
+impl Link for HttpLink {
+    fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply> {
+        let (lane, mut answer) = self.exchange_kept(post, cancel)?;
+        let reply = self.whole(&mut answer)?;
+        drop(answer);
+        // After a fault some servers (gromox) send a second answer that nobody asked for: that socket is not used again.
+        if reply.status == 200 {
+            self.keep(lane);
+        }
+        Ok(reply)
+    }
+
+    fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
+        let endpoint = &*self.ground.endpoint;
+        let mut lane = self.lane();
+        let mut answer = self.exchange(&mut lane, post, cancel)?;
+        if answer.status != 200 {
+            return self.whole(&mut answer).map(Opened::Whole);
+        }
+        if let Some(error) = answer::encoded(endpoint, &answer) {
+            return Err(error);
+        }
+        if answer::says_page(&answer) {
+            let mut begin = vec![0; 4096];
+            let mut len = 0;
+            // What comes of it before it ends or fails is enough for a text.
+            while len < begin.len() {
+                match answer.read(&mut begin[len..]) {
+                    Ok(n) if n > 0 => len += n,
+                    Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
+                    _ => break,
+                }
+            }
+            return Err(self.not_xml(&answer, &begin[..len]));
+        }
+        Ok(Opened::Stream(Box::new(HttpStream { answer, lane, idle: self.ground.config.idle_timeout })))
+    }
+}
+
+impl fmt::Debug for HttpLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpLink").field("endpoint", &self.ground.endpoint).field("auth", &self.auth).finish()
+    }
+}
+
+/// A hanging answer and the socket under it, which is closed with it.
+struct HttpStream {
+    answer: Answer,
+    lane: Lane,
+    idle: std::time::Duration,
+}
+
+impl Stream for HttpStream {
+    fn read(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Result<usize> {
+        let now = Instant::now();
+        let idle = now + self.idle;
+        match deadline.filter(|d| *d < idle) {
+            Some(at) => self.lane.slot.allow(at, at.saturating_duration_since(now)),
+            None => self.lane.slot.allow(idle, self.idle),
+        }
+        self.answer.read(buf)
+    }
+}
+
+/// Whether a request may be sent once more when a kept socket turned out to be closed and no byte of an answer came.
+///
+/// Most likely the server closed it for its age while our request was on the way, and never saw the request. If it did see
+/// it, a repetition is harmless for what is sent here: getting and syncing only read; a second Subscribe leaves a
+/// subscription that nobody asks, which the server forgets; a second Unsubscribe says that there is nothing. Only GetEvents
+/// is never repeated: servers without watermarks (gromox) forget what they have answered, so the repetition would hide a
+/// gap that has to be told.
+fn is_repeatable(post: &Post<'_>) -> bool {
+    !post.soap_action.ends_with("/GetEvents")
+}
+
+fn read_whole(endpoint: &Endpoint, answer: &mut Answer, max: u64) -> Result<Vec<u8>> {
+    let too_long = || {
+        let text = format!("{endpoint}: the answer is longer than {max} bytes (max_response_bytes)");
+        Error::new(ErrorKind::Limit, text)
+    };
+    let said: Option<u64> = answer.header("content-length").and_then(|v| v.trim().parse().ok());
+    if said.is_some_and(|n| n > max) {
+        return Err(too_long());
+    }
+    // What is said is believed up to a point: memory is for bytes that came.
+    let mut body = Vec::with_capacity(said.unwrap_or(0).min(256 * 1024) as usize);
+    let mut piece = [0; 8192];
+    loop {
+        match answer.read(&mut piece)? {
+            0 => return Ok(body),
+            n if body.len() as u64 + n as u64 > max => return Err(too_long()),
+            n => body.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+/// Reads an answer that is not wanted to its end, so that the socket can go on; a long one is left, and its socket with it.
+fn drain(answer: &mut Answer) -> Result<()> {
+    let mut piece = [0; 4096];
+    let mut all = 0;
+    while all < MAX_DRAIN {
+        match answer.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => all += n as u64,
+            Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Timeout) => return Err(e),
+            // Broken: the next request opens a socket of its own.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! What an operation and the socket under it share while `ureq` stands between them: limits and the signature on the way
+//! down, the exact error and what was seen on the way up.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::cancel::{Cancel, Registration, Wake};
+use super::socket::{Limits, Socket, Stop};
+use super::url::Endpoint;
+use crate::auth::Secret;
+use crate::{Error, ErrorKind, Result};
+
+/// How far an operation is: what a time-out or a break then means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    LookUp,
+    Connect,
+    Handshake,
+    Send,
+    Head,
+    Body,
+}
+
+/// One for each [`super::lane::Lane`], and so for each socket.
+#[derive(Debug)]
+pub(super) struct Slot {
+    endpoint: Arc<Endpoint>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    cancel: Cancel,
+    until: Instant,
+    /// What `until` came from, for the text of a time-out.
+    allowed: Duration,
+    phase: Phase,
+    authorization: Option<Secret>,
+    error: Option<Error>,
+    socket: Weak<Socket>,
+    registration: Option<Registration>,
+    certificate: Option<Arc<[u8]>>,
+    fresh: bool,
+    answered: bool,
+}
+
+impl Slot {
+    pub fn new(endpoint: Arc<Endpoint>) -> Slot {
+        let state = State {
+            cancel: Cancel::new(),
+            until: Instant::now(),
+            allowed: Duration::ZERO,
+            phase: Phase::Connect,
+            authorization: None,
+            error: None,
+            socket: Weak::new(),
+            registration: None,
+            certificate: None,
+            fresh: false,
+            answered: false,
+        };
+        Slot { endpoint, state: Mutex::new(state) }
+    }
+
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// A request begins. A socket that is still there from the one before is ended by this `cancel` from now on.
+    pub fn begin(&self, cancel: &Cancel, until: Instant, allowed: Duration, authorization: Option<Secret>) {
+        let mut state = self.state();
+        state.cancel = cancel.clone();
+        state.until = until;
+        state.allowed = allowed;
+        state.phase = Phase::Connect;
+        state.authorization = authorization;
+        state.error = None;
+        state.fresh = false;
+        state.answered = false;
+        // One socket a slot: a request after the first registers it anew, since the cancel may be another.
+        let socket = state.socket.clone();
+        state.registration = (socket.strong_count() > 0).then(|| cancel.register(socket as Weak<dyn Wake>));
+    }
+
+    /// The operation is over; the socket may stay, but nobody's cancel ends it.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.registration = None;
+        state.authorization = None;
+        state.cancel = Cancel::new();
+    }
+
+    /// A new bound for what follows.
+    pub fn allow(&self, until: Instant, allowed: Duration) {
+        let mut state = self.state();
+        state.until = until;
+        state.allowed = allowed;
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.state().phase = phase;
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    pub fn limits(&self) -> Limits {
+        let state = self.state();
+        Limits { cancel: state.cancel.clone(), until: state.until }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.state().cancel.is_cancelled()
+    }
+
+    /// A connection came about for this request.
+    pub fn connected(
+        &self,
+        socket: &Arc<Socket>,
+        registration: Registration,
+        certificate: Option<Arc<[u8]>>,
+    ) {
+        let mut state = self.state();
+        state.socket = Arc::downgrade(socket);
+        state.registration = Some(registration);
+        state.certificate = certificate;
+        state.fresh = true;
+    }
+
+    pub fn certificate(&self) -> Option<Arc<[u8]>> {
+        self.state().certificate.clone()
+    }
+
+    /// The signature for the request's head, once.
+    pub fn take_authorization(&self) -> Option<Secret> {
+        self.state().authorization.take()
+    }
+
+    pub fn got_bytes(&self) {
+        self.state().answered = true;
+    }
+
+    /// Whether the request went out on a socket kept from an earlier one, and not a byte came back.
+    pub fn was_stale(&self) -> bool {
+        let state = self.state();
+        !state.fresh && !state.answered
+    }
+
+    /// Keeps the exact error, since `ureq` would blur it, and gives `ureq` something to stop for.
+    pub fn fail(&self, error: Error) -> ureq::Error {
+        self.state().error.get_or_insert(error);
+        ureq::Error::Other("see the slot".into())
+    }
+
+    pub fn take_error(&self) -> Option<Error> {
+        self.state().error.take()
+    }
+
+    /// What a wait's end means here.
+    pub fn stopped(&self, stop: Stop, allowed: Option<Duration>) -> Error {
+        let (phase, whole) = {
+            let state = self.state();
+            (state.phase, state.allowed)
+        };
+        let endpoint = &self.endpoint;
+        let doing = match phase {
+            Phase::LookUp => "looking its name up",
+            Phase::Connect => "connecting",
+            Phase::Handshake => "in the TLS handshake",
+            Phase::Send => "sending the request",
+            Phase::Head => "waiting for the answer",
+            Phase::Body => "reading the answer",
+        };
+        let early = matches!(phase, Phase::LookUp | Phase::Connect | Phase::Handshake);
+        match stop {
+            Stop::Cancelled => Error::new(ErrorKind::Closed, format!("{endpoint}: closed while {doing}")),
+            Stop::TimedOut => {
+                let kind = if early { ErrorKind::Connect } else { ErrorKind::Timeout };
+                let allowed = humantime::format_duration(round(allowed.unwrap_or(whole)));
+                Error::new(kind, format!("{endpoint}: time-out after {allowed} {doing}"))
+            }
+            Stop::Io(e) => {
+                let kind = if early { ErrorKind::Connect } else { ErrorKind::Io };
+                let what = match e.kind() {
+                    io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+                    _ => e.to_string(),
+                };
+                Error::new(kind, format!("{endpoint}: {what} while {doing}").replace("while in", "in"))
+            }
+        }
+    }
+
+    /// Runs a step of connecting in its phase, with its own time-out within the operation's.
+    pub fn step<T>(
+        &self,
+        phase: Phase,
+        allowed: Duration,
+        run: impl FnOnce(&Limits) -> Result<T, Stop>,
+    ) -> Result<T> {
+        self.enter(phase);
+        let mut limits = self.limits();
+        let own = Instant::now() + allowed;
+        let whole = limits.until < own;
+        limits.until = limits.until.min(own);
+        run(&limits).map_err(|stop| self.stopped(stop, (!whole).then_some(allowed)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whole milliseconds: a person reads it.
+fn round(d: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,261 @@
+//! The bytes under `ureq`: TCP, with or without TLS, behind one pair of buffers.
+//!
+//! The `Authorization` header is not given to `ureq`: at log level trace it writes every byte of a head to the host's log,
+//! and its header map is not wiped. So [`Wire::transmit_output`] puts the line in, from memory that is wiped.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::ClientConnection;
+use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
+use zeroize::Zeroizing;
+
+use super::buffers::{MAX_INPUT, Pair};
+use super::slot::{Phase, Slot};
+use super::socket::{Limits, Socket, Stop};
+use crate::{Error, ErrorKind};
+
+pub(super) struct Wire {
+    socket: Arc<Socket>,
+    tls: Option<Box<ClientConnection>>,
+    buffers: Pair,
+    slot: Arc<Slot>,
+    /// The last read filled its buffer: more is there, no need to ask `poll`.
+    more: bool,
+    /// Writing failed. What the server said before it closed (401, 413) may still be read.
+    deaf: bool,
+}
+
+impl Wire {
+    pub fn new(socket: Arc<Socket>, tls: Option<Box<ClientConnection>>, slot: Arc<Slot>) -> Wire {
+        Wire { socket, tls, buffers: Pair::default(), slot, more: false, deaf: false }
+    }
+
+    fn send(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Stop> {
+        let mut link = Link { socket: &self.socket, limits, ready: false, stop: None };
+        let done = match &mut self.tls {
+            None => link.write_all(bytes),
+            Some(tls) => send_tls(tls, bytes, &mut link),
+        };
+        done.map_err(|e| link.stop.take().unwrap_or(Stop::Io(e)))
+    }
+
+    fn receive(&mut self, limits: &Limits) -> Result<usize, Stop> {
+        let mut link = Link { socket: &self.socket, limits, ready: self.more, stop: None };
+        let buf = self.buffers.input_append_buf();
+        let got = match &mut self.tls {
+            None => link.read(buf),
+            Some(tls) => receive_tls(tls, buf, &mut link),
+        };
+        got.map_err(|e| link.stop.take().unwrap_or(Stop::Io(e)))
+    }
+}
+
+impl Transport for Wire {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    // The time-outs are the slot's: `ureq` is configured without any.
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+        if self.deaf {
+            return Ok(());
+        }
+        self.slot.enter(Phase::Send);
+        let limits = self.slot.limits();
+        let mut signed = Zeroizing::new(Vec::new());
+        if let Some(authorization) = self.slot.take_authorization() {
+            sign(&self.buffers.output()[..amount], authorization.expose(), &mut signed);
+        }
+        let sent = if signed.is_empty() {
+            let output = self.buffers.take_output();
+            let sent = self.send(&output[..amount], &limits);
+            self.buffers.give_output(output);
+            sent
+        } else {
+            self.send(&signed, &limits)
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Stop::Io(_)) => {
+                self.deaf = true;
+                Ok(())
+            }
+            Err(stop) => Err(self.slot.fail(self.slot.stopped(stop, None))),
+        }
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        if self.slot.phase() != Phase::Body {
+            self.slot.enter(Phase::Head);
+        }
+        self.buffers.rest();
+        if !self.buffers.make_room() {
+            let text = format!(
+                "{}: the head of the answer, or of a chunk of it, is longer than {} KiB: is this an Exchange server?",
+                self.slot.endpoint(),
+                MAX_INPUT / 1024
+            );
+            return Err(self.slot.fail(Error::new(ErrorKind::Limit, text)));
+        }
+        let limits = self.slot.limits();
+        match self.receive(&limits) {
+            Ok(0) => {
+                self.more = false;
+                // `ureq` knows whether the answer may end here.
+                Ok(false)
+            }
+            Ok(n) => {
+                self.buffers.input_appended(n);
+                self.more = self.buffers.was_filled();
+                self.slot.got_bytes();
+                Ok(true)
+            }
+            Err(stop) => Err(self.slot.fail(self.slot.stopped(stop, None))),
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        if self.deaf || self.slot.is_cancelled() {
+            return false;
+        }
+        loop {
+            match (self.socket.peek_now(), &mut self.tls) {
+                (Ok(None), _) => return true,
+                // A session ticket may come at any time; only an answer that nobody asked for, or the end, is bad.
+                (Ok(Some(1..)), Some(tls)) => {
+                    let limits = self.slot.limits();
+                    let mut link = Link { socket: &self.socket, limits: &limits, ready: true, stop: None };
+                    let state = tls.read_tls(&mut link).ok().and_then(|_| tls.process_new_packets().ok());
+                    match state {
+                        Some(s) if s.plaintext_bytes_to_read() == 0 && !s.peer_has_closed() => {}
+                        _ => return false,
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("socket", &self.socket).field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+/// Puts the signature behind the request line of the head that `output` begins with.
+fn sign(output: &[u8], authorization: &str, signed: &mut Zeroizing<Vec<u8>>) {
+    const NAME: &[u8] = b"Authorization: ";
+    let line = memchr::memchr(b'\n', output).map_or(0, |at| at + 1);
+    // All at once: a buffer that grows leaves copies behind that nobody wipes.
+    signed.reserve_exact(output.len() + NAME.len() + authorization.len() + 2);
+    signed.extend_from_slice(&output[..line]);
+    signed.extend_from_slice(NAME);
+    signed.extend_from_slice(authorization.as_bytes());
+    signed.extend_from_slice(b"\r\n");
+    signed.extend_from_slice(&output[line..]);
+}
+
+fn send_tls(tls: &mut ClientConnection, mut bytes: &[u8], link: &mut Link<'_>) -> io::Result<()> {
+    while !bytes.is_empty() || tls.wants_write() {
+        // rustls takes only so much before it is written out; it encrypts at once and keeps no plain copy.
+        let taken = tls.writer().write(bytes)?;
+        bytes = &bytes[taken..];
+        while tls.wants_write() {
+            tls.write_tls(link)?;
+        }
+    }
+    Ok(())
+}
+
+fn receive_tls(tls: &mut ClientConnection, buf: &mut [u8], link: &mut Link<'_>) -> io::Result<usize> {
+    loop {
+        match tls.reader().read(buf) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            // `UnexpectedEof` here: the peer vanished without TLS's farewell. That is no end of a body.
+            other => return other,
+        }
+        tls.read_tls(link)?;
+        tls.process_new_packets()
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {e}")))?;
+        // A key update wants an answer.
+        while tls.wants_write() {
+            tls.write_tls(link)?;
+        }
+    }
+}
+
+/// A handshake, to its end.
+pub(super) fn handshake(
+    tls: &mut ClientConnection,
+    socket: &Socket,
+    limits: &Limits,
+) -> Result<(), HandshakeError> {
+    let mut link = Link { socket, limits, ready: false, stop: None };
+    while tls.is_handshaking() || tls.wants_write() {
+        let mut turn = || {
+            while tls.wants_write() {
+                tls.write_tls(&mut link)?;
+            }
+            if tls.is_handshaking() && tls.read_tls(&mut link)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(())
+        };
+        if let Err(e) = turn() {
+            return Err(HandshakeError::Stop(link.stop.take().unwrap_or(Stop::Io(e))));
+        }
+        if let Err(e) = tls.process_new_packets() {
+            // The server should learn why; whether it does changes nothing for us.
+            while tls.wants_write() && tls.write_tls(&mut link).is_ok() {}
+            return Err(HandshakeError::Tls(e));
+        }
+    }
+    Ok(())
+}
+
+pub(super) enum HandshakeError {
+    Stop(Stop),
+    Tls(rustls::Error),
+}
+
+/// The socket as rustls and `write_all` want it. Why it stopped is kept beside, since an `io::Error` cannot say it.
+struct Link<'a> {
+    socket: &'a Socket,
+    limits: &'a Limits,
+    ready: bool,
+    stop: Option<Stop>,
+}
+
+impl Link<'_> {
+    fn keep(&mut self, result: Result<usize, Stop>) -> io::Result<usize> {
+        result.map_err(|stop| {
+            self.stop = Some(stop);
+            io::Error::other("see the link")
+        })
+    }
+}
+
+impl Read for Link<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let got = self.socket.read(buf, self.limits, std::mem::take(&mut self.ready));
+        self.keep(got)
+    }
+}
+
+impl Write for Link<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let wrote = self.socket.write(buf, self.limits);
+        self.keep(wrote)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

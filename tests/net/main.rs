@@ -1,0 +1,4 @@
+//! The network part over real sockets on loopback, against servers that misbehave in every way that one can.
+
+mod calls;
+mod server;
