@@ -1,12 +1,32 @@
 //! Mailboxes, subscriptions and the SOAP operations on them. No socket here.
+//!
+//! [`Exchange`] is what tests, the demo and the server share: one lock over a `World`. Its methods that make things
+//! happen in mailboxes are in `control`, the SOAP operations in `ops`, the streams in `stream`.
 
-use std::time::Duration;
+mod change;
+mod control;
+mod ids;
+mod item;
+mod mailbox;
+mod note;
+mod ops;
+mod settings;
+mod stream;
+mod subscription;
+mod sync;
+mod tree;
+mod world;
+mod write;
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Answer, Style};
+use world::World;
 
-/// A hanging request that was accepted.
-#[derive(Debug)]
-pub struct Stream {}
+pub use change::Deletion;
+pub use settings::{Failure, Fate, Settings, Told};
+pub use stream::Stream;
 
 /// What a stream has to say next.
 #[derive(Debug)]
@@ -20,28 +40,72 @@ pub enum Next {
 }
 
 /// All mailboxes of a simulated organisation. Shared by threads; every method locks for itself.
+///
+/// ```
+/// use ewsnotify::sim::{Style, exchange::Exchange};
+///
+/// let exchange = Exchange::new(Style::Exchange);
+/// exchange.add_mailbox("ada@example.test");
+/// let id = exchange.deliver("ada@example.test", b"Subject: Lunch?\r\n\r\nAt noon.\r\n")?;
+/// assert_eq!(exchange.item_ids("ada@example.test", "inbox")?, [id]);
+/// # Ok::<(), ewsnotify::Error>(())
+/// ```
 #[derive(Debug)]
-pub struct Exchange {}
+pub struct Exchange {
+    world: Mutex<World>,
+    changed: Condvar,
+}
 
 impl Exchange {
     /// An organisation without mailboxes.
-    pub fn new(_style: Style) -> Exchange {
-        Exchange {}
+    pub fn new(style: Style) -> Exchange {
+        Exchange { world: Mutex::new(World::new(style)), changed: Condvar::new() }
     }
 
     /// Answers one SOAP request of a signed-in user (an SMTP address).
-    pub fn answer(&self, _user: &str, _soap: &[u8]) -> Answer {
-        unimplemented!()
+    pub fn answer(&self, user: &str, soap: &[u8]) -> Answer {
+        let mut world = self.lock();
+        let answer = ops::answer(&mut world, user, soap);
+        drop(world);
+        self.changed.notify_all();
+        answer
     }
 
     /// Waits until the stream has something to say, or `wait` is over. What it hands over is gone from the queue.
-    pub fn next_envelope(&self, _stream: &mut Stream, _wait: Duration) -> Next {
-        unimplemented!()
+    pub fn next_envelope(&self, stream: &mut Stream, wait: Duration) -> Next {
+        let until = Instant::now().checked_add(wait);
+        let mut world = self.lock();
+        let wakes = world.wakes;
+        loop {
+            if let Some(next) = stream.poll(&mut world) {
+                // A stream that ended may have let go of subscriptions, and others wait for that.
+                self.changed.notify_all();
+                return next;
+            }
+            let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+            if world.wakes != wakes || left.is_some_and(|l| l.is_zero()) {
+                return Next::Idle;
+            }
+            let due = stream.due(&world).saturating_duration_since(world.now());
+            let pause = left.map_or(due, |l| l.min(due));
+            world = self.changed.wait_timeout(world, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// The socket of a stream is gone: its subscriptions queue again.
-    pub fn drop_stream(&self, _stream: Stream) {}
+    pub fn drop_stream(&self, stream: Stream) {
+        stream.release(&mut self.lock());
+        self.changed.notify_all();
+    }
 
     /// Ends every wait in [`next_envelope`](Self::next_envelope) now; used when the server stops.
-    pub fn wake_all(&self) {}
+    pub fn wake_all(&self) {
+        self.lock().wakes += 1;
+        self.changed.notify_all();
+    }
+
+    /// The world is whole whenever the lock is free, so a panic of another thread harms nothing.
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,0 +1,116 @@
+//! What can be set from outside: times and bounds of the server, failures to come; and what can be read: the ledger.
+
+use std::time::Duration;
+
+use super::super::Style;
+use crate::event::EventKind;
+
+/// Times and bounds of the simulated server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// How long a stream says nothing before it sends a heartbeat. Exchange 30 s, gromox 45 s.
+    pub heartbeat: Duration,
+    /// How long a stream lives, whatever ConnectionTimeout the client asked for.
+    pub stream_life: Option<Duration>,
+    /// How many events wait for a subscription while no stream is open.
+    pub queue: usize,
+    /// How many events an answer (of a pull) or an envelope (of a stream) holds for each subscription.
+    pub batch: usize,
+    /// How long a streaming subscription lives without a stream. Exchange: for ever. gromox: 5 minutes.
+    pub idle_life: Option<Duration>,
+    /// How many subscriptions a mailbox may have.
+    pub max_subscriptions: usize,
+    /// How many streams an account may have open; `None`: as many as it likes.
+    pub max_streams: Option<usize>,
+}
+
+impl Settings {
+    pub(super) fn of(style: Style) -> Settings {
+        let gromox = style == Style::Gromox;
+        Settings {
+            heartbeat: Duration::from_secs(if gromox { 45 } else { 30 }),
+            stream_life: None,
+            queue: 1000,
+            batch: 50,
+            idle_life: gromox.then_some(Duration::from_secs(300)),
+            max_subscriptions: 5000,
+            max_streams: None,
+        }
+    }
+}
+
+/// A failure that an operation is to meet, once.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub(super) code: String,
+    pub(super) text: String,
+    pub(super) back_off: Option<Duration>,
+    pub(super) as_fault: bool,
+}
+
+impl Failure {
+    /// A failure with this response code, in a response message.
+    pub fn new(code: &str) -> Failure {
+        let text = match code {
+            "ErrorServerBusy" => "The server cannot service this request right now. Try again later.",
+            "ErrorInternalServerError" => "An internal server error occurred. The operation failed.",
+            _ => "The operation failed.",
+        };
+        Failure { code: code.to_owned(), text: text.to_owned(), back_off: None, as_fault: false }
+    }
+
+    /// With another text for people.
+    pub fn text(mut self, text: &str) -> Failure {
+        text.clone_into(&mut self.text);
+        self
+    }
+
+    /// With `BackOffMilliseconds`.
+    pub fn back_off(mut self, wait: Duration) -> Failure {
+        self.back_off = Some(wait);
+        self
+    }
+
+    /// As a SOAP fault with HTTP status 500.
+    pub fn as_fault(mut self) -> Failure {
+        self.as_fault = true;
+        self
+    }
+}
+
+/// What became of an event of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fate {
+    /// It was handed over to be written, on that connection; whether it arrived is the network's affair.
+    Told,
+    /// The queue was full.
+    Overflowed,
+    /// The subscription was lost while the event waited.
+    Lost,
+    /// The subscription was dead without a word.
+    Unheard,
+}
+
+/// An entry of the ledger: one event of one subscription.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Told {
+    /// What became of it.
+    pub fate: Fate,
+    /// The subscription.
+    pub subscription: String,
+    /// The number of the connection ([`Stream::connection`](super::Stream::connection)); 0 if none, or an answer of a pull.
+    pub connection: u64,
+    /// The kind of event.
+    pub kind: EventKind,
+    /// The item, if it is about one.
+    pub item_id: Option<String>,
+    /// The folder, if it is about one.
+    pub folder_id: Option<String>,
+    /// Its number in the mailbox.
+    pub seq: u64,
+    /// The mailbox.
+    pub mailbox: String,
+}

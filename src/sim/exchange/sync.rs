@@ -1,0 +1,169 @@
+//! What a client of SyncFolderItems knows, and what it has to be told: a true difference.
+//!
+//! A state is self-contained. It is a row of spans of item numbers; of each the client knows every item as it was at
+//! some change. What lies in no span is new to the client. A page tells new items first, newest first, then what changed
+//! in the spans, oldest change first; so a state between two pages is exact too, whatever happens meanwhile: what came
+//! and went unseen is never told, nothing is told twice, nothing is left out.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::ids::Guid;
+use super::mailbox::Folder;
+
+/// Items above `after`, up to and with `to`, known as of the change `known`. While a pass over many changes is under way,
+/// `content` is where it began: an item whose content changed since then is told whole, even if its last change was only
+/// the read flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    after: u64,
+    to: u64,
+    known: u64,
+    content: u64,
+}
+
+/// What a client knows of a folder: spans in rising order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    spans: Vec<Span>,
+}
+
+/// One thing to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Difference {
+    Create(u64),
+    Update(u64),
+    ReadFlag(u64),
+    Delete(u64),
+}
+
+impl State {
+    /// Tells up to `most` differences, moves the state on accordingly, and says whether that was all.
+    pub(super) fn advance(&mut self, folder: &Folder, now: u64, most: usize) -> (Vec<Difference>, bool) {
+        let mut told = Vec::new();
+        // New items, newest first: the gaps between the spans, from above.
+        while let Some((after, to)) = self.highest_gap(now) {
+            let mut items = folder.items.range(after + 1..=to).rev().map(|(number, _)| *number);
+            let page: Vec<u64> = items.by_ref().take(most - told.len()).collect();
+            let rest = items.next().is_some();
+            let down_to = match page.last() {
+                Some(last) if rest => last - 1,
+                _ if rest => to,
+                _ => after,
+            };
+            told.extend(page.into_iter().map(Difference::Create));
+            if down_to < to {
+                self.insert(Span { after: down_to, to, known: now, content: now });
+            }
+            if rest {
+                return (told, false);
+            }
+        }
+        // Changes within the spans, each from what is known of it.
+        for place in 0..self.spans.len() {
+            let Span { after, to, known, content } = self.spans[place];
+            let within = |item: u64| item > after && item <= to;
+            let gone = folder.gone.range(known + 1..).map(|(change, item)| (*change, *item, true));
+            let changed = folder.changes.range(known + 1..).map(|(change, item)| (*change, *item, false));
+            let mut all: Vec<(u64, u64, bool)> =
+                gone.chain(changed).filter(|(_, item, _)| within(*item)).collect();
+            all.sort_unstable();
+            for (change, item, is_gone) in all {
+                if told.len() == most {
+                    return (told, false);
+                }
+                self.spans[place].known = change;
+                told.push(match folder.items.get(&item) {
+                    _ if is_gone => Difference::Delete(item),
+                    Some(entry) if entry.changed <= content => Difference::ReadFlag(item),
+                    _ => Difference::Update(item),
+                });
+            }
+            (self.spans[place].known, self.spans[place].content) = (now, now);
+        }
+        // Everything is known as of now: one span is enough.
+        self.spans = vec![Span { after: 0, to: now, known: now, content: now }];
+        (told, true)
+    }
+
+    /// The state as the client carries it.
+    pub(super) fn token(&self, mailbox: Guid, folder: u64) -> String {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&mailbox);
+        bytes.extend_from_slice(&folder.to_le_bytes());
+        for span in &self.spans {
+            for number in [span.after, span.to, span.known, span.content] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        BASE64.encode(bytes)
+    }
+
+    /// Reads a token of this very folder.
+    pub(super) fn parse(token: &str, mailbox: Guid, folder: u64, now: u64) -> Option<State> {
+        let bytes = BASE64.decode(token).ok()?;
+        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
+        let rest = body.strip_prefix(MAGIC)?.strip_prefix(&mailbox)?.strip_prefix(&folder.to_le_bytes())?;
+        if sum != checksum(body) || rest.len() % 32 != 0 {
+            return None;
+        }
+        let numbers: Vec<u64> =
+            rest.chunks_exact(8).filter_map(|n| Some(u64::from_le_bytes(n.try_into().ok()?))).collect();
+        let spans: Vec<Span> = numbers
+            .chunks_exact(4)
+            .map(|n| Span { after: n[0], to: n[1], known: n[2], content: n[3] })
+            .collect();
+        let mut floor = 0;
+        for span in &spans {
+            if span.after < floor
+                || span.to <= span.after
+                || span.to > now
+                || span.known > now
+                || span.content > span.known
+            {
+                return None;
+            }
+            floor = span.to;
+        }
+        Some(State { spans })
+    }
+
+    fn highest_gap(&self, now: u64) -> Option<(u64, u64)> {
+        let mut top = now;
+        for span in self.spans.iter().rev() {
+            if span.to < top {
+                return Some((span.to, top));
+            }
+            top = span.after;
+        }
+        (top > 0).then_some((0, top))
+    }
+
+    fn insert(&mut self, span: Span) {
+        let place = self.spans.partition_point(|s| s.to <= span.after);
+        self.spans.insert(place, span);
+        let mut merged: Vec<Span> = Vec::with_capacity(self.spans.len());
+        for span in self.spans.drain(..) {
+            match merged.last_mut() {
+                Some(last)
+                    if last.to == span.after && (last.known, last.content) == (span.known, span.content) =>
+                {
+                    last.to = span.to
+                }
+                _ => merged.push(span),
+            }
+        }
+        self.spans = merged;
+    }
+}
+
+const MAGIC: &[u8] = b"SIM1";
+
+fn checksum(bytes: &[u8]) -> [u8; 8] {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
+        .to_le_bytes()
+}
