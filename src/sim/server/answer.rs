@@ -1,7 +1,7 @@
 //! A connection's requests one after the other: who asks, what is asked, which fault befalls it, the answer.
 
 use std::io::Read;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use xml::reader::{EventReader, XmlEvent};
@@ -12,6 +12,7 @@ use super::out::Out;
 use super::record::{End, Request};
 use super::wire::{Io, Wire};
 use super::{hostile, stream};
+use crate::sim::exchange::Failure;
 use crate::sim::{Answer, Style};
 
 /// Serves until somebody ends the connection; `Ok` if that is the server's own wish.
@@ -157,7 +158,7 @@ impl Asked {
                     extra.push(("Retry-After", seconds.to_string()));
                 }
                 if let Some(at) = retry_date.and_then(|d| SystemTime::now().checked_add(d)) {
-                    extra.push(("Retry-After", http::http_date(at)));
+                    extra.push(("Retry-After", httpdate::fmt_http_date(at)));
                 }
                 let page = if *code == 401 { "" } else { PAGE };
                 return self.page(&mut out, *code, extra, body.as_deref().unwrap_or(page));
@@ -167,6 +168,11 @@ impl Asked {
             }
             Some(Action::Html) => return self.page(&mut out, 200, Vec::new(), PAGE),
             Some(Action::Empty) => return self.page(&mut out, 200, Vec::new(), ""),
+            Some(Action::Busy { back_off }) => {
+                let failure =
+                    Failure::new("ErrorServerBusy").back_off(Duration::from_millis(*back_off)).as_fault();
+                out.wire.shared.exchange.fail_next(&self.operation, failure);
+            }
             _ => {}
         }
         let answer = out.wire.shared.exchange.answer(user, soap);

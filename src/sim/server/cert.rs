@@ -12,7 +12,6 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::http::Civil;
 use crate::{Error, ErrorKind, Result};
 
 /// Which versions of TLS the server accepts.
@@ -73,12 +72,8 @@ pub(super) fn make(ip: IpAddr, versions: TlsVersions) -> Result<Made> {
 fn limit_life(params: &mut CertificateParams) {
     const DAY: Duration = Duration::from_secs(86_400);
     let now = SystemTime::now();
-    let ymd = |at| {
-        let civil = Civil::from(at);
-        rcgen::date_time_ymd(civil.year as i32, civil.month as u8, civil.day as u8)
-    };
-    params.not_before = ymd(now - DAY);
-    params.not_after = ymd(now + 365 * DAY);
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + 365 * DAY).into();
 }
 
 fn failed(why: impl std::fmt::Display) -> Error {

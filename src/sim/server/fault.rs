@@ -120,7 +120,7 @@ pub enum Action {
     /// A new connection is accepted and then nothing is read from it or written to it: no TLS handshake either. `nth` and
     /// `times` count connections here.
     NoHandshake,
-    /// The exchange answers `ErrorServerBusy` with this `BackOffMilliseconds`.
+    /// The exchange answers with the fault `ErrorServerBusy` and this `BackOffMilliseconds`.
     Busy {
         /// Milliseconds.
         back_off: u64,

@@ -1,7 +1,7 @@
 //! HTTP/1.1 heads: reading a request's, writing an answer's as Exchange and gromox do.
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::wire::{Io, Wire};
 use crate::sim::Style;
@@ -172,7 +172,7 @@ impl Reply {
         if self.style == Style::Exchange {
             self.exchange_lines(None, false);
         } else {
-            self.line("Date", &http_date(SystemTime::now()));
+            self.line("Date", &httpdate::fmt_http_date(SystemTime::now()));
         }
         self.framing(Body::Length(length));
         self
@@ -217,7 +217,7 @@ impl Reply {
         }
         self.line("X-Powered-By", "ASP.NET");
         self.line("X-FEServer", "EX1");
-        self.line("Date", &http_date(SystemTime::now()));
+        self.line("Date", &httpdate::fmt_http_date(SystemTime::now()));
     }
 }
 
@@ -258,63 +258,9 @@ fn guid() -> String {
     format!("{:08x}-{:04x}-{version:04x}-{variant:04x}-{:012x}", part(96, 32), part(80, 16), part(0, 48))
 }
 
-/// A moment as a calendar and a clock in UTC say it.
-pub(super) struct Civil {
-    pub(super) year: i64,
-    pub(super) month: u64,
-    pub(super) day: u64,
-    /// 0 is Sunday.
-    weekday: usize,
-    second_of_day: u64,
-}
-
-impl From<SystemTime> for Civil {
-    fn from(at: SystemTime) -> Civil {
-        let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let days = seconds / 86_400;
-        // Years begin in March, eras of 400 years on 0000-03-01: leap days come last.
-        let z = days + 719_468;
-        let of_era = z % 146_097;
-        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let from_march = (5 * of_year + 2) / 153;
-        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-        Civil {
-            year: (year_of_era + z / 146_097 * 400 + u64::from(month <= 2)) as i64,
-            month,
-            day: of_year - (153 * from_march + 2) / 5 + 1,
-            weekday: ((days + 4) % 7) as usize,
-            second_of_day: seconds % 86_400,
-        }
-    }
-}
-
-/// As in `Date` and `Retry-After`: `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn http_date(at: SystemTime) -> String {
-    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let civil = Civil::from(at);
-    let (h, m, s) = (civil.second_of_day / 3600, civil.second_of_day / 60 % 60, civil.second_of_day % 60);
-    let month = MONTHS[(civil.month as usize + 11) % 12];
-    format!("{}, {:02} {month} {:04} {h:02}:{m:02}:{s:02} GMT", DAYS[civil.weekday], civil.day, civil.year)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    // A wrong weekday or leap day would make a client refuse a Retry-After date.
-    #[test]
-    fn dates() {
-        let at = |s| http_date(UNIX_EPOCH + Duration::from_secs(s));
-        assert_eq!(at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(at(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
-        assert_eq!(at(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
-    }
 
     // A body length that two parties read differently is how requests are smuggled; the password must not get into a record.
     #[test]

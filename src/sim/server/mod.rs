@@ -171,16 +171,27 @@ impl Sim {
         self.shared.streams()
     }
 
-    /// Waits until `done` is content with the counters, or until `limit` is over; says whether it was.
+    /// Waits until `done` is content with the counters (or with whatever else it looks at), or until `limit` is over; says
+    /// whether it was.
     pub fn wait_until(&self, limit: Duration, done: impl FnMut(&Stats) -> bool) -> bool {
         self.shared.wait_until(limit, done)
+    }
+
+    /// Stops the server as dropping it does, and gives the counters after that: no thread and no connection is left.
+    pub fn stop(mut self) -> Stats {
+        self.end();
+        self.stats()
+    }
+
+    fn end(&mut self) {
+        self.shared.stop();
+        self.running.join();
     }
 }
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        self.shared.stop();
-        self.running.join();
+        self.end();
     }
 }
 

@@ -49,12 +49,14 @@ impl<'a> Out<'a> {
         if bytes.len() < room {
             return self.send(bytes);
         }
-        self.send(&bytes[..room])?;
         if let Some(how) = cut {
+            self.send(&bytes[..room])?;
             return Err(End::Cut(how));
         }
         self.limit = None;
+        // First, so that who has read these bytes can end the stall.
         self.wire.conn.set_stalled();
+        self.send(&bytes[..room])?;
         self.held.extend_from_slice(&bytes[room..]);
         Ok(())
     }

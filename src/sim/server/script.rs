@@ -64,6 +64,22 @@ pub enum Control {
     StallStreams,
     /// As [`Sim::resume`](super::Sim::resume).
     Resume,
+    /// Cuts all connections and lets the exchange forget all subscriptions, as a restart of the server does.
+    Restart {
+        /// How the connections end.
+        #[serde(default)]
+        how: Cut,
+    },
+    /// The exchange forgets this user's subscriptions; a stream says so.
+    LoseSubscriptions {
+        /// The mailbox's address.
+        user: String,
+    },
+    /// This user's subscriptions answer and never hear of anything again.
+    SilentDeath {
+        /// The mailbox's address.
+        user: String,
+    },
     /// As [`Sim::refuse_connections`](super::Sim::refuse_connections) with `true`.
     Refuse,
     /// As [`Sim::refuse_connections`](super::Sim::refuse_connections) with `false`.

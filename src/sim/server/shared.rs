@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use super::fault::{Cut, Due, Fault, Faults, Occasion};
 use super::record::{End, Request, Stats, StreamLog};
 use super::script::Control;
+use super::wire::SLICE;
 use crate::sim::Style;
 use crate::sim::exchange::Exchange;
 
@@ -93,6 +94,7 @@ impl Shared {
     pub(super) fn add_user(&self, address: &str, password: &str) {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
         users.insert(address.to_lowercase(), password.as_bytes().to_vec());
+        self.exchange.add_mailbox(address);
     }
 
     pub(super) fn knows(&self, user: &str, password: &[u8]) -> bool {
@@ -176,6 +178,16 @@ impl Shared {
             Control::CutConnections { how } => self.cut(*how, false),
             Control::StallStreams => self.stall(),
             Control::Resume => self.resume(),
+            Control::Restart { how } => {
+                self.cut(*how, false);
+                self.exchange.restart();
+            }
+            Control::LoseSubscriptions { user } => {
+                self.exchange.lose_subscription(user);
+            }
+            Control::SilentDeath { user } => {
+                self.exchange.silent_death(user);
+            }
             Control::Refuse => self.refuse(true),
             Control::Accept => self.refuse(false),
         }
@@ -312,16 +324,18 @@ impl Shared {
 
     pub(super) fn wait_until(&self, limit: Duration, mut done: impl FnMut(&Stats) -> bool) -> bool {
         let until = Instant::now() + limit;
-        let mut book = self.book();
         loop {
-            if done(&book.stats) {
+            // Without the lock: `done` may ask for more than the counters, also of the exchange, whose changes wake nobody
+            // here. So it is asked again after a slice.
+            if done(&self.stats()) {
                 return true;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            book = self.changed.wait_timeout(book, left).unwrap_or_else(PoisonError::into_inner).0;
+            let book = self.book();
+            drop(self.changed.wait_timeout(book, left.min(SLICE)).unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
