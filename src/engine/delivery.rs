@@ -1,6 +1,13 @@
 //! The bounded queue of events for the host, and what happens when it runs over.
+//!
+//! Mailbox events that do not fit are dropped, and one `Gap` stands where the loss began. What tells of a watch
+//! always gets in; when the queue is full it takes the place of its like, so that a host which never reads costs no
+//! more and no more memory.
 
-use crate::Event;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::event::{Detail, Fill};
+use crate::{Event, EventKind, Reason};
 
 /// Bounds of the queue.
 #[derive(Clone, Copy, Debug)]
@@ -18,38 +25,329 @@ pub enum Pushed {
     Queued,
     /// There was no room: it is dropped, and a `Gap` stands in its place (or in an earlier one's).
     Dropped,
+    /// There was no room: an event of the same kind and watch that waits has become this one.
+    Merged,
+    /// The queue is closed.
+    Closed,
 }
 
 /// Events on their way to the host.
 #[derive(Debug)]
 pub struct Delivery {
     limits: Limits,
+    /// In rising `seq` without a hole, until `close`.
+    queue: VecDeque<Event>,
+    bytes: usize,
+    seq: u64,
+    /// The `seq` of the gap that takes the place of dropped events of a watch, while it waits.
+    overflows: BTreeMap<u64, u64>,
+    /// The `seq` of what was let in although the queue was full, while it waits.
+    extras: BTreeMap<(u64, Class), u64>,
+    closed: bool,
+}
+
+/// Kinds of which one may stand for another of the same watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Link,
+    Resubscribed,
+    Gap,
+    Error,
 }
 
 impl Delivery {
     /// An empty queue.
     pub fn new(limits: Limits) -> Delivery {
-        Delivery { limits }
+        Delivery {
+            limits,
+            queue: VecDeque::new(),
+            bytes: 0,
+            seq: 0,
+            overflows: BTreeMap::new(),
+            extras: BTreeMap::new(),
+            closed: false,
+        }
     }
 
-    /// Puts an event at the end.
-    pub fn push(&mut self, _event: Event) -> Pushed {
-        let _ = self.limits;
-        todo!()
+    /// Puts an event at the end and gives it its `seq`.
+    pub fn push(&mut self, event: Event) -> Pushed {
+        if self.closed && event.kind != EventKind::Closed {
+            return Pushed::Closed;
+        }
+        if event.kind.is_mailbox() {
+            return self.push_mailbox(event);
+        }
+        let Some(class) = class(event.kind) else {
+            self.append(event);
+            return Pushed::Queued;
+        };
+        if self.has_room(weight(&event)) {
+            self.append(event);
+            return Pushed::Queued;
+        }
+        let key = (event.watch, class);
+        if let Some(slot) = self.extras.get(&key).and_then(|seq| self.index(*seq)) {
+            self.merge(slot, event);
+            return Pushed::Merged;
+        }
+        self.append(event);
+        self.extras.insert(key, self.seq);
+        Pushed::Queued
     }
 
     /// Takes the first one.
     pub fn pop(&mut self) -> Option<Event> {
-        None
+        let event = self.queue.pop_front()?;
+        self.bytes -= weight(&event);
+        if event.kind == EventKind::Gap && self.overflows.get(&event.watch) == Some(&event.seq) {
+            self.overflows.remove(&event.watch);
+        }
+        if let Some(class) = class(event.kind) {
+            let key = (event.watch, class);
+            if self.extras.get(&key) == Some(&event.seq) {
+                self.extras.remove(&key);
+            }
+        }
+        Some(event)
     }
 
     /// How many events wait.
     pub fn len(&self) -> usize {
-        0
+        self.queue.len()
+    }
+
+    /// How many bytes they weigh, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.queue.is_empty()
+    }
+
+    /// Drops all but the `Closed` events; from now on nothing else gets in.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.overflows.clear();
+        self.extras.clear();
+        self.queue.retain(|e| e.kind == EventKind::Closed);
+        self.bytes = self.queue.iter().map(weight).sum();
+    }
+
+    fn push_mailbox(&mut self, event: Event) -> Pushed {
+        if let Some(slot) = self.overflows.get(&event.watch).and_then(|seq| self.index(*seq)) {
+            let gap = &mut self.queue[slot];
+            gap.time = gap.time.max(event.time);
+            if let Some(detail) = &mut gap.detail {
+                detail.since = detail.since.map(|since| since.min(event.time));
+            }
+            return Pushed::Dropped;
+        }
+        if self.has_room(weight(&event)) {
+            self.append(event);
+            return Pushed::Queued;
+        }
+        let mut gap = Event::new(EventKind::Gap, event.watch, event.mailbox, event.time);
+        gap.detail = Some(Box::new(Detail {
+            reason: Some(Reason::QueueOverflow),
+            since: Some(event.time),
+            fill: Some(Fill::None),
+            message: Some("the host did not take events in time; some were dropped".into()),
+            ..Detail::default()
+        }));
+        self.append(gap);
+        self.overflows.insert(event.watch, self.seq);
+        self.extras.entry((event.watch, Class::Gap)).or_insert(self.seq);
+        Pushed::Dropped
+    }
+
+    fn has_room(&self, weight: usize) -> bool {
+        self.queue.len() < self.limits.events && self.bytes.saturating_add(weight) <= self.limits.bytes
+    }
+
+    fn append(&mut self, mut event: Event) {
+        self.seq += 1;
+        event.seq = self.seq;
+        self.bytes += weight(&event);
+        self.queue.push_back(event);
+    }
+
+    /// Where an event waits, by its `seq`.
+    fn index(&self, seq: u64) -> Option<usize> {
+        let first = self.queue.front()?.seq;
+        let index = usize::try_from(seq.checked_sub(first)?).ok()?;
+        (index < self.queue.len()).then_some(index)
+    }
+
+    /// A gap grows; of anything else the newer takes the place of the older.
+    fn merge(&mut self, slot: usize, event: Event) {
+        let old = &mut self.queue[slot];
+        self.bytes -= weight(old);
+        if event.kind == EventKind::Gap {
+            let since = event.detail.and_then(|d| d.since).unwrap_or(event.time);
+            old.time = old.time.max(event.time);
+            if let Some(detail) = &mut old.detail {
+                detail.since = detail.since.map(|s| s.min(since));
+            }
+        } else {
+            *old = Event { seq: old.seq, ..event };
+        }
+        self.bytes += weight(&self.queue[slot]);
+    }
+}
+
+/// `None` for what never gives way.
+fn class(kind: EventKind) -> Option<Class> {
+    match kind {
+        EventKind::Connected | EventKind::Disconnected => Some(Class::Link),
+        EventKind::Resubscribed => Some(Class::Resubscribed),
+        EventKind::Gap => Some(Class::Gap),
+        EventKind::Error => Some(Class::Error),
+        _ => None,
+    }
+}
+
+/// What an event weighs in memory, about.
+fn weight(event: &Event) -> usize {
+    let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);
+    let mut sum = size_of::<Event>()
+        + text(&event.item_id)
+        + text(&event.change_key)
+        + text(&event.folder_id)
+        + text(&event.parent_folder_id)
+        + text(&event.old_item_id)
+        + text(&event.old_folder_id)
+        + text(&event.old_parent_folder_id);
+    if let Some(item) = &event.item {
+        sum += size_of_val(&**item)
+            + text(&item.subject)
+            + text(&item.from)
+            + item.to.iter().map(|t| size_of::<String>() + t.capacity()).sum::<usize>()
+            + text(&item.received)
+            + text(&item.message_id)
+            + text(&item.mime_path);
+        for a in &item.attachments {
+            sum += size_of_val(a) + text(&a.name) + text(&a.content_type);
+        }
+    }
+    if let Some(detail) = &event.detail {
+        sum += size_of_val(&**detail) + text(&detail.code) + text(&detail.message);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn event(kind: EventKind, watch: u64, at: u64) -> Event {
+        let mut e = Event::new(
+            kind,
+            watch,
+            "ada@example.test".into(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(at),
+        );
+        if kind == EventKind::Gap {
+            e.detail = Some(Box::new(Detail {
+                reason: Some(Reason::ConnectionLost),
+                since: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at - 1)),
+                ..Detail::default()
+            }));
+        }
+        e
+    }
+
+    fn queue(events: usize) -> Delivery {
+        Delivery::new(Limits { events, bytes: 1 << 20 })
+    }
+
+    fn drain(q: &mut Delivery) -> Vec<(EventKind, u64, u64)> {
+        std::iter::from_fn(|| q.pop())
+            .map(|e| {
+                let at = e.time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+                (e.kind, e.watch, at)
+            })
+            .collect()
+    }
+
+    // A host that is too slow would lose events without a word, or be told of a gap in the wrong place.
+    #[test]
+    fn an_overflow_is_one_gap_for_each_watch_where_the_loss_began() {
+        let mut q = queue(2);
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 10)), Pushed::Queued);
+        assert_eq!(q.push(event(EventKind::NewMail, 2, 11)), Pushed::Queued);
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 12)), Pushed::Dropped);
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 13)), Pushed::Dropped);
+        assert_eq!(q.push(event(EventKind::NewMail, 2, 14)), Pushed::Dropped);
+        assert_eq!(q.len(), 4);
+        assert_eq!(q.pop().map(|e| (e.kind, e.seq)), Some((EventKind::NewMail, 1)));
+        assert_eq!(q.pop().map(|e| (e.kind, e.seq)), Some((EventKind::NewMail, 2)));
+        // There is room again, but watch 1's gap has not been taken: its loss goes on.
+        q.push(event(EventKind::NewMail, 1, 15));
+        let gap = q.pop().unwrap();
+        let detail = gap.detail.unwrap();
+        assert_eq!((gap.kind, gap.watch, detail.reason), (EventKind::Gap, 1, Some(Reason::QueueOverflow)));
+        assert_eq!(detail.since, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(12)));
+        assert_eq!(gap.time, SystemTime::UNIX_EPOCH + Duration::from_secs(15));
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 16)), Pushed::Queued);
+        assert_eq!(drain(&mut q), [(EventKind::Gap, 2, 14), (EventKind::NewMail, 1, 16)]);
+        assert_eq!(q.bytes(), 0);
+    }
+
+    // A host that never reads would make the process grow for ever.
+    #[test]
+    fn a_host_that_never_reads_costs_no_more_memory() {
+        let mut q = queue(3);
+        for at in 0..100_000u64 {
+            let kind = [
+                EventKind::NewMail,
+                EventKind::Disconnected,
+                EventKind::Connected,
+                EventKind::Gap,
+                EventKind::Error,
+                EventKind::Resubscribed,
+            ][(at % 6) as usize];
+            q.push(event(kind, 1 + at / 6 % 3, at + 1));
+        }
+        assert!(q.len() <= 3 + 3 * 5, "{}", q.len());
+        // The last word about each link is the true one, and gaps reach up to the last one told.
+        let left = drain(&mut q);
+        for watch in 1..=3 {
+            let link =
+                left.iter().rev().find(|e| e.1 == watch && e.0 != EventKind::Gap && e.0 != EventKind::Error);
+            assert!(link.is_some_and(|e| e.0 != EventKind::Disconnected), "{left:?}");
+            let gap = left.iter().rev().find(|e| e.1 == watch && e.0 == EventKind::Gap).unwrap();
+            assert!(gap.2 > 99_970, "{left:?}");
+        }
+        assert_eq!(q.bytes(), 0);
+        assert!(q.is_empty());
+    }
+
+    // Large events would fill the memory long before the count is reached.
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut q = Delivery::new(Limits { events: 1000, bytes: 10_000 });
+        for at in 1..1000 {
+            let mut e = event(EventKind::NewMail, 1, at);
+            e.item_id = Some("x".repeat(500));
+            q.push(e);
+        }
+        assert!(q.bytes() < 10_000 + 2_000 && q.len() > 5, "{} {}", q.bytes(), q.len());
+    }
+
+    // After close() a host would still be handed mail that it then never acknowledges, or never hear Closed.
+    #[test]
+    fn close_leaves_closed_events_only() {
+        let mut q = queue(1);
+        q.push(event(EventKind::NewMail, 1, 1));
+        q.push(event(EventKind::Closed, 1, 2));
+        q.push(event(EventKind::Gap, 2, 3));
+        q.close();
+        assert_eq!(q.push(event(EventKind::NewMail, 2, 4)), Pushed::Closed);
+        assert_eq!(q.push(event(EventKind::Closed, 0, 5)), Pushed::Queued);
+        assert_eq!(drain(&mut q), [(EventKind::Closed, 1, 2), (EventKind::Closed, 0, 5)]);
+        assert_eq!(q.bytes(), 0);
     }
 }

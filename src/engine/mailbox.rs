@@ -1,1 +1,562 @@
-//! mailbox
+//! A watch: from its folders to its subscription, its losses and its end.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use super::backoff::Backoff;
+use super::fetch::Held;
+use super::group::GroupId;
+use super::tell::{TOLD_EVERY, detail};
+use super::timers::Timer;
+use super::verdict::{self, Verdict};
+use super::{Answer, Call, CallId, Command, Engine, Job, Now, WatchMode, WatchSpec};
+use crate::event::Detail;
+use crate::proto::{FolderRef, NoticeKind, Notification, Request, Scope, Target};
+use crate::{Error, EventKind, Reason};
+
+/// Always subscribed to, whatever the host asked for: catch-up cannot tell why an item is there.
+const ALWAYS: [NoticeKind; 4] =
+    [NoticeKind::Copied, NoticeKind::Created, NoticeKind::Moved, NoticeKind::NewMail];
+/// A loss of the subscription after so long a healthy time is not one of a row.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// As `HEALTHY`, where an event came.
+const HEALTHY_WITH_EVENT: Duration = Duration::from_secs(5);
+/// How often a refused sign-in is tried again where it worked before, and how long is waited at least.
+const REFUSALS: u32 = 2;
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// How many failures in a row a `RetryThenStop` allows.
+const TRIES: u32 = 5;
+
+/// What a watch does next by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// `GetFolder`.
+    Folders,
+    /// `Subscribe`.
+    Subscribe,
+    /// `GetEvents`.
+    Poll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its timer starts the step.
+    Due(Step),
+    /// The step's call is under way.
+    Calling(Step, CallId),
+    /// Subscribed, and waits for a stream to join.
+    Lobby,
+    /// In a group, which cares for its stream.
+    Grouped(GroupId),
+}
+
+/// What is known of what the server does with events while no answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// No stream takes them, so they are queued, since this time.
+    Queued {
+        /// Monotonic.
+        from: Duration,
+    },
+    /// A stream gives them to us.
+    Live,
+    /// They may have been given to a connection that is no more.
+    Broken(Reason),
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub id: String,
+    pub watermark: Option<String>,
+    /// When it was answered, monotonic.
+    pub at: Duration,
+    /// Whether it has told a mailbox event.
+    pub told: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub spec: WatchSpec,
+    /// What is still asked for; folders that are gone are taken out.
+    folders: Vec<FolderRef>,
+    /// The folders' ids; empty for all folders.
+    folder_ids: Vec<String>,
+    pub phase: Phase,
+    pub subscription: Option<Subscription>,
+    resubscribing: bool,
+    pub certain: SystemTime,
+    /// When the last gap was told, monotonic.
+    pub gap_at: Option<Duration>,
+    pub continuity: Continuity,
+    /// Why the link is gone.
+    pub down: Option<Reason>,
+    /// Since when it is connected, monotonic.
+    pub connected: Option<Duration>,
+    pub told_down: bool,
+    /// Whether its being left without a stream was told.
+    pub told_full: bool,
+    backoff: Backoff,
+    losses: Backoff,
+    folders_gone: u32,
+    refusals: u32,
+    has_worked: bool,
+    /// Events that wait for content, and what must stay behind them.
+    pub hold: VecDeque<Held>,
+}
+
+impl Watch {
+    fn new(spec: WatchSpec, now: Now) -> Watch {
+        Watch {
+            folders: spec.folders.clone(),
+            folder_ids: Vec::new(),
+            phase: Phase::Due(if spec.folders.is_empty() { Step::Subscribe } else { Step::Folders }),
+            spec,
+            subscription: None,
+            resubscribing: false,
+            certain: now.wall,
+            gap_at: None,
+            continuity: Continuity::Queued { from: now.mono },
+            down: None,
+            connected: None,
+            told_down: false,
+            told_full: false,
+            backoff: Backoff::default(),
+            losses: Backoff::default(),
+            folders_gone: 0,
+            refusals: 0,
+            has_worked: false,
+            hold: VecDeque::new(),
+        }
+    }
+
+    pub fn group(&self) -> Option<GroupId> {
+        match self.phase {
+            Phase::Grouped(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.spec.mode, WatchMode::Streaming { .. })
+    }
+
+    /// Events come: earlier refusals and failures are forgotten.
+    pub fn worked(&mut self) {
+        self.has_worked = true;
+        self.refusals = 0;
+        self.backoff.reset();
+    }
+
+    pub fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    /// A connection may have been given events that never came here. The first reason of a stretch is told.
+    pub fn doubt(&mut self, reason: Reason) {
+        if !matches!(self.continuity, Continuity::Broken(_)) {
+            self.continuity = Continuity::Broken(reason);
+        }
+    }
+
+    /// Whether a refused sign-in may be tried again.
+    pub fn may_be_refused(&mut self) -> bool {
+        self.refusals += 1;
+        self.has_worked && self.refusals <= REFUSALS
+    }
+}
+
+impl Engine {
+    pub(super) fn add(&mut self, spec: WatchSpec) {
+        let id = spec.watch;
+        if self.watches.contains_key(&id) {
+            return;
+        }
+        let watch = Watch::new(spec, self.now);
+        let (endpoint, streaming) = (watch.spec.endpoint, watch.is_streaming());
+        self.watches.insert(id, watch);
+        if streaming {
+            self.endpoint(endpoint).preparing.insert(id);
+        }
+        self.timers.set(Timer::Watch(id), self.now.mono);
+    }
+
+    /// The host takes a watch back.
+    pub(super) fn remove(&mut self, id: u64) {
+        if self.watches.contains_key(&id) {
+            self.end_watch(id, Reason::ClosedByHost);
+        }
+    }
+
+    /// A watch's timer has rung.
+    pub(super) fn watch_due(&mut self, id: u64) {
+        let Some(w) = self.watches.get(&id) else { return };
+        let Phase::Due(step) = w.phase else { return };
+        let endpoint = w.spec.endpoint;
+        if let Some(at) = self.gate_shut(endpoint) {
+            // Whoever waits for a gate is not being prepared: others need not wait for it.
+            self.not_preparing(id);
+            self.timers.set(Timer::Watch(id), at);
+            return;
+        }
+        let Some(w) = self.watches.get(&id) else { return };
+        let mut events: Vec<NoticeKind> = ALWAYS.to_vec();
+        events.extend(w.spec.events.iter().filter_map(|k| notice_kind(*k)));
+        events.sort();
+        events.dedup();
+        let scope = match w.folder_ids.is_empty() {
+            true => Scope::AllFolders,
+            false => Scope::Folders(w.folder_ids.iter().cloned().map(FolderRef::Id).collect()),
+        };
+        let request = match (step, &w.spec.mode, &w.subscription) {
+            (Step::Folders, ..) => Request::GetFolder { folders: w.folders.clone() },
+            (Step::Poll, _, Some(s)) => {
+                Request::GetEvents { subscription_id: s.id.clone(), watermark: s.watermark.clone() }
+            }
+            (_, WatchMode::Streaming { .. }, _) => Request::SubscribeStreaming { scope, events },
+            (_, WatchMode::Pull { timeout_minutes, .. }, _) => {
+                Request::SubscribePull { scope, events, timeout_minutes: *timeout_minutes, watermark: None }
+            }
+        };
+        if step == Step::Subscribe {
+            self.counters.subscribes += 1;
+        }
+        let call = self.call(id, Job::Step(step), request);
+        if let Some(w) = self.watches.get_mut(&id) {
+            w.phase = Phase::Calling(step, call);
+        }
+    }
+
+    /// A step's call came back.
+    pub(super) fn stepped(&mut self, call: CallId, made: Call, step: Step, result: Result<Answer, Error>) {
+        let id = made.watch;
+        let waits = self.watches.get(&id).is_some_and(|w| w.phase == Phase::Calling(step, call));
+        if !waits {
+            if let Ok(Answer::Subscribed { id: subscription, .. }) = result {
+                self.unsubscribe(id, made.endpoint, subscription);
+            }
+            return;
+        }
+        match (step, result) {
+            (Step::Folders, Ok(Answer::Folders(folders))) => self.resolved(id, &made, folders),
+            (Step::Subscribe, Ok(Answer::Subscribed { id: subscription, watermark })) => {
+                self.subscribed(id, &made, subscription, watermark);
+            }
+            (Step::Poll, Ok(Answer::Events(notification))) => self.polled(id, &made, notification),
+            (_, Err(error)) => self.step_failed(id, &made, step, error),
+            (_, Ok(_)) => {
+                let error = Error::new(crate::ErrorKind::Internal, "the answer is not of the request's kind");
+                self.step_failed(id, &made, step, error);
+            }
+        }
+    }
+
+    fn resolved(&mut self, id: u64, made: &Call, folders: Vec<Result<String, Error>>) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        if folders.len() != w.folders.len() {
+            let error = Error::new(
+                crate::ErrorKind::Protocol,
+                format!("GetFolder for {} folders brought {} answers", w.folders.len(), folders.len()),
+            );
+            return self.step_failed(id, made, Step::Folders, error);
+        }
+        let gone = |e: &Error| {
+            matches!(
+                verdict::of_error(e),
+                Verdict::FolderGone | Verdict::Stop | Verdict::ItemGone | Verdict::ItemUnreadable
+            )
+        };
+        // What will pass is asked again, for all; where none is left, the first answer says why.
+        let passing = folders.iter().position(|f| f.as_ref().is_err_and(|e| !gone(e)));
+        let all_failed = folders.iter().all(|f| f.is_err());
+        if let Some(at) = passing.or(all_failed.then_some(0)) {
+            if let Some(Err(error)) = folders.into_iter().nth(at) {
+                self.step_failed(id, made, Step::Folders, error);
+            }
+            return;
+        }
+        let asked = std::mem::take(&mut w.folders);
+        w.folder_ids.clear();
+        let mut lost = Vec::new();
+        for (folder, answer) in asked.into_iter().zip(folders) {
+            match answer {
+                Ok(folder_id) => {
+                    w.folder_ids.push(folder_id);
+                    w.folders.push(folder);
+                }
+                Err(error) => lost.push((folder, error)),
+            }
+        }
+        for (folder, error) in lost {
+            let mut detail = detail(&error, None);
+            let name = folder_name(&folder);
+            detail.message = Some(format!("folder {name} cannot be watched, the others go on: {error}"));
+            self.tell(id, EventKind::Error, detail);
+        }
+        self.due(id, Step::Subscribe, Duration::ZERO);
+    }
+
+    fn subscribed(&mut self, id: u64, made: &Call, subscription: String, watermark: Option<String>) {
+        let now = self.now;
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.subscription = Some(Subscription { id: subscription, watermark, at: now.mono, told: false });
+        w.worked();
+        w.folders_gone = 0;
+        let (endpoint, streaming) = (w.spec.endpoint, w.is_streaming());
+        if std::mem::take(&mut w.resubscribing) {
+            let reason = match w.continuity {
+                Continuity::Broken(reason) => reason,
+                _ => Reason::SubscriptionLost,
+            };
+            self.tell(id, EventKind::Resubscribed, Detail::default());
+            self.tell_gap(id, reason, None);
+        }
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        // From when it was asked for: events between the server's doing and its answer belong to it already.
+        w.certain = made.sent.wall;
+        w.continuity = Continuity::Queued { from: now.mono };
+        self.not_preparing(id);
+        if streaming {
+            self.enter_lobby(id, endpoint);
+        } else {
+            self.due(id, Step::Poll, Duration::ZERO);
+        }
+    }
+
+    pub(super) fn step_failed(&mut self, id: u64, made: &Call, step: Step, error: Error) {
+        self.not_preparing(id);
+        let verdict = verdict::of_error(&error);
+        let endpoint = made.endpoint;
+        if step == Step::Poll {
+            self.poll_doubts(id, &error);
+        }
+        match verdict {
+            Verdict::LowerVersion => {
+                return match self.lower_version(endpoint, made.version) {
+                    true => self.due(id, step, Duration::ZERO),
+                    false => self.stop(id, &error, verdict),
+                };
+            }
+            Verdict::FolderGone => return self.folder_gone(id, &error),
+            Verdict::Resubscribe if step == Step::Poll => {
+                return self.lost(id, Reason::SubscriptionLost, &error, false);
+            }
+            Verdict::Missed if step == Step::Poll => {
+                self.connected(id, Duration::ZERO);
+                self.tell_gap(id, Reason::MissedByServer, Some(error.to_string()));
+            }
+            Verdict::Stop | Verdict::ItemGone | Verdict::ItemUnreadable => {
+                return self.stop(id, &error, verdict);
+            }
+            _ => {}
+        }
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        let may_go_on = match verdict {
+            Verdict::Refused => w.may_be_refused(),
+            Verdict::RetryThenStop => w.failures() < TRIES,
+            _ => true,
+        };
+        if !may_go_on {
+            return self.stop(id, &error, verdict);
+        }
+        let wait = self.wait_for(id, &error, verdict);
+        if verdict != Verdict::Missed {
+            self.tell_failure(id, &error, wait, step == Step::Poll);
+        }
+        self.due(id, step, wait);
+    }
+
+    /// The wait of a watch after a failure.
+    fn wait_for(&mut self, id: u64, error: &Error, verdict: Verdict) -> Duration {
+        let Some(w) = self.watches.get_mut(&id) else { return Duration::ZERO };
+        let least = match verdict {
+            Verdict::Refused => Some(REFUSED_WAIT),
+            Verdict::Resubscribe => Some(Duration::from_secs(1)),
+            _ => verdict::least_wait(error.code()).map(Duration::from_secs),
+        };
+        w.backoff.next(&mut self.rng, least.max(error.retry_after()))
+    }
+
+    /// Tells the first failure of a row, and then each tenth.
+    fn tell_failure(&mut self, id: u64, error: &Error, wait: Duration, link: bool) {
+        let mono = self.now.mono;
+        let Some(w) = self.watches.get(&id) else { return };
+        let (failures, endpoint) = (w.failures(), w.spec.endpoint);
+        let at = self.gate_until(endpoint).unwrap_or(mono).max(mono + wait);
+        let mut detail = detail(error, link.then(|| verdict::reason(error)));
+        detail.retry_ms = Some((at - mono).as_millis() as u64);
+        if link && failures == 1 {
+            return self.disconnected(id, detail);
+        }
+        if failures == 1 || failures.is_multiple_of(TOLD_EVERY) {
+            detail.message = Some(format!("{error} (failure {failures} in a row, it is tried again)"));
+            self.tell(id, EventKind::Error, detail);
+        }
+    }
+
+    /// The subscription is of no use any more: a new one is made, after a pause if that happens again and again.
+    pub(super) fn lost(&mut self, id: u64, reason: Reason, error: &Error, unsubscribe: bool) {
+        let mono = self.now.mono;
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        let endpoint = w.spec.endpoint;
+        let old = w.subscription.take();
+        if let Some(s) = &old {
+            let healthy = w.connected.map_or(Duration::ZERO, |since| mono.saturating_sub(since));
+            if healthy >= HEALTHY || (s.told && mono.saturating_sub(s.at) >= HEALTHY_WITH_EVENT) {
+                w.losses.reset();
+            }
+        }
+        let asked = error.retry_after().max(verdict::least_wait(error.code()).map(Duration::from_secs));
+        let wait = w.losses.next(&mut self.rng, asked);
+        w.resubscribing = true;
+        let failures = w.losses.failures();
+        let mut detail = detail(error, Some(reason));
+        detail.retry_ms = Some(wait.as_millis() as u64);
+        if failures > 1 && failures.is_multiple_of(TOLD_EVERY) {
+            let mut detail = detail.clone();
+            detail.message = Some(format!("the subscription was lost {failures} times in a row: {error}"));
+            self.tell(id, EventKind::Error, detail);
+        }
+        self.disconnected(id, detail);
+        self.leave_group(id);
+        if let Some(w) = self.watches.get_mut(&id) {
+            w.continuity = Continuity::Broken(reason);
+            if w.is_streaming() && wait.is_zero() {
+                self.endpoint(endpoint).preparing.insert(id);
+            }
+        }
+        if let (Some(s), true) = (old, unsubscribe) {
+            self.unsubscribe(id, endpoint, s.id);
+        }
+        self.due(id, Step::Subscribe, wait);
+    }
+
+    /// One of the watch's folders is gone: which, GetFolder tells. A watch of one folder ends.
+    pub(super) fn folder_gone(&mut self, id: u64, error: &Error) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.folders_gone += 1;
+        let asking = matches!(w.phase, Phase::Calling(Step::Folders, _));
+        if w.folders.len() < 2 || asking || w.folders_gone > 3 {
+            return self.stop(id, error, Verdict::FolderGone);
+        }
+        if w.subscription.is_some() {
+            self.lost(id, Reason::SubscriptionLost, error, true);
+        }
+        let wait = self.wait_for(id, error, Verdict::FolderGone);
+        self.due(id, Step::Folders, wait);
+    }
+
+    /// Gives a watch up, loudly.
+    pub(super) fn stop(&mut self, id: u64, error: &Error, verdict: Verdict) {
+        let mut detail = detail(error, None);
+        detail.message = Some(format!("{error}; the watch has ended: {}", verdict::advice(error, verdict)));
+        self.flush_unfetched(id);
+        self.tell(id, EventKind::Error, detail);
+        let reason = if verdict == Verdict::Refused { Reason::SignInRefused } else { verdict::reason(error) };
+        self.end_watch(id, reason);
+    }
+
+    /// Ends a watch: `Closed` is its last event. What is held back is dropped.
+    fn end_watch(&mut self, id: u64, reason: Reason) {
+        self.not_preparing(id);
+        self.leave_group(id);
+        self.forget_fetches(id);
+        self.timers.clear(Timer::Watch(id));
+        let Some(mut w) = self.watches.remove(&id) else { return };
+        let endpoint = w.spec.endpoint;
+        self.tell_closed(id, w.spec.mailbox.clone(), reason);
+        if let Some(s) = w.subscription.take() {
+            self.unsubscribe(id, endpoint, s.id);
+        }
+        self.endpoint(endpoint).lobby.remove(&id);
+        self.settle_lobby(endpoint);
+    }
+
+    /// Tries to take a subscription off the server.
+    pub(super) fn unsubscribe(&mut self, watch: u64, endpoint: u32, subscription: String) {
+        self.call_at(
+            watch,
+            endpoint,
+            Job::Unsubscribe,
+            Request::Unsubscribe { subscription_id: subscription },
+        );
+    }
+
+    pub(super) fn due(&mut self, id: u64, step: Step, wait: Duration) {
+        if let Some(w) = self.watches.get_mut(&id) {
+            w.phase = Phase::Due(step);
+            self.timers.set(Timer::Watch(id), self.now.mono + wait);
+        }
+    }
+
+    /// Hands the events of a notification out, unless one of them belongs to nobody here.
+    pub(super) fn deliver(&mut self, id: u64, notification: Notification) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        let foreign = |n: &crate::proto::Notice| {
+            n.kind != NoticeKind::Status && !w.folder_ids.is_empty() && !touches(n, &w.folder_ids)
+        };
+        if notification.notices.iter().any(foreign) {
+            self.counters.foreign += notification.notices.len() as u64;
+            let error = Error::new(
+                crate::ErrorKind::Protocol,
+                "an event of a folder that is not watched came: the server has given the subscription's id to somebody else",
+            );
+            return self.lost(id, Reason::ForeignEvent, &error, false);
+        }
+        if let Some(s) = &mut w.subscription {
+            s.told |= notification.notices.iter().any(|n| n.kind != NoticeKind::Status);
+        }
+        for notice in notification.notices {
+            if let Some(event) = self.mailbox_event(id, notice) {
+                self.hand_out(id, event);
+            }
+        }
+    }
+
+    /// The watch is no longer one that others wait for.
+    pub(super) fn not_preparing(&mut self, id: u64) {
+        let Some(w) = self.watches.get(&id) else { return };
+        let endpoint = w.spec.endpoint;
+        if self.endpoint(endpoint).preparing.remove(&id) {
+            self.settle_lobby(endpoint);
+        }
+    }
+
+    pub(super) fn tell_closed(&mut self, watch: u64, mailbox: std::sync::Arc<str>, reason: Reason) {
+        let mut event = crate::Event::new(EventKind::Closed, watch, mailbox, self.now.wall);
+        event.detail = Some(Box::new(Detail { reason: Some(reason), ..Detail::default() }));
+        self.out.push_back(Command::Tell(event));
+    }
+}
+
+fn notice_kind(kind: EventKind) -> Option<NoticeKind> {
+    Some(match kind {
+        EventKind::NewMail => NoticeKind::NewMail,
+        EventKind::Created => NoticeKind::Created,
+        EventKind::Deleted => NoticeKind::Deleted,
+        EventKind::Modified => NoticeKind::Modified,
+        EventKind::Moved => NoticeKind::Moved,
+        EventKind::Copied => NoticeKind::Copied,
+        EventKind::FreeBusyChanged => NoticeKind::FreeBusyChanged,
+        _ => return None,
+    })
+}
+
+/// Whether a notice names one of the folders.
+fn touches(notice: &crate::proto::Notice, folders: &[String]) -> bool {
+    let target = |t: &Option<Target>| match t {
+        Some(Target::Folder(id)) => folders.contains(&id.id),
+        _ => false,
+    };
+    let parent = |p: &Option<crate::proto::Id>| p.as_ref().is_some_and(|id| folders.contains(&id.id));
+    target(&notice.target)
+        || parent(&notice.parent_folder_id)
+        || target(&notice.old_target)
+        || parent(&notice.old_parent_folder_id)
+}
+
+fn folder_name(folder: &FolderRef) -> &str {
+    match folder {
+        FolderRef::Distinguished { name, .. } => name,
+        FolderRef::Id(id) => id,
+    }
+}

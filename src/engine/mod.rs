@@ -6,16 +6,30 @@
 
 mod backoff;
 mod delivery;
+mod fetch;
 mod group;
 mod mailbox;
+mod pull;
+mod status;
+mod tell;
+mod timers;
+mod verdict;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::proto::{FolderRef, Item, NoticeKind, Request, RequestVersion, Response, Streamed};
-use crate::{Error, Event, EventKind, Fetch};
+use crate::{Error, Event, EventKind, Fetch, Reason};
+
+use backoff::Gate;
+use fetch::{FetchId, Fetches, Wanted};
+use group::{Group, GroupId, Link};
+use mailbox::{Step, Watch};
+use timers::{Timer, Timers};
 
 pub use delivery::{Delivery, Limits, Pushed};
+pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
 
 /// Both clocks at one moment. The engine never asks for them.
 #[derive(Clone, Copy, Debug)]
@@ -201,27 +215,248 @@ pub fn event_kind(kind: NoticeKind) -> Option<EventKind> {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
+    rng: fastrand::Rng,
+    /// The time of the input that is being handled.
+    now: Now,
+    out: VecDeque<Command>,
+    timers: Timers,
+    endpoints: BTreeMap<u32, Endpoint>,
+    watches: BTreeMap<u64, Watch>,
+    groups: BTreeMap<GroupId, Group>,
+    calls: BTreeMap<CallId, Call>,
+    conns: BTreeMap<ConnId, Conn>,
+    items: BTreeMap<FetchId, Wanted>,
+    /// Endpoints whose fetches are to be looked after when the input has been handled.
+    dirty_fetches: BTreeSet<u32>,
+    next_call: CallId,
+    next_conn: ConnId,
+    next_group: GroupId,
+    next_fetch: FetchId,
+    closing: bool,
+    finished: bool,
+    counters: Counters,
+}
+
+/// What watches of one server and sign-in share.
+#[derive(Debug, Default)]
+struct Endpoint {
+    version: RequestVersion,
+    /// Whether the version has been answered well.
+    version_works: bool,
+    gate: Gate,
+    /// Watches that are about to be subscribed for a stream.
+    preparing: BTreeSet<u64>,
+    /// Watches that are subscribed and wait for a stream.
+    lobby: BTreeSet<u64>,
+    /// Streams whose watches have all gone and whose end has not come.
+    orphans: usize,
+    fetches: Fetches,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Call {
+    watch: u64,
+    endpoint: u32,
+    version: RequestVersion,
+    sent: Now,
+    job: Job,
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Step(Step),
+    Fetch(FetchId),
+    Unsubscribe,
+}
+
+/// A stream under way.
+#[derive(Debug)]
+struct Conn {
+    endpoint: u32,
+    group: Option<GroupId>,
+    version: RequestVersion,
 }
 
 impl Engine {
     /// An engine without watches.
     pub fn new(settings: Settings) -> Engine {
-        Engine { settings }
+        Engine {
+            rng: fastrand::Rng::with_seed(settings.seed),
+            settings,
+            now: Now { mono: Duration::ZERO, wall: SystemTime::UNIX_EPOCH },
+            out: VecDeque::new(),
+            timers: Timers::default(),
+            endpoints: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            items: BTreeMap::new(),
+            dirty_fetches: BTreeSet::new(),
+            next_call: 0,
+            next_conn: 0,
+            next_group: 0,
+            next_fetch: 0,
+            closing: false,
+            finished: false,
+            counters: Counters::default(),
+        }
     }
 
     /// Takes what happened at a time. Commands may follow: [`poll`](Self::poll) until `None`.
-    pub fn handle(&mut self, _now: Now, _input: Input) {
-        let _ = &self.settings;
-        todo!()
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.now = now;
+        match input {
+            Input::Called { call, result } => self.called(call, result),
+            Input::Ended { conn, result } => self.ended(conn, result),
+            _ if self.closing => {}
+            Input::Add(spec) => self.add(spec),
+            Input::Remove(watch) => self.remove(watch),
+            Input::Opened(conn) => self.opened(conn),
+            Input::Message { conn, responses } => self.message(conn, responses),
+            Input::BadEnvelope { conn, error } => self.bad_envelope(conn, &error),
+            Input::Tick => {}
+            Input::Close => self.close(),
+        }
+        while let Some(timer) = self.timers.pop(now.mono) {
+            match timer {
+                Timer::Watch(watch) => self.watch_due(watch),
+                Timer::Lobby(endpoint) => self.leave_lobby(endpoint),
+                Timer::Group(group) => self.group_due(group),
+                Timer::Fetch(endpoint) => self.pump_fetches(endpoint),
+            }
+        }
+        while let Some(endpoint) = self.dirty_fetches.pop_first() {
+            self.pump_fetches(endpoint);
+        }
+        if self.closing && !self.finished && self.calls.is_empty() && self.conns.is_empty() {
+            self.finished = true;
+            self.out.push_back(Command::Finished);
+        }
     }
 
     /// The next command.
     pub fn poll(&mut self) -> Option<Command> {
-        None
+        self.out.pop_front()
     }
 
     /// The monotonic time at which [`Input::Tick`] is wanted, if nothing happens before.
     pub fn wake_at(&self) -> Option<Duration> {
-        None
+        self.timers.next()
+    }
+
+    fn called(&mut self, call: CallId, result: Result<Answer, Error>) {
+        let Some(made) = self.calls.remove(&call) else { return };
+        let (now, closing) = (self.now.mono, self.closing);
+        let e = self.endpoint(made.endpoint);
+        match &result {
+            Ok(_) => {
+                e.version_works = true;
+                e.gate.worked(now);
+            }
+            Err(error) => self.shut_gate(made.endpoint, error),
+        }
+        match made.job {
+            Job::Unsubscribe => {}
+            Job::Fetch(_) if closing => {}
+            Job::Fetch(fetch) => self.fetched(made.endpoint, fetch, result),
+            Job::Step(step) => self.stepped(call, made, step, result),
+        }
+    }
+
+    /// Tells the end, at once; what the network has to say about it comes later.
+    fn close(&mut self) {
+        self.closing = true;
+        self.timers.clear_all();
+        self.items.clear();
+        self.dirty_fetches.clear();
+        let watches = std::mem::take(&mut self.watches);
+        for (id, watch) in &watches {
+            self.tell_closed(*id, watch.spec.mailbox.clone(), Reason::ClosedByHost);
+        }
+        self.tell_closed(0, "".into(), Reason::ClosedByHost);
+        for group in std::mem::take(&mut self.groups).into_values() {
+            if let Link::Hanging(conn) = group.link {
+                self.out.push_back(Command::Abort(conn));
+            }
+        }
+        for conn in self.conns.values_mut() {
+            conn.group = None;
+        }
+        for (id, watch) in watches {
+            if let Some(subscription) = watch.subscription {
+                self.unsubscribe(id, watch.spec.endpoint, subscription.id);
+            }
+        }
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.lobby.clear();
+            endpoint.preparing.clear();
+        }
+    }
+
+    fn endpoint(&mut self, endpoint: u32) -> &mut Endpoint {
+        self.endpoints.entry(endpoint).or_default()
+    }
+
+    /// Commands a call for a watch.
+    fn call(&mut self, watch: u64, job: Job, request: Request) -> CallId {
+        let endpoint = self.watches.get(&watch).map_or(0, |w| w.spec.endpoint);
+        self.call_at(watch, endpoint, job, request)
+    }
+
+    fn call_at(&mut self, watch: u64, endpoint: u32, job: Job, request: Request) -> CallId {
+        self.next_call += 1;
+        let (call, sent) = (self.next_call, self.now);
+        let version = self.endpoint(endpoint).version;
+        self.calls.insert(call, Call { watch, endpoint, version, sent, job });
+        self.counters.calls += 1;
+        self.out.push_back(Command::Call { call, watch, version, request });
+        call
+    }
+
+    /// Whether to repeat a request in the version that the endpoint speaks now: none has worked so far.
+    fn lower_version(&mut self, endpoint: u32, spoken: RequestVersion) -> bool {
+        let e = self.endpoint(endpoint);
+        if e.version < spoken {
+            return true;
+        }
+        let lower = match spoken {
+            RequestVersion::Exchange2013Sp1 => RequestVersion::Exchange2010Sp2,
+            RequestVersion::Exchange2010Sp2 => RequestVersion::Exchange2010Sp1,
+            RequestVersion::Exchange2010Sp1 => return false,
+        };
+        if e.version_works {
+            return false;
+        }
+        e.version = lower;
+        true
+    }
+
+    /// Holds the endpoint back if the error asks for that.
+    fn shut_gate(&mut self, endpoint: u32, error: &Error) {
+        if verdict::throttles(error) {
+            let now = self.now.mono;
+            let mut rng = self.rng.fork();
+            self.endpoint(endpoint).gate.shut(now, &mut rng, error.retry_after());
+        }
+    }
+
+    fn shut_gate_of(&mut self, watch: u64, error: &Error) {
+        if let Some(endpoint) = self.watches.get(&watch).map(|w| w.spec.endpoint) {
+            self.shut_gate(endpoint, error);
+        }
+    }
+
+    fn gate_until(&mut self, endpoint: u32) -> Option<Duration> {
+        let now = self.now.mono;
+        self.endpoint(endpoint).gate.shut_until(now)
+    }
+
+    /// When to come back, if the gate is shut: not all in the same instant.
+    fn gate_shut(&mut self, endpoint: u32) -> Option<Duration> {
+        let until = self.gate_until(endpoint)?;
+        Some(until + Duration::from_millis(self.rng.u64(0..=500)))
     }
 }

@@ -1,0 +1,327 @@
+//! Content for events: what waits for it keeps its place, and the stream never waits.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::time::{Duration, SystemTime};
+
+use super::backoff::Backoff;
+use super::timers::Timer;
+use super::verdict::{self, Verdict};
+use super::{Answer, Command, Engine, Job};
+use crate::event::{Content, Detail, Fill, ItemContent};
+use crate::proto::{Id, Item, Mailbox, Request};
+use crate::{Error, ErrorKind, Event, EventKind, Fetch, Reason};
+
+/// How often an item is asked for in all.
+const TRIES: u32 = 6;
+/// A refused sign-in is not tried fast.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+
+/// Names a fetch of an item.
+pub(super) type FetchId = u64;
+
+/// What is kept back of a watch.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Stands behind something that waits.
+    Ready(Event),
+    /// Waits for its content.
+    Waits(Event, FetchId),
+    /// Stands for events that did not fit.
+    Overflow {
+        /// The time of the earliest dropped one.
+        since: SystemTime,
+        /// The time of the latest.
+        until: SystemTime,
+    },
+}
+
+/// An item to be fetched.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    watch: u64,
+    id: Id,
+    mime: bool,
+    /// The MIME was asked for and cannot be had.
+    without_mime: Option<String>,
+    sent: bool,
+    backoff: Backoff,
+}
+
+/// The fetches of an endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    /// By watch, in the order of its events.
+    queues: BTreeMap<u64, VecDeque<FetchId>>,
+    /// The watch that was served last.
+    last: u64,
+    /// To be tried again then.
+    later: BTreeSet<(Duration, FetchId)>,
+    in_flight: usize,
+}
+
+impl Engine {
+    /// Hands a mailbox event out, behind what is held back; with its content, if that was asked for.
+    pub(super) fn hand_out(&mut self, watch: u64, event: Event) {
+        self.counters.events += 1;
+        let bound = self.settings.pending_events.max(1);
+        let Some(w) = self.watches.get_mut(&watch) else { return };
+        let wants = w.spec.fetch != Fetch::None && has_content(event.kind) && event.item_id.is_some();
+        if w.hold.is_empty() && !wants {
+            self.out.push_back(Command::Tell(event));
+            return;
+        }
+        let overflow = w.hold.iter_mut().rev().find_map(|h| match h {
+            Held::Overflow { since, until } => Some((since, until)),
+            _ => None,
+        });
+        if let Some((since, until)) = overflow {
+            *since = (*since).min(event.time);
+            *until = (*until).max(event.time);
+            return;
+        }
+        if w.hold.len() >= bound {
+            w.hold.push_back(Held::Overflow { since: event.time, until: event.time });
+            return;
+        }
+        if !wants {
+            w.hold.push_back(Held::Ready(event));
+            return;
+        }
+        let (mime, endpoint) = (w.spec.fetch == Fetch::Mime, w.spec.endpoint);
+        let known = w.hold.iter().rev().find_map(|h| match h {
+            Held::Waits(e, fetch) if e.item_id == event.item_id => Some(*fetch),
+            _ => None,
+        });
+        // One fetch serves events of the same burst; a change after it was asked for needs another.
+        let shared =
+            known.filter(|f| self.items.get(f).is_some_and(|i| !i.sent || event.kind != EventKind::Modified));
+        if let Some(fetch) = shared {
+            w.hold.push_back(Held::Waits(event, fetch));
+            return;
+        }
+        self.next_fetch += 1;
+        let fetch = self.next_fetch;
+        let id = Id { id: event.item_id.clone().unwrap_or_default(), change_key: event.change_key.clone() };
+        w.hold.push_back(Held::Waits(event, fetch));
+        let item = Wanted { watch, id, mime, without_mime: None, sent: false, backoff: Backoff::default() };
+        self.items.insert(fetch, item);
+        self.endpoint(endpoint).fetches.queues.entry(watch).or_default().push_back(fetch);
+        self.dirty_fetches.insert(endpoint);
+    }
+
+    /// Asks for as many items as may be under way, in turns of the watches.
+    pub(super) fn pump_fetches(&mut self, endpoint: u32) {
+        let now = self.now.mono;
+        let most = self.settings.fetches.max(1);
+        let shut = self.gate_shut(endpoint);
+        let fetches = &mut self.endpoint(endpoint).fetches;
+        if fetches.queues.is_empty() && fetches.later.is_empty() {
+            return self.timers.clear(Timer::Fetch(endpoint));
+        }
+        if let Some(at) = shut {
+            return self.timers.set(Timer::Fetch(endpoint), at);
+        }
+        loop {
+            let fetches = &mut self.endpoint(endpoint).fetches;
+            if fetches.in_flight >= most {
+                break;
+            }
+            let Some(fetch) = fetches.next(now) else { break };
+            let Some(item) = self.items.get_mut(&fetch) else { continue };
+            item.sent = true;
+            let mime = item.mime && item.without_mime.is_none();
+            let (watch, request) = (item.watch, Request::GetItem { items: vec![item.id.clone()], mime });
+            self.endpoint(endpoint).fetches.in_flight += 1;
+            self.call_at(watch, endpoint, Job::Fetch(fetch), request);
+        }
+        match self.endpoint(endpoint).fetches.later.first().map(|(at, _)| *at) {
+            Some(at) if at > now => self.timers.set(Timer::Fetch(endpoint), at),
+            _ => self.timers.clear(Timer::Fetch(endpoint)),
+        }
+    }
+
+    /// A fetch came back.
+    pub(super) fn fetched(&mut self, endpoint: u32, fetch: FetchId, result: Result<Answer, Error>) {
+        let now = self.now.mono;
+        let fetches = &mut self.endpoint(endpoint).fetches;
+        fetches.in_flight = fetches.in_flight.saturating_sub(1);
+        self.dirty_fetches.insert(endpoint);
+        let Some(item) = self.items.get_mut(&fetch) else { return };
+        let (content, message) = match result {
+            Ok(Answer::Item { item: got, mime_path }) => {
+                let mut content = content_of(*got, mime_path);
+                if item.without_mime.is_some() {
+                    content.content = Some(Content::Unreadable);
+                }
+                (content, item.without_mime.take())
+            }
+            Ok(_) => (only(Content::Unreadable), Some("the answer is not of the request's kind".to_owned())),
+            Err(error) => {
+                let verdict = verdict::of_error(&error);
+                let again = match verdict {
+                    _ if error.kind() == ErrorKind::Limit => false,
+                    Verdict::ItemUnreadable if item.mime && item.without_mime.is_none() => {
+                        item.without_mime = Some(error.to_string());
+                        item.backoff.reset();
+                        true
+                    }
+                    Verdict::Refused => item.backoff.failures() < 2,
+                    Verdict::Retry | Verdict::RetryThenStop => item.backoff.failures() + 1 < TRIES,
+                    _ => false,
+                };
+                if again {
+                    let asked =
+                        (verdict == Verdict::Refused).then_some(REFUSED_WAIT).max(error.retry_after());
+                    let at = now + item.backoff.next(&mut self.rng, asked);
+                    self.endpoint(endpoint).fetches.later.insert((at, fetch));
+                    return;
+                }
+                let content = match verdict {
+                    Verdict::ItemGone => Content::Gone,
+                    _ if error.kind() == ErrorKind::Limit => Content::TooLarge,
+                    _ => Content::Unreadable,
+                };
+                (only(content), (content != Content::Gone).then(|| error.to_string()))
+            }
+        };
+        let watch = item.watch;
+        self.items.remove(&fetch);
+        self.fill(watch, fetch, &content, message);
+        self.flush(watch);
+    }
+
+    /// Gives up what waits for content of a watch that ends: its events are handed out without.
+    pub(super) fn flush_unfetched(&mut self, watch: u64) {
+        let Some(w) = self.watches.get(&watch) else { return };
+        let waiting: BTreeSet<FetchId> = w
+            .hold
+            .iter()
+            .filter_map(|h| match h {
+                Held::Waits(_, fetch) => Some(*fetch),
+                _ => None,
+            })
+            .collect();
+        for fetch in waiting {
+            self.fill(watch, fetch, &only(Content::Unreadable), Some("the watch has ended".to_owned()));
+        }
+        self.flush(watch);
+    }
+
+    /// Forgets the fetches of a watch that is no more. What is under way comes back and is dropped.
+    pub(super) fn forget_fetches(&mut self, watch: u64) {
+        let Some(w) = self.watches.get(&watch) else { return };
+        let endpoint = w.spec.endpoint;
+        let fetches: BTreeSet<FetchId> = match w.hold.is_empty() && w.spec.fetch == Fetch::None {
+            true => return,
+            false => self.items.iter().filter(|(_, i)| i.watch == watch).map(|(f, _)| *f).collect(),
+        };
+        self.items.retain(|f, _| !fetches.contains(f));
+        let all = &mut self.endpoint(endpoint).fetches;
+        all.queues.remove(&watch);
+        all.later.retain(|(_, f)| !fetches.contains(f));
+    }
+
+    fn fill(&mut self, watch: u64, fetch: FetchId, content: &ItemContent, message: Option<String>) {
+        let Some(w) = self.watches.get_mut(&watch) else { return };
+        for held in &mut w.hold {
+            if !matches!(held, Held::Waits(_, f) if *f == fetch) {
+                continue;
+            }
+            let empty = Held::Overflow { since: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH };
+            if let Held::Waits(mut event, _) = std::mem::replace(held, empty) {
+                event.item = Some(Box::new(content.clone()));
+                if message.is_some() {
+                    event.detail = Some(Box::new(Detail { message: message.clone(), ..Detail::default() }));
+                }
+                *held = Held::Ready(event);
+            }
+        }
+    }
+
+    /// Tells what waits for nothing any more.
+    fn flush(&mut self, watch: u64) {
+        let Some(w) = self.watches.get_mut(&watch) else { return };
+        while let Some(held) = w.hold.pop_front() {
+            let event = match held {
+                Held::Ready(event) => event,
+                Held::Overflow { since, until } => {
+                    self.counters.gaps += 1;
+                    let mut gap = Event::new(EventKind::Gap, watch, w.spec.mailbox.clone(), until);
+                    gap.detail = Some(Box::new(Detail {
+                        reason: Some(Reason::QueueOverflow),
+                        since: Some(since),
+                        fill: Some(Fill::None),
+                        message: Some("more events waited for content than pending_events allows".into()),
+                        ..Detail::default()
+                    }));
+                    gap
+                }
+                waits @ Held::Waits(..) => {
+                    w.hold.push_front(waits);
+                    return;
+                }
+            };
+            self.out.push_back(Command::Tell(event));
+        }
+    }
+}
+
+impl Fetches {
+    /// The next one to ask for: what is to be tried again first, then the watches in turn.
+    fn next(&mut self, now: Duration) -> Option<FetchId> {
+        if let Some(&(at, fetch)) = self.later.first()
+            && at <= now
+        {
+            self.later.remove(&(at, fetch));
+            return Some(fetch);
+        }
+        let after = self
+            .queues
+            .range((Bound::Excluded(self.last), Bound::Unbounded))
+            .next()
+            .or_else(|| self.queues.iter().next());
+        let watch = *after?.0;
+        self.last = watch;
+        let queue = self.queues.get_mut(&watch)?;
+        let fetch = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&watch);
+        }
+        fetch
+    }
+}
+
+/// Kinds whose item can be read.
+fn has_content(kind: EventKind) -> bool {
+    use EventKind::{Copied, Created, Modified, Moved, NewMail};
+    matches!(kind, NewMail | Created | Modified | Moved | Copied)
+}
+
+fn only(content: Content) -> ItemContent {
+    ItemContent { content: Some(content), ..ItemContent::default() }
+}
+
+fn content_of(item: Item, mime_path: Option<String>) -> ItemContent {
+    ItemContent {
+        content: Some(Content::Ok),
+        subject: item.subject,
+        from: item.from.and_then(address),
+        to: item.to.into_iter().filter_map(address).collect(),
+        received: item.received,
+        message_id: item.message_id,
+        size: item.size,
+        is_read: item.is_read,
+        attachments: item.attachments,
+        mime_path,
+    }
+}
+
+/// `Name <address>`, or the one of the two that is there.
+fn address(mailbox: Mailbox) -> Option<String> {
+    let some = |text: Option<String>| text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+    match (some(mailbox.name), some(mailbox.address)) {
+        (Some(name), Some(address)) if name != address => Some(format!("{name} <{address}>")),
+        (name, address) => address.or(name),
+    }
+}

@@ -1,0 +1,143 @@
+//! A picture of the engine for the status line: cheap, and not needed for any decision.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::group::Link;
+use super::mailbox::{Phase, Step};
+use super::timers::Timer;
+use super::{Engine, WatchMode};
+
+/// How it stands with a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WatchState {
+    /// It is being subscribed.
+    Starting,
+    /// It hears of events as they happen.
+    Connected,
+    /// It asks for events, and is answered.
+    Pulling,
+    /// The link is gone.
+    Reconnecting {
+        /// The last certain thing, wall time.
+        since: SystemTime,
+        /// When it is tried again, monotonic; `None` while an attempt is under way.
+        retry_at: Option<Duration>,
+    },
+}
+
+/// A watch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WatchStatus {
+    /// Its number.
+    pub watch: u64,
+    /// Its mailbox.
+    pub mailbox: Arc<str>,
+    /// How it stands.
+    pub state: WatchState,
+    /// How many things wait for content, or behind such.
+    pub held: usize,
+}
+
+/// How it stands with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// Between two streams; the next opens then (monotonic).
+    Waiting(Option<Duration>),
+    /// It was commanded, and no good message has come.
+    Opening,
+    /// It works.
+    Open,
+    /// It is being shut.
+    Closing,
+}
+
+/// A stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionStatus {
+    /// The endpoint it belongs to.
+    pub endpoint: u32,
+    /// How it stands.
+    pub state: ConnectionState,
+    /// The watches on it.
+    pub members: Vec<u64>,
+    /// When it was opened last, monotonic.
+    pub opened_at: Duration,
+    /// When its last message came, monotonic.
+    pub last_message: Option<Duration>,
+    /// How many attempts failed in a row.
+    pub attempts: u32,
+}
+
+/// Sums since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Streams opened.
+    pub opens: u64,
+    /// Calls made, those to subscribe included.
+    pub calls: u64,
+    /// `Subscribe` calls.
+    pub subscribes: u64,
+    /// Mailbox events that the host wanted, before its queue.
+    pub events: u64,
+    /// Events that belong to no watch here; never handed out.
+    pub foreign: u64,
+    /// Gaps.
+    pub gaps: u64,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// The watches that have not ended.
+    pub watches: Vec<WatchStatus>,
+    /// The streams.
+    pub connections: Vec<ConnectionStatus>,
+    /// The sums.
+    pub counters: Counters,
+}
+
+impl Engine {
+    /// How everything stands now.
+    pub fn status(&self) -> Status {
+        let watches = self.watches.iter().map(|(id, w)| {
+            let state = match (w.connected, w.down, w.spec.mode) {
+                (Some(_), _, WatchMode::Streaming { .. }) => WatchState::Connected,
+                (Some(_), _, WatchMode::Pull { .. }) => WatchState::Pulling,
+                (None, None, _) => WatchState::Starting,
+                (None, Some(_), _) => {
+                    let retry_at = match w.phase {
+                        Phase::Due(Step::Folders | Step::Subscribe | Step::Poll) => {
+                            self.timers.get(Timer::Watch(*id))
+                        }
+                        Phase::Grouped(group) => self.timers.get(Timer::Group(group)),
+                        Phase::Lobby => self.timers.get(Timer::Lobby(w.spec.endpoint)),
+                        Phase::Calling(..) => None,
+                    };
+                    WatchState::Reconnecting { since: w.certain, retry_at }
+                }
+            };
+            WatchStatus { watch: *id, mailbox: w.spec.mailbox.clone(), state, held: w.hold.len() }
+        });
+        let connections = self.groups.iter().map(|(id, g)| ConnectionStatus {
+            endpoint: g.endpoint,
+            state: match g.link {
+                Link::Waiting => ConnectionState::Waiting(self.timers.get(Timer::Group(*id))),
+                Link::Hanging(_) if g.good => ConnectionState::Open,
+                Link::Hanging(_) => ConnectionState::Opening,
+                Link::Aborted(..) => ConnectionState::Closing,
+            },
+            members: g.members.iter().copied().collect(),
+            opened_at: g.opened,
+            last_message: g.heard_mono,
+            attempts: g.attempts(),
+        });
+        Status { watches: watches.collect(), connections: connections.collect(), counters: self.counters }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a failure means: for the next step, for what may have been missed, and for the host.
+
+use crate::proto::{Action, action};
+use crate::{Error, ErrorKind, Reason};
+
+/// What is to be done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Wait and repeat.
+    Retry,
+    /// Wait and repeat, five times at most.
+    RetryThenStop,
+    /// The sign-in (or the certificate) was refused: where it worked before, ask twice more, slowly; then stop.
+    Refused,
+    /// The subscription is lost.
+    Resubscribe,
+    /// Events were missed; the subscription stands.
+    Missed,
+    /// Speak an older version, if none has worked yet.
+    LowerVersion,
+    /// A folder is gone.
+    FolderGone,
+    /// The item is gone.
+    ItemGone,
+    /// The item cannot be read.
+    ItemUnreadable,
+    /// End the watch.
+    Stop,
+}
+
+/// Another stream has taken the subscription: the stream must not be opened again with the same id.
+pub(super) const TAKEN_OVER: &str = "ErrorNewEventStreamConnectionOpened";
+
+/// What a response code means here.
+pub(super) fn of_code(code: &str) -> Verdict {
+    match code {
+        // A fresh subscription fights with nobody; the old id is not touched again.
+        TAKEN_OVER => return Verdict::Resubscribe,
+        "ErrorInvalidRequest" | "ErrorSchemaValidation" => return Verdict::LowerVersion,
+        _ => {}
+    }
+    match action(code) {
+        Action::Proceed | Action::BackOff | Action::DropSyncState => Verdict::Retry,
+        Action::BackOffThenStop => Verdict::RetryThenStop,
+        Action::Resubscribe | Action::Rediscover => Verdict::Resubscribe,
+        Action::Missed => Verdict::Missed,
+        Action::LowerVersion => Verdict::LowerVersion,
+        Action::FolderGone => Verdict::FolderGone,
+        Action::ItemGone => Verdict::ItemGone,
+        Action::ItemUnreadable => Verdict::ItemUnreadable,
+        Action::SignIn | Action::Stop => Verdict::Stop,
+    }
+}
+
+/// What an error means.
+pub(super) fn of_error(error: &Error) -> Verdict {
+    if let Some(code) = error.code() {
+        return of_code(code);
+    }
+    match error.http_status() {
+        Some(401 | 403) => return Verdict::Refused,
+        Some(400 | 404 | 405 | 407 | 413 | 456) => return Verdict::Stop,
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::Auth | ErrorKind::Tls => Verdict::Refused,
+        ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::State | ErrorKind::Locked => Verdict::Stop,
+        ErrorKind::Internal => Verdict::RetryThenStop,
+        _ => Verdict::Retry,
+    }
+}
+
+/// Whether it holds back the whole endpoint.
+pub(super) fn throttles(error: &Error) -> bool {
+    throttling_code(error.code())
+        || matches!(error.http_status(), Some(429 | 503))
+        || error.retry_after().is_some()
+}
+
+/// Whether a code holds back the whole endpoint.
+pub(super) fn throttling_code(code: Option<&str>) -> bool {
+    matches!(code, Some("ErrorServerBusy" | "ErrorTooManyObjectsOpened" | "ErrorInsufficientResources"))
+}
+
+/// The least wait after a code, in seconds: limits that free themselves slowly.
+pub(super) fn least_wait(code: Option<&str>) -> Option<u64> {
+    match code {
+        Some("ErrorExceededSubscriptionCount") => Some(120),
+        Some("ErrorExceededConnectionCount") => Some(30),
+        Some("ErrorMailboxMoveInProgress") => Some(60),
+        Some("ErrorMailboxFailover") => Some(30),
+        _ => None,
+    }
+}
+
+/// Whether it is certain that the server acted on nothing: the request never left, or was refused. A gateway's
+/// answer is none: the server behind it may have acted.
+pub(super) fn nothing_done(error: &Error) -> bool {
+    error.kind() == ErrorKind::Connect
+        || error.code().is_some()
+        || matches!(error.http_status(), Some(status) if !matches!(status, 200..=299 | 408 | 500 | 502 | 504))
+}
+
+/// What a host is told as the reason.
+pub(super) fn reason(error: &Error) -> Reason {
+    if error.code() == Some(TAKEN_OVER) {
+        return Reason::TakenOver;
+    }
+    match error.kind() {
+        ErrorKind::Connect | ErrorKind::Tls => Reason::ConnectFailed,
+        ErrorKind::Timeout => Reason::IdleTimeout,
+        ErrorKind::Limit => Reason::LimitExceeded,
+        ErrorKind::Auth => Reason::SignInRefused,
+        ErrorKind::Server => Reason::ServerError,
+        ErrorKind::Http => Reason::HttpError,
+        ErrorKind::Protocol if error.http_status().is_some() => Reason::HttpError,
+        ErrorKind::Protocol => Reason::BadEnvelope,
+        _ => Reason::ConnectionLost,
+    }
+}
+
+/// What the host can do about a watch that was stopped.
+pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
+    match (verdict, error.http_status(), error.kind()) {
+        (Verdict::FolderGone, ..) => {
+            "the folder is gone or this user may not see it: check the folder's name, then add the watch again"
+        }
+        (_, Some(404 | 405), _) => "check the server's URL, then add the watch again",
+        (_, Some(403), _) => {
+            "check that the account may use EWS and has the right to this mailbox, then add the watch again"
+        }
+        (_, _, ErrorKind::Tls) => {
+            "check the server's certificate (option ca_file for a private one), then add the watch again"
+        }
+        (Verdict::Refused, ..) => "check user name and password, then add the watch again",
+        (Verdict::RetryThenStop, ..) => "it failed five times in a row; add the watch again later",
+        _ => "it will not work without a change; correct it, then add the watch again",
+    }
+}
