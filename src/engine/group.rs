@@ -407,8 +407,8 @@ impl Engine {
         }
     }
 
-    /// An error that names subscriptions: it concerns those alone, except that the first message of a stream with a bad
-    /// id is the last one that the good ids would hear of.
+    /// An error that names subscriptions: it concerns those alone. But a stream that begins with one gives the good ids
+    /// nothing (Exchange), or says `Closed` and hangs on (gromox): it is opened anew without the bad ones.
     fn subscription_errors(
         &mut self,
         group: GroupId,
@@ -422,8 +422,7 @@ impl Engine {
         for id in &named {
             self.member_error(*id, error, verdict);
         }
-        // An id that nobody has silences the stream as well.
-        if first && verdict != Verdict::Missed && self.groups.contains_key(&group) {
+        if reopen && verdict != Verdict::Missed && self.groups.contains_key(&group) {
             let mut detail = detail(error, Some(Reason::ServerError));
             let wait = self.group_wait(group, None);
             detail.retry_ms = Some(wait.as_millis() as u64);

@@ -297,6 +297,22 @@ impl Engine {
 
     fn subscribed(&mut self, id: u64, made: &Call, subscription: String, watermark: Option<String>) {
         let now = self.now;
+        // A restarted server counts from one again: whoever had this id before has lost it.
+        let before =
+            self.endpoint(made.endpoint).owners.insert(subscription.clone(), id).filter(|other| *other != id);
+        if let Some(other) = before
+            && self
+                .watches
+                .get(&other)
+                .and_then(|w| w.subscription.as_ref())
+                .is_some_and(|s| s.id == subscription)
+        {
+            let error = Error::new(
+                crate::ErrorKind::Protocol,
+                "the server has given the subscription's id to another watch",
+            );
+            self.lost(other, Reason::SubscriptionLost, &error, false);
+        }
         let Some(w) = self.watches.get_mut(&id) else { return };
         w.subscription = Some(Subscription { id: subscription, watermark, at: now.mono, told: false });
         w.worked();
@@ -400,6 +416,7 @@ impl Engine {
         let endpoint = w.spec.endpoint;
         let old = w.subscription.take();
         if let Some(s) = &old {
+            self.endpoints.entry(endpoint).or_default().disown(&s.id, id);
             let healthy = w.connected.map_or(Duration::ZERO, |since| mono.saturating_sub(since));
             if healthy >= HEALTHY || (s.told && mono.saturating_sub(s.at) >= HEALTHY_WITH_EVENT) {
                 w.losses.reset();
@@ -465,6 +482,7 @@ impl Engine {
         let endpoint = w.spec.endpoint;
         self.tell_closed(id, w.spec.mailbox.clone(), reason);
         if let Some(s) = w.subscription.take() {
+            self.endpoint(endpoint).disown(&s.id, id);
             self.unsubscribe(id, endpoint, s.id);
         }
         self.endpoint(endpoint).lobby.remove(&id);

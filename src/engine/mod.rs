@@ -250,7 +250,17 @@ struct Endpoint {
     lobby: BTreeSet<u64>,
     /// Streams whose watches have all gone and whose end has not come.
     orphans: usize,
+    /// Whose each subscription is.
+    owners: BTreeMap<String, u64>,
     fetches: Fetches,
+}
+
+impl Endpoint {
+    fn disown(&mut self, subscription: &str, watch: u64) {
+        if self.owners.get(subscription) == Some(&watch) {
+            self.owners.remove(subscription);
+        }
+    }
 }
 
 /// A call under way.
