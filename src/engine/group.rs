@@ -415,7 +415,7 @@ impl Engine {
         error: &Error,
         verdict: Verdict,
         ids: &[String],
-        first: bool,
+        reopen: bool,
     ) {
         let Some(g) = self.groups.get(&group) else { return };
         let named: Vec<u64> = ids.iter().filter_map(|id| g.ids.get(id)).copied().collect();

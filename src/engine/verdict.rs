@@ -33,12 +33,6 @@ pub(super) const TAKEN_OVER: &str = "ErrorNewEventStreamConnectionOpened";
 
 /// What a response code means here.
 pub(super) fn of_code(code: &str) -> Verdict {
-    match code {
-        // A fresh subscription fights with nobody; the old id is not touched again.
-        TAKEN_OVER => return Verdict::Resubscribe,
-        "ErrorInvalidRequest" | "ErrorSchemaValidation" => return Verdict::LowerVersion,
-        _ => {}
-    }
     match action(code) {
         Action::Proceed | Action::BackOff | Action::DropSyncState => Verdict::Retry,
         Action::BackOffThenStop => Verdict::RetryThenStop,
