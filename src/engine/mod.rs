@@ -470,3 +470,6 @@ impl Engine {
         Some(until + Duration::from_millis(self.rng.u64(0..=500)))
     }
 }
+
+#[cfg(test)]
+mod tests;
