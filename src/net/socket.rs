@@ -53,6 +53,10 @@ impl Socket {
             Stop::Io(io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address to connect to"));
         let mut next_at = Instant::now();
         loop {
+            // First: a cancel makes those under way fail, and that is not to be told as the server's doing.
+            if limits.cancel.is_cancelled() {
+                return Err(Stop::Cancelled);
+            }
             if trying.is_empty() || Instant::now() >= next_at {
                 match to_try.next() {
                     Some(address) => {
@@ -66,9 +70,6 @@ impl Socket {
                     // Nothing more to try: wait for those under way.
                     None => next_at = limits.until,
                 }
-            }
-            if limits.cancel.is_cancelled() {
-                return Err(Stop::Cancelled);
             }
             if Instant::now() >= limits.until {
                 return Err(Stop::TimedOut);
@@ -86,7 +87,7 @@ impl Socket {
                         return Ok((socket, registration));
                     }
                     Ok(Ok(())) => {
-                        // Shut down by a cancel, which the loop's head sees.
+                        // Shut down by a cancel, which the head of the loop sees.
                         last = Stop::Io(io::ErrorKind::NotConnected.into());
                     }
                     Ok(Err(e)) | Err(e) => last = Stop::Io(e.into()),

@@ -1,4 +1,9 @@
 //! The network part over real sockets on loopback, against servers that misbehave in every way that one can.
 
 mod calls;
+mod cancels;
+mod faults;
+mod lookups;
 mod server;
+mod statuses;
+mod tls;

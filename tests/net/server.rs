@@ -191,3 +191,33 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
         thread::yield_now();
     }
 }
+
+/// A listener whose queue is full: connections to it neither come about nor are refused.
+pub struct FullListener {
+    pub url: String,
+    _listener: std::os::fd::OwnedFd,
+    _waiting: Vec<std::os::fd::OwnedFd>,
+}
+
+pub fn full_listener() -> FullListener {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, listen, socket};
+    let new = || socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let listener = new();
+    bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&listener, 1).unwrap();
+    let address = SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let fd = new();
+        rustix::io::ioctl_fionbio(&fd, true).unwrap();
+        let _ = connect(&fd, &address);
+        let brief = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let came = poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&brief)).unwrap() > 0;
+        waiting.push(fd);
+        if !came {
+            return FullListener { url: format!("http://{address}"), _listener: listener, _waiting: waiting };
+        }
+        assert!(waiting.len() < 100, "the queue never fills");
+    }
+}

@@ -1,0 +1,197 @@
+//! TLS: whom to trust, what to say when not, and the same calls and streams through it.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ewsnotify::ErrorKind;
+use ewsnotify::net::{Config, Tls};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+
+use crate::server::*;
+
+/// An authority of a test's own, with its certificate in a file.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority {}", fastrand::u64(..)));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), params.self_signed(&key).unwrap().pem()).unwrap();
+        Authority { issuer: Issuer::new(params, key), file }
+    }
+
+    fn config(&self) -> Config {
+        Config { ca_file: Some(self.file.path().to_owned()), ..config() }
+    }
+
+    fn server_config(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(WebPkiClientVerifier::no_client_auth())
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        Arc::new(config)
+    }
+}
+
+type TlsStream = StreamOwned<ServerConnection, TcpStream>;
+
+fn serve(config: Arc<ServerConfig>, serve: impl Fn(TlsStream) + Send + Sync + 'static) -> Server {
+    Server::start(move |stream, _| {
+        serve(StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream));
+    })
+}
+
+fn answering(config: Arc<ServerConfig>) -> Server {
+    serve(config, |mut stream| {
+        while read_request(&mut stream).is_some() {
+            stream.write_all(&ok(ENVELOPE)).unwrap();
+        }
+    })
+}
+
+fn https(server: &Server) -> String {
+    server.url().replace("http:", "https:")
+}
+
+// A company's own authority, which is how most Exchange servers are set up.
+#[test]
+fn calls_and_streams_go_through_both_versions() {
+    let authority = Authority::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = authority.server_config("127.0.0.1", |_| (), &[version]);
+        let server = answering(config.clone());
+        let client = Client::new(&https(&server), authority.config());
+        for _ in 0..5 {
+            assert_eq!(client.call().unwrap().body, ENVELOPE.as_bytes());
+        }
+        assert_eq!(server.accepted(), 1, "kept alive, session tickets or not");
+        let server = serve(config, |mut stream| {
+            read_request(&mut stream).unwrap();
+            stream.write_all(CHUNKED_HEAD).unwrap();
+            for n in 1..200 {
+                stream.write_all(&chunk(&format!("<e>{n}</e>").repeat(n))).unwrap();
+            }
+            stream.write_all(b"0\r\n\r\n").unwrap();
+        });
+        let client = Client::new(&https(&server), authority.config());
+        let (all, error) = read_all(&mut *client.stream());
+        assert!(error.is_none(), "{error:?}");
+        let expected: String = (1..200).map(|n| format!("<e>{n}</e>").repeat(n)).collect();
+        assert!(all == expected.as_bytes());
+        assert_eq!(client.counters.sockets_open(), 0);
+    }
+}
+
+// A truncated stream must not look like an ended one: somebody on the way could cut events off unseen.
+#[test]
+fn an_end_without_farewell_is_an_error() {
+    let authority = Authority::new();
+    let server = serve(authority.server_config("127.0.0.1", |_| (), rustls::ALL_VERSIONS), |mut stream| {
+        read_request(&mut stream).unwrap();
+        // No length, no chunks: only the farewell tells the end.
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n<x>").unwrap();
+    });
+    let client = Client::new(&https(&server), authority.config());
+    let (_, error) = read_all(&mut *client.stream());
+    assert_eq!(error.unwrap().kind(), ErrorKind::Io);
+}
+
+// What a user sees first when something is wrong with a certificate: it has to say what to do.
+#[test]
+fn certificates_that_are_wrong_are_told_with_what_to_do() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let all = rustls::ALL_VERSIONS;
+    let expired = |p: &mut CertificateParams| {
+        p.not_before = date_time_ymd(2000, 1, 1);
+        p.not_after = date_time_ymd(2001, 1, 1);
+    };
+    let future = |p: &mut CertificateParams| p.not_before = date_time_ymd(3000, 1, 1);
+    for (config, words) in [
+        (
+            ours.server_config("mail.example.test", |_| (), all),
+            ["mail.example.test", "use a name that is in"],
+        ),
+        (other.server_config("127.0.0.1", |_| (), all), ["does not know", "as ca_file"]),
+        (ours.server_config("127.0.0.1", expired, all), ["has expired", "clock"]),
+        (ours.server_config("127.0.0.1", future, all), ["not valid yet", "clock"]),
+    ] {
+        let server = answering(config);
+        let client = Client::new(&https(&server), ours.config());
+        for e in [client.call().unwrap_err(), client.open().map(|_| ()).unwrap_err()] {
+            assert_eq!((e.kind(), e.is_retryable()), (ErrorKind::Tls, false), "{e}");
+            assert!(words.iter().all(|w| e.to_string().contains(w)), "{e}");
+        }
+        assert_eq!(client.counters.sockets_open(), 0);
+    }
+}
+
+// The commonest typing error in a url, in both directions.
+#[test]
+fn http_and_https_mixed_up() {
+    let server = Server::start(|mut stream, _| {
+        let _ = io::Read::read(&mut stream, &mut [0; 10]);
+        let _ = stream.write_all(&answer("400 Bad Request", "", "this is no TLS"));
+        while io::Read::read(&mut stream, &mut [0; 1000]).is_ok_and(|n| n > 0) {}
+    });
+    let e = Client::new(&https(&server), config()).call().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.to_string().contains("plain http"), "{e}");
+    // Closed in the handshake: a balancer without a server behind it does this. It may pass.
+    let server = Server::start(|mut stream, _| drop(io::Read::read(&mut stream, &mut [0; 10])));
+    let e = Client::new(&https(&server), config()).call().unwrap_err();
+    assert_eq!((e.kind(), e.is_retryable()), (ErrorKind::Connect, true), "{e}");
+}
+
+// A typing error in a path, found when the program starts and not at night.
+#[test]
+fn a_bad_ca_file_is_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| -> PathBuf {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    for (path, word) in [
+        (dir.path().join("missing.pem"), "cannot be read"),
+        (write("empty.pem", ""), "no certificate"),
+        (write("key.pem", &KeyPair::generate().unwrap().serialize_pem()), "no certificate"),
+        (write("der.pem", "0\u{82}\u{1}"), "no certificate"),
+        (
+            write("broken.pem", "-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n"),
+            "not PEM",
+        ),
+    ] {
+        let e = Tls::new(Some(&path)).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Invalid, "{e}");
+        assert!(e.to_string().contains(word) && e.to_string().contains(&*path.to_string_lossy()), "{e}");
+    }
+    // A certificate's frame with something else in it is found when the first connection is made.
+    let path = write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let e =
+        Client::new("https://127.0.0.1:9", Config { ca_file: Some(path), ..config() }).call().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Invalid, "{e}");
+}
