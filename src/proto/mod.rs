@@ -2,13 +2,18 @@
 //!
 //! Nothing here knows a socket, a thread or a clock.
 
+mod framer;
 mod message;
+mod notifications;
 mod read;
 mod response_code;
+mod stream_decoder;
 mod write;
 mod xml;
 
+pub use framer::{FrameError, FrameLimits, Framer};
 pub use message::*;
 pub use read::read_envelope;
 pub use response_code::{Action, action};
+pub use stream_decoder::StreamDecoder;
 pub use write::{soap_action, write_request};

@@ -1,6 +1,8 @@
 //! What the tests of `proto` share.
 #![allow(dead_code)]
 
+pub mod forms;
+
 use std::path::{Path, PathBuf};
 
 /// A file or folder beside the project, which the tests read where it is there.

@@ -5,7 +5,8 @@ mod reader;
 mod repair;
 mod writer;
 
-pub(crate) use prolog::{looks_like_html, skip_prolog};
+use prolog::skip_prolog;
+pub(crate) use prolog::{check_encoding, looks_like_html};
 pub(crate) use reader::{Limits, Reader, Start};
 pub(crate) use writer::Writer;
 

@@ -1,0 +1,566 @@
+//! Cuts a stream of envelopes into envelopes, as soon as the last byte of each is there.
+//!
+//! The end of a root element is found by depth: tags, quoted attributes, comments, CDATA and processing instructions are
+//! told apart, end tags must fit their start tags, nothing else is checked; the reader does that. Each byte is looked at
+//! once or twice, however the stream is cut into pieces.
+//!
+//! After an error the framer looks for the next XML declaration or start tag called `Envelope`, whatever its prefix, and
+//! goes on there. An envelope that is cut off is recognised when such a declaration, or a start tag that repeats the
+//! envelope's own SOAP root to the byte, follows inside of it.
+
+use std::fmt;
+
+use memchr::{memchr, memchr2, memmem};
+
+use super::xml::{SOAP, SOAP12, check_encoding, excerpt, looks_like_html};
+use crate::{Error, ErrorKind};
+
+/// Bounds on what a stream may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrameLimits {
+    /// Bytes of an envelope, without the XML declaration before it.
+    pub envelope: usize,
+    /// Elements inside each other.
+    pub depth: usize,
+    /// Bytes of an element's name, with its prefix.
+    pub name: usize,
+}
+
+impl Default for FrameLimits {
+    fn default() -> Self {
+        FrameLimits { envelope: 8 << 20, depth: 256, name: 1 << 10 }
+    }
+}
+
+impl FrameLimits {
+    /// The defaults with another bound on an envelope's bytes.
+    pub fn with_envelope(bytes: usize) -> FrameLimits {
+        FrameLimits { envelope: bytes, ..FrameLimits::default() }
+    }
+}
+
+/// What is wrong with a stream, and where. It costs the envelope that it is in, not those after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameError {
+    /// The offset in the stream of what is wrong; of its envelope's first byte for one that is too long or cut off.
+    pub offset: u64,
+    /// [`ErrorKind::Limit`] for a bound that was met, else [`ErrorKind::Protocol`].
+    pub kind: ErrorKind,
+    text: String,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "At byte {} of the answer: {}.", self.offset, self.text)
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl From<FrameError> for Error {
+    fn from(e: FrameError) -> Error {
+        Error::new(e.kind, e.to_string())
+    }
+}
+
+/// Cuts a stream into envelopes.
+///
+/// ```
+/// use ewsnotify::proto::{FrameLimits, Framer};
+/// let mut framer = Framer::new(FrameLimits::default());
+/// let mut found = Vec::new();
+/// for piece in [&b"<?xml version='1.0'?>\n<a><b"[..], b"/></a><c>", b"</c> <d>"] {
+///     framer.push(piece);
+///     while let Some(envelope) = framer.next() {
+///         found.push(envelope?.to_vec());
+///     }
+/// }
+/// assert_eq!(found, [&b"<a><b/></a>"[..], b"<c></c>"]);
+/// assert!(framer.in_progress());
+/// # Ok::<(), ewsnotify::proto::FrameError>(())
+/// ```
+#[derive(Debug)]
+pub struct Framer {
+    limits: FrameLimits,
+    buf: Vec<u8>,
+    /// The offset in the stream of the buffer's first byte.
+    base: u64,
+    /// What lies before is done with. In an envelope: its first byte.
+    start: usize,
+    /// Where the search goes on.
+    pos: usize,
+    /// The first byte (`<`) of the markup that the search is in.
+    mark: usize,
+    state: State,
+    /// Where the names of the open elements begin, from `start`.
+    open: Vec<usize>,
+    /// Length of the root's start tag, if it declares a SOAP namespace; else 0.
+    soap_root: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Between markup: in the text of an element, or between envelopes.
+    Text,
+    /// At a `<`, of which it is not clear yet what it begins.
+    Markup,
+    /// In a start tag, inside these quotes (0: outside).
+    StartTag(u8),
+    EndTag,
+    Comment,
+    CData,
+    Instruction,
+    /// Looking for the start of the next envelope.
+    Lost,
+}
+
+/// Capacity that the buffer keeps when it is empty.
+const KEEP: usize = 4 << 10;
+/// The longest XML declaration or processing instruction.
+const LONGEST_INSTRUCTION: usize = 64 << 10;
+/// The longest name that can be an envelope's start after an error.
+const LONGEST_ENVELOPE_NAME: usize = 80;
+
+/// Why the search stops for now.
+enum Stop {
+    /// More bytes are needed.
+    More,
+    /// An envelope ends before `pos`.
+    Envelope,
+    Error(FrameError),
+}
+
+impl Framer {
+    /// A framer at the start of a stream.
+    pub fn new(limits: FrameLimits) -> Framer {
+        Framer {
+            limits,
+            buf: Vec::new(),
+            base: 0,
+            start: 0,
+            pos: 0,
+            mark: 0,
+            state: State::Text,
+            open: Vec::new(),
+            soap_root: 0,
+        }
+    }
+
+    /// Takes what came. Then call [`next`](Self::next) until it has nothing more, before the next piece.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.discard();
+        let needed = self.buf.len() + bytes.len();
+        if needed > self.buf.capacity() {
+            // Doubling, but never much beyond the largest envelope.
+            let doubled = (2 * self.buf.capacity()).min(self.limits.envelope.saturating_add(64 << 10));
+            self.buf.reserve_exact(needed.max(doubled) - self.buf.len());
+        }
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// The next envelope, from the `<` of its root to its end, without what stood before it; or what is wrong with it.
+    /// `None` if more bytes are needed.
+    #[allow(clippy::should_implement_trait)] // it lends
+    pub fn next(&mut self) -> Option<Result<&[u8], FrameError>> {
+        match self.search() {
+            Stop::More => {
+                if self.start == self.buf.len() {
+                    self.discard();
+                }
+                None
+            }
+            Stop::Error(error) => Some(Err(error)),
+            Stop::Envelope => {
+                let from = std::mem::replace(&mut self.start, self.pos);
+                Some(Ok(&self.buf[from..self.pos]))
+            }
+        }
+    }
+
+    /// Whether an envelope has begun and its end has not come.
+    pub fn in_progress(&self) -> bool {
+        match self.state {
+            State::Lost => false,
+            State::Text => !self.open.is_empty(),
+            _ => true,
+        }
+    }
+
+    /// How many bytes of the stream are done with: the offset of the envelope in progress, or of what comes next.
+    pub fn offset(&self) -> u64 {
+        self.base + self.start as u64
+    }
+
+    /// Says that the stream has ended, and what is wrong with that: an envelope without its end. The framer is ready for
+    /// another stream then.
+    pub fn finish(&mut self) -> Option<FrameError> {
+        let cut_off = self.in_progress() || (self.state == State::Text && self.pos < self.buf.len());
+        let error = cut_off.then(|| {
+            let begun = &self.buf[self.start..];
+            let text = format!(
+                "the stream ends inside an envelope of which {} bytes came; it begins {}",
+                begun.len(),
+                excerpt(begun)
+            );
+            self.error_at(self.start, ErrorKind::Protocol, text)
+        });
+        *self = Framer::new(self.limits);
+        error
+    }
+
+    /// Forgets what is done with, and memory that a large envelope took.
+    fn discard(&mut self) {
+        if self.start > 0 {
+            self.base += self.start as u64;
+            self.pos -= self.start;
+            self.mark = self.mark.saturating_sub(self.start);
+            self.buf.drain(..self.start);
+            self.start = 0;
+        }
+        if self.buf.is_empty() && self.buf.capacity() > KEEP {
+            self.buf = Vec::new();
+        }
+    }
+
+    fn search(&mut self) -> Stop {
+        loop {
+            let step = match self.state {
+                State::Text if self.open.is_empty() => self.between(),
+                State::Text => self.text(),
+                State::Markup => self.markup(),
+                State::StartTag(quote) => self.start_tag(quote),
+                State::EndTag => self.end_tag(),
+                State::Comment => self.until(b"-->"),
+                State::CData => self.until(b"]]>"),
+                State::Instruction => self.instruction(),
+                State::Lost => self.lost(),
+            };
+            if let Some(stop) = step {
+                return match stop {
+                    Stop::More if self.state != State::Lost && self.too_far(self.buf.len()) => {
+                        self.too_long()
+                    }
+                    stop => stop,
+                };
+            }
+        }
+    }
+
+    /// Between envelopes: white space, byte order marks, markup.
+    fn between(&mut self) -> Option<Stop> {
+        loop {
+            self.start = self.pos;
+            let rest = &self.buf[self.pos..];
+            match rest {
+                [] => return Some(Stop::More),
+                [b' ' | b'\t' | b'\r' | b'\n', ..] => self.pos += 1,
+                [b'<', ..] => {
+                    self.state = State::Markup;
+                    self.mark = self.pos;
+                    return None;
+                }
+                [0xEF, 0xBB, 0xBF, ..] => self.pos += 3,
+                [0xEF] | [0xEF, 0xBB] => return Some(Stop::More),
+                [0xFF | 0xFE | 0x00, ..] => {
+                    let text =
+                        format!("the encoding is not UTF-8, perhaps UTF-16; it begins {}", excerpt(rest));
+                    return Some(self.lose(self.pos, self.pos + 1, text));
+                }
+                _ => {
+                    let text = format!("text where an envelope was expected; it begins {}", excerpt(rest));
+                    return Some(self.lose(self.pos, self.pos + 1, text));
+                }
+            }
+        }
+    }
+
+    fn text(&mut self) -> Option<Stop> {
+        match memchr(b'<', &self.buf[self.pos..]) {
+            Some(at) => {
+                self.mark = self.pos + at;
+                self.pos = self.mark;
+                self.state = State::Markup;
+                self.too_far(self.mark).then(|| self.too_long())
+            }
+            None => {
+                self.pos = self.buf.len();
+                Some(Stop::More)
+            }
+        }
+    }
+
+    /// What a `<` begins.
+    fn markup(&mut self) -> Option<Stop> {
+        let rest = &self.buf[self.mark..];
+        match rest {
+            [_] => return Some(Stop::More),
+            [_, b'/', ..] => {
+                self.state = State::EndTag;
+                self.pos = self.mark + 2;
+            }
+            [_, b'?', ..] => {
+                self.state = State::Instruction;
+                self.pos = self.mark + 2;
+            }
+            [_, b'!', b'-', b'-', ..] => {
+                self.state = State::Comment;
+                self.pos = self.mark + 4;
+            }
+            [_, b'!', ..] if !self.open.is_empty() && rest.starts_with(b"<![CDATA[") => {
+                self.state = State::CData;
+                self.pos = self.mark + 9;
+            }
+            [_, b'!', ..] if b"<!--".starts_with(rest) => return Some(Stop::More),
+            [_, b'!', ..] if !self.open.is_empty() && b"<![CDATA[".starts_with(rest) => {
+                return Some(Stop::More);
+            }
+            [_, b'!', b'D' | b'd', ..] => {
+                let what =
+                    if looks_like_html(rest) { "a web page, not XML" } else { "a DTD, which SOAP forbids" };
+                let text = format!("{what}; it begins {}", excerpt(rest));
+                return Some(self.lose(self.mark, self.mark + 1, text));
+            }
+            [_, first, ..] if first.is_ascii_alphabetic() || matches!(first, b'_' | b':' | 0x80..) => {
+                return self.start_tag_at_once();
+            }
+            _ => {
+                let text = format!("a tag that is none: {}", excerpt(rest));
+                return Some(self.lose(self.mark, self.mark + 1, text));
+            }
+        }
+        None
+    }
+
+    /// A start tag of which nothing was looked at yet; nearly always it is there as a whole.
+    fn start_tag_at_once(&mut self) -> Option<Stop> {
+        let tag = &self.buf[self.mark + 1..];
+        if let Some(end) = memchr2(b'<', b'>', tag)
+            && tag[end] == b'>'
+        {
+            let (mut double, mut single) = (0_usize, 0_usize);
+            for b in &tag[..end] {
+                double += usize::from(*b == b'"');
+                single += usize::from(*b == b'\'');
+            }
+            if single == 0 && double % 2 == 0 {
+                return self.end_of_start_tag(self.mark + 1 + end);
+            }
+        }
+        self.state = State::StartTag(0);
+        self.pos = self.mark + 1;
+        None
+    }
+
+    /// A start tag that is cut by a piece's end, or has `>` or single quotes in its attributes.
+    fn start_tag(&mut self, mut quote: u8) -> Option<Stop> {
+        for at in self.pos..self.buf.len() {
+            match self.buf[at] {
+                b'<' => return Some(self.tag_without_end(at)),
+                b'>' if quote == 0 => return self.end_of_start_tag(at),
+                b @ (b'"' | b'\'') if quote == 0 => quote = b,
+                b if b == quote => quote = 0,
+                _ => {}
+            }
+        }
+        self.state = State::StartTag(quote);
+        self.pos = self.buf.len();
+        Some(Stop::More)
+    }
+
+    fn end_of_start_tag(&mut self, end: usize) -> Option<Stop> {
+        let tag = &self.buf[self.mark..=end];
+        let empty = tag[tag.len() - 2] == b'/';
+        if tag.len() > self.limits.name && !tag[1..][..self.limits.name].iter().any(|b| ends_name(*b)) {
+            return Some(
+                self.lose_by_limit(end, format!("a name is longer than {} bytes", self.limits.name)),
+            );
+        }
+        if self.open.is_empty() {
+            if looks_like_html(tag) {
+                let text = format!("a web page, not XML; it begins {}", excerpt(tag));
+                return Some(self.lose(self.mark, end, text));
+            }
+            let soap = [SOAP, SOAP12].iter().any(|uri| memmem::find(tag, uri.as_bytes()).is_some());
+            self.soap_root = if soap { tag.len() } else { 0 };
+        } else if tag.len() == self.soap_root && *tag == self.buf[self.start..][..tag.len()] {
+            return Some(self.cut_off());
+        } else if self.open.len() >= self.limits.depth {
+            let text = format!("elements are nested more than {} deep", self.limits.depth);
+            return Some(self.lose_by_limit(end, text));
+        }
+        self.state = State::Text;
+        self.pos = end + 1;
+        if empty {
+            return self.open.is_empty().then(|| self.whole());
+        }
+        self.open.push(self.mark + 1 - self.start);
+        None
+    }
+
+    fn end_tag(&mut self) -> Option<Stop> {
+        let Some(end) = memchr2(b'>', b'<', &self.buf[self.pos..]).map(|at| self.pos + at) else {
+            self.pos = self.buf.len();
+            return Some(Stop::More);
+        };
+        if self.buf[end] == b'<' {
+            return Some(self.tag_without_end(end));
+        }
+        let name = self.buf[self.mark + 2..end].trim_ascii_end();
+        let fits = self.open.last().is_some_and(|at| {
+            let opened = &self.buf[self.start + at..];
+            opened.starts_with(name) && opened.get(name.len()).is_some_and(|b| ends_name(*b))
+        });
+        if !fits {
+            let text = format!("an end tag without its start tag: {}", excerpt(&self.buf[self.mark..=end]));
+            return Some(self.lose(self.mark, end, text));
+        }
+        self.open.pop();
+        self.state = State::Text;
+        self.pos = end + 1;
+        self.open.is_empty().then(|| self.whole())
+    }
+
+    /// In a comment or CDATA.
+    fn until(&mut self, end: &[u8]) -> Option<Stop> {
+        let found = memmem::find(&self.buf[self.pos..], end);
+        let between_envelopes = self.open.is_empty();
+        match found {
+            Some(at) => {
+                self.pos += at + end.len();
+                self.state = State::Text;
+            }
+            None => self.pos = self.pos.max((self.buf.len() + 1).saturating_sub(end.len())),
+        }
+        if between_envelopes {
+            self.start = self.pos;
+        }
+        found.is_none().then_some(Stop::More)
+    }
+
+    /// In a processing instruction or XML declaration.
+    fn instruction(&mut self) -> Option<Stop> {
+        let Some(at) = memmem::find(&self.buf[self.pos..], b"?>") else {
+            self.pos = self.pos.max(self.buf.len() - 1);
+            return Some(match self.pos - self.mark > LONGEST_INSTRUCTION {
+                true => self.lose_by_limit(self.pos, "an XML declaration without its end".into()),
+                false => Stop::More,
+            });
+        };
+        let end = self.pos + at + 2;
+        let instruction = &self.buf[self.mark..end];
+        let declaration = instruction.starts_with(b"<?xml") && ends_name(instruction[5]);
+        if declaration && !self.open.is_empty() {
+            return Some(self.cut_off());
+        }
+        if declaration && let Err(text) = check_encoding(&instruction[5..instruction.len() - 2]) {
+            return Some(self.lose(self.mark, end, text));
+        }
+        self.state = State::Text;
+        self.pos = end;
+        None
+    }
+
+    /// Looks for the start of the next envelope after an error.
+    fn lost(&mut self) -> Option<Stop> {
+        loop {
+            let Some(at) = memchr(b'<', &self.buf[self.pos..]) else {
+                self.pos = self.buf.len();
+                self.start = self.pos;
+                return Some(Stop::More);
+            };
+            self.pos += at;
+            self.start = self.pos;
+            match begins_envelope(&self.buf[self.pos..]) {
+                Some(true) => {
+                    self.state = State::Text;
+                    return None;
+                }
+                Some(false) => self.pos += 1,
+                None => return Some(Stop::More),
+            }
+        }
+    }
+
+    fn whole(&mut self) -> Stop {
+        match self.too_far(self.pos) {
+            true => self.too_long(),
+            false => Stop::Envelope,
+        }
+    }
+
+    /// Another tag begins at `at`, inside of one.
+    fn tag_without_end(&mut self, at: usize) -> Stop {
+        let text = format!("a tag without its end: {}", excerpt(&self.buf[self.mark..at]));
+        self.lose(self.mark, at, text)
+    }
+
+    fn too_far(&self, at: usize) -> bool {
+        at - self.start > self.limits.envelope
+    }
+
+    fn too_long(&mut self) -> Stop {
+        let begun = excerpt(&self.buf[self.start..]);
+        let text = format!("an envelope is longer than {} bytes; it begins {begun}", self.limits.envelope);
+        let error = self.error_at(self.start, ErrorKind::Limit, text);
+        self.go_on_at(self.start + self.limits.envelope, error)
+    }
+
+    /// Another envelope begins at the mark, inside this one.
+    fn cut_off(&mut self) -> Stop {
+        if self.too_far(self.mark) {
+            return self.too_long();
+        }
+        let text = format!(
+            "an envelope of which {} bytes came is followed by another one without having ended; it begins {}",
+            self.mark - self.start,
+            excerpt(&self.buf[self.start..])
+        );
+        let error = self.error_at(self.start, ErrorKind::Protocol, text);
+        self.go_on_at(self.mark, error)
+    }
+
+    fn lose(&mut self, at: usize, go_on: usize, text: String) -> Stop {
+        if self.too_far(go_on) {
+            return self.too_long();
+        }
+        let error = self.error_at(at, ErrorKind::Protocol, text);
+        self.go_on_at(go_on, error)
+    }
+
+    fn lose_by_limit(&mut self, go_on: usize, text: String) -> Stop {
+        if self.too_far(go_on) {
+            return self.too_long();
+        }
+        let error = self.error_at(self.mark, ErrorKind::Limit, text);
+        self.go_on_at(go_on, error)
+    }
+
+    fn error_at(&self, at: usize, kind: ErrorKind, text: String) -> FrameError {
+        FrameError { offset: self.base + at as u64, kind, text }
+    }
+
+    fn go_on_at(&mut self, at: usize, error: FrameError) -> Stop {
+        self.open.clear();
+        self.state = State::Lost;
+        self.pos = at;
+        self.start = at;
+        Stop::Error(error)
+    }
+}
+
+fn ends_name(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'/' | b'>' | b'?')
+}
+
+/// Whether an envelope or an XML declaration begins at this `<`; None if more bytes are needed to tell.
+fn begins_envelope(bytes: &[u8]) -> Option<bool> {
+    let name = &bytes[1..];
+    let longest = &name[..name.len().min(LONGEST_ENVELOPE_NAME)];
+    let name = match longest.iter().skip(1).position(|b| ends_name(*b) || *b == b'<') {
+        Some(end) => &longest[..end + 1],
+        None if longest.len() < LONGEST_ENVELOPE_NAME => return None,
+        None => return Some(false),
+    };
+    Some(name == b"?xml" || name == b"Envelope" || name.ends_with(b":Envelope"))
+}
