@@ -26,7 +26,7 @@ fn after_the_first_of_a_form_nearly_all_envelopes_take_the_fast_way() {
         for _ in 0..2000 {
             let xml = random_envelope(&mut rng, form);
             let fast = decoder.decode(xml.as_bytes()).unwrap();
-            if decoder.fast() % 10 == 0 {
+            if decoder.fast().is_multiple_of(10) {
                 assert_eq!(fast, read_envelope(xml.as_bytes()).unwrap(), "{form:?}, seed {seed}: {xml}");
             }
         }
@@ -185,7 +185,7 @@ fn a_stream_that_never_repeats_its_frame_is_read_all_the_same() {
     for round in 0..100 {
         let notification = Form::Exchange.random_notification(&mut rng);
         let xml = Form::Exchange
-            .notifications(&[notification.clone()])
+            .notifications(std::slice::from_ref(&notification))
             .replace("V2017_07_11", &format!("V{round}"));
         let Body::Streaming(responses) = decoder.decode(xml.as_bytes()).unwrap().body else {
             panic!("{xml}")
@@ -203,7 +203,7 @@ fn events_in_a_message_of_an_error_arrive_with_the_error() {
     for _ in 0..3 {
         let notification = Form::Gromox.random_notification(&mut rng);
         let xml = Form::Gromox
-            .notifications(&[notification.clone()])
+            .notifications(std::slice::from_ref(&notification))
             .replace(
                 "\"Success\"><m:ResponseCode>NoError",
                 "\"Error\"><m:ResponseCode>ErrorInvalidSubscription",
@@ -266,7 +266,7 @@ fn watermarks_and_status_events_belong_to_the_grammar() {
         for notice in &mut notification.notices {
             notice.watermark = Some(format!("W{round}="));
         }
-        let xml = form.notifications(&[notification.clone()]);
+        let xml = form.notifications(std::slice::from_ref(&notification));
         let Body::Streaming(responses) = decoder.decode(xml.as_bytes()).unwrap().body else {
             panic!("{xml}")
         };

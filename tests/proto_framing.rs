@@ -55,13 +55,15 @@ fn custom(prefix: &str, in_header: &str, in_event: &str, item: &str) -> String {
     )
 }
 
-/// Streams and the items that they tell of, None for each error.
-fn streams() -> Vec<(&'static str, Vec<u8>, Vec<Option<&'static str>>)> {
+/// A name, a stream, and the items that it tells of, None for each error.
+type Stream = (&'static str, Vec<u8>, Vec<Option<&'static str>>);
+
+fn streams() -> Vec<Stream> {
     let a = || envelope("a");
     let (b, c) = (|| envelope("b"), || envelope("c"));
     let ab = || vec![Some("a"), Some("b")];
     let lost = || vec![Some("a"), None, Some("c")];
-    let mut all: Vec<(&'static str, Vec<u8>, Vec<Option<&'static str>>)> = Vec::new();
+    let mut all: Vec<Stream> = Vec::new();
     let mut add = |name, stream: &str, expected| all.push((name, stream.as_bytes().to_vec(), expected));
 
     add("back to back", &(a() + &b()), ab());
