@@ -176,6 +176,43 @@ fn odd_requests() {
     assert_eq!(sim.stop().panics, 0);
 }
 
+// Whatever a broken client sends, the server lives and answers the next.
+#[test]
+fn garbage() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let sim = plain();
+    let body = get_folder();
+    let good = format!(
+        "POST /EWS/Exchange.asmx HTTP/1.1\r\n{}Content-Length: {}\r\n\r\n{body}",
+        basic(ADA, SECRET),
+        body.len()
+    );
+    for _ in 0..400 {
+        let mut bytes = good.clone().into_bytes();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(..bytes.len().max(1));
+            if bytes.is_empty() {
+                break;
+            }
+            match random.u8(..4) {
+                0 => bytes[at] = random.u8(..),
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, random.u8(..)),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let mut raw = Raw::connect(&sim);
+        // The server may refuse before it has read all.
+        let _ = raw.send(&bytes);
+        raw.close();
+    }
+    assert_eq!(Raw::connect(&sim).ask(&body).status, 200);
+    assert!(sim.wait_until(LONG, |s| s.open == 0));
+    assert_eq!(sim.stop().panics, 0);
+}
+
 // curl and .NET wait for the 100 before they send a large body.
 #[test]
 fn expect_continue() {
@@ -431,6 +468,7 @@ fn stalled_streams() {
     assert_eq!(raw.take_all().0, b"");
     let log = &sim.streams()[0];
     assert_eq!((log.written, log.lost.len()), (2, 1));
+    assert!(sim.exchange().ledger().iter().all(|told| told.connection == log.in_ledger));
     assert!(String::from_utf8_lossy(&log.lost[0]).contains("<t:NewMailEvent>"));
     // The new connection does not get it: it is gone.
     sim.exchange().deliver(ADA, &mail("next")).unwrap();
@@ -599,7 +637,7 @@ fn stop_ends_everything() {
 // The demo's break is a line of a script; a server that is down must look down.
 #[test]
 fn script_and_refusal() {
-    let script = "on GetFolder do status code=503 retry-after=1\nat 10ms do cut-streams\nat 20ms do refuse\n";
+    let script = "on GetFolder status code=503 retry-after=1\nat 10ms cut-streams\nat 20ms refuse\n";
     let sim =
         Sim::builder().tls(false).user(ADA, SECRET).script(Script::parse(script).unwrap()).start().unwrap();
     let refused = |sim: &Sim| {

@@ -67,11 +67,12 @@ fn accept_all(listener: &TcpListener, asleep: &OwnedFd, shared: &Arc<Shared>) {
         let _ = poll(&mut fds, None);
         match listener.accept() {
             Ok((sock, _)) if shared.refuses() => reset(&sock),
-            Ok((sock, _)) => match serve(sock, shared) {
-                Ok(thread) => threads.extend(thread),
+            Ok((sock, _)) => {
                 // Out of threads: the connection is closed, the server lives.
-                Err(_) => {}
-            },
+                if let Ok(thread) = serve(sock, shared) {
+                    threads.extend(thread);
+                }
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             // Out of descriptors, most likely: the pause keeps it from spinning.
             Err(_) => {

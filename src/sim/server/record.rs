@@ -66,6 +66,9 @@ impl Request {
 pub struct StreamLog {
     /// The number of its connection, counted from 1.
     pub connection: u64,
+    /// The number of this stream in the exchange's ledger
+    /// ([`Told::connection`](crate::sim::exchange::Told::connection)).
+    pub in_ledger: u64,
     /// Whose stream it was.
     pub user: String,
     /// Envelopes whose last byte the kernel took.

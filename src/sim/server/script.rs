@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! # The answers to the second and the third GetEvents break off after 100 bytes.
-//! on GetEvents nth=2 times=2 do cut byte=100 how=reset
+//! on GetEvents nth=2 times=2 cut byte=100 how=reset
 //! # Every request of any operation of one user:
-//! on * user=ada@example.test times=always do status code=503 retry-after=30
+//! on * user=ada@example.test times=always status code=503 retry-after=30
 //! # The third envelope of the next stream is broken XML.
-//! on GetStreamingEvents envelope=3 do bad-xml
+//! on GetStreamingEvents envelope=3 bad-xml
 //! # Five seconds after the start:
-//! at 5s do cut-streams how=fin
+//! at 5s cut-streams how=fin
 //! # The same as JSON:
 //! {"at": "5s", "do": "cut-streams", "how": "fin"}
 //! ```
 //!
-//! After `do` come the name and the fields of an [`Action`] (with `on`) or a [`Control`] (with `at`), in lower case with
-//! hyphens. A value with blanks stands in double quotes.
+//! `on` says for which operation (`*`: any), `at` how long after the start. Then come the name of an [`Action`] (with `on`)
+//! or a [`Control`] (with `at`) in lower case with hyphens, and its fields. `user`, `nth`, `times` and `envelope` are as in
+//! [`Fault`]. A value with blanks stands in double quotes. In JSON the name stands in `do`, and that
+//! word may stand before it in text too.
 
 use std::time::Duration;
 
@@ -109,7 +111,7 @@ impl Script {
 
     fn add(&mut self, mut words: Map<String, Value>) -> Result<(), String> {
         let Some(Value::String(what)) = words.remove("do") else {
-            return Err("it does not say \"do\" and what".to_owned());
+            return Err("it does not say what is to happen".to_owned());
         };
         match (words.remove("on"), words.remove("at")) {
             (Some(on), None) => {
@@ -157,24 +159,28 @@ fn variant<T: DeserializeOwned>(name: String, fields: Map<String, Value>) -> Res
     read(&name, value)
 }
 
-// `on X a=1 do Y b="2 3"` as an object.
+// `on X a=1 Y b="2 3"` as an object.
 fn words(line: &str) -> Result<Map<String, Value>, String> {
     let mut map = Map::new();
     let mut rest = line;
     while let Some(word) = next_word(&mut rest)? {
         let (key, value) = match word.split_once('=') {
             Some((key, value)) => (key.to_owned(), value.to_owned()),
-            None => {
+            None if matches!(word.as_str(), "on" | "at" | "do") => {
                 let value = next_word(&mut rest)?.ok_or_else(|| format!("nothing comes after \"{word}\""))?;
                 (word, value)
             }
+            None => ("do".to_owned(), word),
         };
         let value = match value.parse::<u64>() {
             Ok(n) => n.into(),
             Err(_) => Value::String(value),
         };
-        if map.contains_key(&key) {
-            return Err(format!("\"{key}\" is there twice"));
+        if let Some(before) = map.get(&key) {
+            return Err(match key.as_str() {
+                "do" => format!("it says both {before} and {value}"),
+                _ => format!("\"{key}\" is there twice"),
+            });
         }
         map.insert(key, value);
     }
@@ -210,11 +216,11 @@ mod tests {
     #[test]
     fn lines() {
         let script = Script::parse(
-            "# c\n\n on GetEvents nth=2 times=2 do cut byte=100 how=reset\n\
-             on * user=ada@example.test times=always do status code=503 retry-date=\"1m 30s\" body=\"<b>no</b>\"\n\
+            "# c\n\n on GetEvents nth=2 times=2 cut byte=100 how=reset\n\
+             on * user=ada@example.test times=always status code=503 retry-date=\"1m 30s\" body=\"<b>no</b>\"\n\
              on GetStreamingEvents envelope=3 do bad-xml\n\
              {\"on\": \"*\", \"do\": \"slow-head\", \"delay\": \"20ms\"}\n\
-             at 1s do resume\nat 5s do cut-streams\n",
+             at 1s resume\nat 5s cut-streams\n",
         )
         .unwrap();
         let status = Action::Status {
@@ -240,18 +246,22 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, names) in [
-            ("on GetEvents do cutt byte=1", "cut"),
-            ("on GetEvents do cut bite=1", "byte"),
-            ("on GetEvents do cut", "byte"),
-            ("on GetEvents do html x=1", "html"),
-            ("on GetEvents do status code=many", "code"),
-            ("on GetEvents nth=x do html", "nth"),
-            ("on GetEvents", "do"),
-            ("do html", "on OPERATION"),
-            ("at soon do resume", "soon"),
-            ("on GetEvents on GetEvents do html", "twice"),
-            ("on GetEvents do status code=1 body=\"x", "quote"),
-            ("{\"on\": 1}", "do"),
+            ("on GetEvents cutt byte=1", "cut"),
+            ("on GetEvents cut bite=1", "byte"),
+            ("on GetEvents cut", "byte"),
+            ("on GetEvents html x=1", "html"),
+            ("on GetEvents html empty", "both \"html\" and \"empty\""),
+            ("on GetEvents status code=many", "code"),
+            ("on GetEvents nth=x html", "nth"),
+            ("on GetEvents", "what is to happen"),
+            ("on", "nothing comes after"),
+            ("html", "on OPERATION"),
+            ("on GetEvents at 5s html", "either"),
+            ("at soon resume", "soon"),
+            ("on GetEvents on GetEvents html", "twice"),
+            ("on GetEvents status code=1 body=\"x", "quote"),
+            ("{\"on\": 1}", "what is to happen"),
+            ("{\"on\": 1, \"do\": \"html\"}", "on: "),
             ("{", "JSON"),
         ] {
             let error = Script::parse(&format!("\n{line}")).unwrap_err();

@@ -276,12 +276,13 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    pub(super) fn stream_opened(&self, conn: &Conn, user: &str) -> usize {
+    pub(super) fn stream_opened(&self, conn: &Conn, in_ledger: u64, user: &str) -> usize {
         let mut book = self.book();
         conn.streaming.store(true, Ordering::SeqCst);
         book.stats.streams += 1;
         book.streams.push(StreamLog {
             connection: conn.number,
+            in_ledger,
             user: user.to_owned(),
             written: 0,
             bytes: 0,

@@ -20,12 +20,13 @@ pub(super) fn run(
     due: Option<Due>,
 ) -> Io {
     let shared = out.wire.shared.clone();
-    let number = shared.stream_opened(&out.wire.conn, user);
+    let number = shared.stream_opened(&out.wire.conn, stream.connection(), user);
     let mut writer = Writer {
         number,
         operation: operation.to_owned(),
         due,
         started: out.wire.sent,
+        accounted: out.wire.sent,
         count: 0,
         waiting: VecDeque::new(),
         partner: None,
@@ -62,6 +63,8 @@ struct Writer {
     due: Option<Due>,
     // On the scale of `Wire::sent`, as all positions here.
     started: u64,
+    // How far the record is.
+    accounted: u64,
     // Envelopes that the exchange gave us.
     count: u64,
     // Envelopes on their way to the kernel, each with the position after its last byte.
@@ -158,6 +161,10 @@ impl Writer {
 
     // Writes down what the kernel has by now.
     fn account(&mut self, out: &Out<'_>) {
+        if self.accounted == out.wire.sent {
+            return;
+        }
+        self.accounted = out.wire.sent;
         let mut written = 0;
         while self.waiting.front().is_some_and(|(end, _)| *end <= out.wire.sent) {
             self.waiting.pop_front();

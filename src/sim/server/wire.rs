@@ -62,7 +62,7 @@ impl Wire {
 
     /// Takes what the client has sent, without waiting: `None` if there is nothing, 0 at its end.
     pub(super) fn try_fill(&mut self) -> Io<Option<usize>> {
-        let mut piece = [0; PIECE];
+        let mut piece = [0; 4096];
         loop {
             let read = match &mut self.tls {
                 None => (&self.conn.sock).read(&mut piece),
