@@ -59,11 +59,10 @@ impl Pair {
         self.end < self.input.len()
     }
 
-    /// Whether all room is full: then there is more to come at once, most likely, and the next buffer may be larger.
-    pub fn was_filled(&mut self) -> bool {
+    /// After bytes came: if they filled all room, more comes at once, most likely, and the next buffer may be larger.
+    pub fn note_filling(&mut self) {
         let filled = self.end == self.input.len();
         self.size = if filled { (self.input.len() * 2).min(MAX_INPUT) } else { MIN_INPUT };
-        filled
     }
 }
 
@@ -121,7 +120,7 @@ mod tests {
                     sent = sent.wrapping_add(1);
                 }
                 pair.input_appended(n);
-                pair.was_filled();
+                pair.note_filling();
             } else {
                 let n = random.usize(..=pair.input().len());
                 for b in &pair.input()[..n] {

@@ -166,16 +166,16 @@ impl Slot {
         };
         let endpoint = &self.endpoint;
         let doing = match phase {
-            Phase::LookUp => "looking its name up",
-            Phase::Connect => "connecting",
+            Phase::LookUp => "while looking its name up",
+            Phase::Connect => "while connecting",
             Phase::Handshake => "in the TLS handshake",
-            Phase::Send => "sending the request",
-            Phase::Head => "waiting for the answer",
-            Phase::Body => "reading the answer",
+            Phase::Send => "while sending the request",
+            Phase::Head => "while waiting for the answer",
+            Phase::Body => "while reading the answer",
         };
         let early = matches!(phase, Phase::LookUp | Phase::Connect | Phase::Handshake);
         match stop {
-            Stop::Cancelled => Error::new(ErrorKind::Closed, format!("{endpoint}: closed while {doing}")),
+            Stop::Cancelled => Error::new(ErrorKind::Closed, format!("{endpoint}: closed {doing}")),
             Stop::TimedOut => {
                 let kind = if early { ErrorKind::Connect } else { ErrorKind::Timeout };
                 let allowed = humantime::format_duration(round(allowed.unwrap_or(whole)));
@@ -187,7 +187,7 @@ impl Slot {
                     io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
                     _ => e.to_string(),
                 };
-                Error::new(kind, format!("{endpoint}: {what} while {doing}").replace("while in", "in"))
+                Error::new(kind, format!("{endpoint}: {what} {doing}"))
             }
         }
     }

@@ -48,7 +48,7 @@ impl Socket {
         counters: &Arc<Counters>,
     ) -> Result<(Arc<Socket>, Registration), Stop> {
         let mut to_try = addresses.iter().take(MAX_ADDRESSES);
-        let mut trying: Vec<(Arc<Socket>, Registration)> = Vec::new();
+        let mut trying: Vec<Attempt> = Vec::new();
         let mut last =
             Stop::Io(io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address to connect to"));
         let mut next_at = Instant::now();
@@ -80,29 +80,23 @@ impl Socket {
             }
             let ready = wait_any(&trying, next_at.min(limits.until).min(tick))?;
             for at in ready.into_iter().rev() {
-                match sockopt::socket_error(&trying[at].0.stream) {
-                    Ok(Ok(())) if trying[at].0.stream.peer_addr().is_ok() => {
-                        let (socket, registration) = trying.swap_remove(at);
+                let Attempt { socket, registration, address } = trying.swap_remove(at);
+                let e = match sockopt::socket_error(&socket.stream) {
+                    Ok(Ok(())) if socket.stream.peer_addr().is_ok() => {
                         counters.socket_connected();
                         return Ok((socket, registration));
                     }
-                    Ok(Ok(())) => {
-                        // Shut down by a cancel, which the head of the loop sees.
-                        last = Stop::Io(io::ErrorKind::NotConnected.into());
-                    }
-                    Ok(Err(e)) | Err(e) => last = Stop::Io(e.into()),
-                }
-                trying.swap_remove(at);
+                    // Shut down by a cancel, which the head of the loop sees.
+                    Ok(Ok(())) => io::ErrorKind::NotConnected.into(),
+                    Ok(Err(e)) | Err(e) => e.into(),
+                };
+                last = Stop::Io(describe(e, address));
             }
         }
     }
 
     /// Begins to connect.
-    fn start(
-        address: SocketAddr,
-        cancel: &Cancel,
-        counters: &Arc<Counters>,
-    ) -> io::Result<(Arc<Socket>, Registration)> {
+    fn start(address: SocketAddr, cancel: &Cancel, counters: &Arc<Counters>) -> io::Result<Attempt> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let fd = new_socket(family)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
@@ -111,7 +105,7 @@ impl Socket {
         let socket = Arc::new(Socket { stream: TcpStream::from(fd), counters: counters.clone() });
         let registration = cancel.register(Arc::downgrade(&socket) as Weak<dyn Wake>);
         match rustix::net::connect(&socket.stream, &address) {
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok((socket, registration)),
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Attempt { socket, registration, address }),
             Err(e) => Err(e.into()),
         }
     }
@@ -186,6 +180,13 @@ impl Socket {
     }
 }
 
+/// A connection on its way.
+struct Attempt {
+    socket: Arc<Socket>,
+    registration: Registration,
+    address: SocketAddr,
+}
+
 impl Wake for Socket {
     fn wake(&self) {
         // It fails where the socket is not connected (any more): then nobody sleeps on it for long.
@@ -200,8 +201,8 @@ impl Drop for Socket {
 }
 
 /// The places of those that are connected or failed.
-fn wait_any(trying: &[(Arc<Socket>, Registration)], until: Instant) -> Result<Vec<usize>, Stop> {
-    let fds: Vec<BorrowedFd<'_>> = trying.iter().map(|(s, _)| s.stream.as_fd()).collect();
+fn wait_any(trying: &[Attempt], until: Instant) -> Result<Vec<usize>, Stop> {
+    let fds: Vec<BorrowedFd<'_>> = trying.iter().map(|a| a.socket.stream.as_fd()).collect();
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)).collect();
     match poll(&mut polled, Some(&timespec(until.saturating_duration_since(Instant::now())))) {
         Ok(_) => Ok((0..polled.len()).filter(|at| !polled[*at].revents().is_empty()).collect()),

@@ -99,7 +99,10 @@ pub(super) fn explain(endpoint: &Endpoint, error: &rustls::Error) -> Error {
         }
         e => format!("{e}"),
     };
-    Error::new(ErrorKind::Tls, format!("TLS with {endpoint}: {what}"))
+    // A server that is just starting, or a balancer without one behind it: the only one that may pass by itself.
+    let passing = matches!(error, rustls::Error::AlertReceived(AlertDescription::InternalError));
+    let kind = if passing { ErrorKind::Connect } else { ErrorKind::Tls };
+    Error::new(kind, format!("TLS with {endpoint}: {what}"))
 }
 
 fn certificate(endpoint: &Endpoint, error: &CertificateError) -> String {

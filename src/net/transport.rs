@@ -21,7 +21,7 @@ pub(super) struct Wire {
     tls: Option<Box<ClientConnection>>,
     buffers: Pair,
     slot: Arc<Slot>,
-    /// The last read filled its buffer: more is there, no need to ask `poll`.
+    /// The last read from the socket filled its buffer: more is there, no need to ask `poll`.
     more: bool,
     /// Writing failed. What the server said before it closed (401, 413) may still be read.
     deaf: bool,
@@ -48,6 +48,7 @@ impl Wire {
             None => link.read(buf),
             Some(tls) => receive_tls(tls, buf, &mut link),
         };
+        self.more = link.ready;
         got.map_err(|e| link.stop.take().unwrap_or(Stop::Io(e)))
     }
 }
@@ -101,14 +102,11 @@ impl Transport for Wire {
         }
         let limits = self.slot.limits();
         match self.receive(&limits) {
-            Ok(0) => {
-                self.more = false;
-                // `ureq` knows whether the answer may end here.
-                Ok(false)
-            }
+            // `ureq` knows whether the answer may end here.
+            Ok(0) => Ok(false),
             Ok(n) => {
                 self.buffers.input_appended(n);
-                self.more = self.buffers.was_filled();
+                self.buffers.note_filling();
                 self.slot.got_bytes();
                 Ok(true)
             }
@@ -229,6 +227,7 @@ pub(super) enum HandshakeError {
 struct Link<'a> {
     socket: &'a Socket,
     limits: &'a Limits,
+    /// Bytes are most likely there.
     ready: bool,
     stop: Option<Stop>,
 }
@@ -244,7 +243,8 @@ impl Link<'_> {
 
 impl Read for Link<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let got = self.socket.read(buf, self.limits, std::mem::take(&mut self.ready));
+        let got = self.socket.read(buf, self.limits, self.ready);
+        self.ready = matches!(got, Ok(n) if n == buf.len());
         self.keep(got)
     }
 }

@@ -159,7 +159,7 @@ fn every_wait_ends_by_its_time_out() {
     ] {
         let e = e.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
-        assert!(e.to_string().contains("after 30ms waiting for the answer"), "{e}");
+        assert!(e.to_string().contains("after 30ms while waiting for the answer"), "{e}");
     }
     // A handshake that never ends.
     let https = mute.url().replace("http:", "https:");
@@ -178,7 +178,7 @@ fn a_connection_that_does_not_come_about_ends() {
     let client = Client::new(&full.url, short(|c| c.connect_timeout = SHORT));
     let e = client.call().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Connect, "{e}");
-    assert!(e.to_string().contains("after 30ms connecting"), "{e}");
+    assert!(e.to_string().contains("after 30ms while connecting"), "{e}");
     // And one where nothing listens.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let e = Client::new(&format!("http://{closed}"), config()).call().unwrap_err();
@@ -222,7 +222,7 @@ fn a_stream_has_an_idle_time_out_and_deadlines_and_goes_on_after_them() {
     for _ in 0..3 {
         let e = stream.read(&mut piece, None).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
-        assert!(e.to_string().contains("after 30ms reading the answer"), "{e}");
+        assert!(e.to_string().contains("after 30ms while reading the answer"), "{e}");
     }
     let client = server.client();
     let mut stream = client.stream();

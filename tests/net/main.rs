@@ -5,5 +5,6 @@ mod cancels;
 mod faults;
 mod lookups;
 mod server;
+mod signing;
 mod statuses;
 mod tls;
