@@ -191,6 +191,8 @@ pub enum Command {
     },
     /// Shut a stream's socket. Its `Ended` still comes; messages before it may be dropped.
     Abort(ConnId),
+    /// A watch has ended and no command will name it again.
+    Forget(u64),
     /// Tell the host (`seq` is set by the queue).
     Tell(Event),
     /// Everything is closed; no command follows.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a socket, a thread or a clock.
 
+mod failure;
 mod framer;
 mod message;
 mod notifications;
@@ -11,6 +12,7 @@ mod stream_decoder;
 mod write;
 mod xml;
 
+pub use failure::fault_error;
 pub use framer::{FrameError, FrameLimits, Framer};
 pub use message::*;
 pub use read::read_envelope;

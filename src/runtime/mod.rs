@@ -1,1 +1,16 @@
-//! runtime
+//! Threads, the queue and the timer: executes the engine's commands and feeds it what came of them.
+//!
+//! Decides nothing. Threads: a timer and up to `workers` workers a client, a reader a stream, and for each opening of a
+//! stream a short-lived one with the deep stack that a handshake needs. No lock is held while host code runs.
+
+mod client;
+mod connection;
+mod core;
+mod links;
+mod queue;
+mod spool;
+mod threads;
+mod workers;
+
+pub use client::{Client, Events, Next};
+pub use core::Status;

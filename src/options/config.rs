@@ -1,0 +1,160 @@
+//! Options, read: what the runtime works with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::table::{duration, event, list};
+use super::{Fetch, Mode, Options};
+use crate::auth::Secret;
+use crate::net::{self, Endpoint};
+use crate::proto::FolderRef;
+use crate::{Error, ErrorKind, EventKind, Result};
+
+/// Of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientConfig {
+    pub connections: usize,
+    pub subscriptions_per_connection: usize,
+    pub workers: usize,
+    pub queue_events: usize,
+    pub queue_bytes: usize,
+    pub pending_events: usize,
+    pub max_envelope_bytes: usize,
+    pub spool_dir: Option<PathBuf>,
+    pub spool_bytes: u64,
+    pub close_timeout: Duration,
+}
+
+/// How a mailbox is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Own,
+    Delegate,
+    Impersonate,
+}
+
+/// Of a watch.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchConfig {
+    pub endpoint: Endpoint,
+    pub user: String,
+    pub password: Secret,
+    pub mailbox: Arc<str>,
+    pub access: Access,
+    /// Empty for all folders.
+    pub folders: Vec<FolderRef>,
+    pub events: Vec<EventKind>,
+    pub mode: Mode,
+    pub fetch: Fetch,
+    pub connection_minutes: u32,
+    pub pull_interval: Duration,
+    pub pull_timeout_minutes: u32,
+    pub envelope_timeout: Duration,
+    pub net: net::Config,
+}
+
+impl ClientConfig {
+    pub fn read(options: &Options) -> ClientConfig {
+        ClientConfig {
+            connections: number(options, "connections"),
+            subscriptions_per_connection: number(options, "subscriptions_per_connection"),
+            workers: number(options, "workers"),
+            queue_events: number(options, "queue_events"),
+            queue_bytes: number(options, "queue_bytes"),
+            pending_events: number(options, "pending_events"),
+            max_envelope_bytes: number(options, "max_envelope_bytes"),
+            spool_dir: options.get("spool_dir").map(PathBuf::from),
+            spool_bytes: number(options, "spool_bytes"),
+            close_timeout: time(options, "close_timeout"),
+        }
+    }
+}
+
+impl WatchConfig {
+    /// Reads a watch's options, its client's being merged in already.
+    pub fn read(options: &Options) -> Result<WatchConfig> {
+        let missing = |key: &str| Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"));
+        let endpoint = Endpoint::parse(options.get("url").ok_or_else(|| missing("url"))?)?;
+        let user = options.get("user").ok_or_else(|| missing("user"))?.to_owned();
+        let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
+        let mailbox = options.get("mailbox").unwrap_or(&user);
+        let all_folders = options.value("all_folders") == "true";
+        let access = match options.value("access") {
+            "own" => Access::Own,
+            "delegate" => Access::Delegate,
+            "impersonate" => Access::Impersonate,
+            _ if mailbox.eq_ignore_ascii_case(&user) => Access::Own,
+            _ => Access::Delegate,
+        };
+        if all_folders && access == Access::Delegate {
+            // The request names no mailbox then, so the server would watch the user's own without a word.
+            let text = format!(
+                "option all_folders: the mailbox {mailbox} is not known to be that of {user}, and all folders of somebody \
+                 else's mailbox can only be watched by impersonation: set access=impersonate, or access=own if it is the user's own"
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        let folder_owner = (access == Access::Delegate).then(|| mailbox.to_owned());
+        let folders = if all_folders { Vec::new() } else { folders(options.value("folders"), &folder_owner) };
+        let mut events = Vec::new();
+        for kind in list(options.value("events")).filter_map(event) {
+            if !events.contains(&kind) {
+                events.push(kind);
+            }
+        }
+        Ok(WatchConfig {
+            endpoint,
+            mailbox: mailbox.into(),
+            user,
+            password,
+            access,
+            folders,
+            events,
+            mode: if options.value("mode") == "pull" { Mode::Pull } else { Mode::Streaming },
+            fetch: match options.value("fetch") {
+                "mime" => Fetch::Mime,
+                "summary" => Fetch::Summary,
+                _ => Fetch::None,
+            },
+            connection_minutes: number(options, "connection_minutes"),
+            pull_interval: time(options, "pull_interval"),
+            pull_timeout_minutes: number(options, "pull_timeout_minutes"),
+            envelope_timeout: time(options, "envelope_timeout"),
+            net: net::Config {
+                connect_timeout: time(options, "connect_timeout"),
+                lookup_timeout: time(options, "lookup_timeout"),
+                call_timeout: time(options, "call_timeout"),
+                idle_timeout: time(options, "idle_timeout"),
+                max_response_bytes: number(options, "max_response_bytes"),
+                user_agent: options.value("user_agent").to_owned(),
+                ca_file: options.get("ca_file").map(PathBuf::from),
+                allow_plaintext: options.value("allow_plaintext") == "true",
+            },
+        })
+    }
+}
+
+fn folders(value: &str, owner: &Option<String>) -> Vec<FolderRef> {
+    let mut folders = Vec::new();
+    for word in list(value) {
+        let folder = match word.strip_prefix("id:") {
+            Some(id) => FolderRef::Id(id.to_owned()),
+            None => FolderRef::Distinguished { name: word.to_ascii_lowercase(), mailbox: owner.clone() },
+        };
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
+}
+
+/// A number of the table; it was checked against the table's bounds when it was set.
+fn number<T: TryFrom<u64>>(options: &Options, key: &'static str) -> T {
+    let parsed = options.value(key).parse().ok().and_then(|n: u64| T::try_from(n).ok());
+    parsed.unwrap_or_else(|| panic!("the bounds and default of option {key} fit its type"))
+}
+
+fn time(options: &Options, key: &'static str) -> Duration {
+    duration(options.value(key)).unwrap_or_else(|| panic!("option {key} was checked when it was set"))
+}

@@ -1,0 +1,243 @@
+//! Settings by key, for Rust, C, JSON and the command alike.
+
+mod config;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::auth::Secret;
+use crate::{Error, ErrorKind, Result};
+
+pub(crate) use config::{Access, ClientConfig, WatchConfig};
+pub use table::{OptionKind, OptionScope, OptionSpec};
+
+/// How a watch hears of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// A hanging request on which the server writes events as they happen.
+    #[default]
+    Streaming,
+    /// A question for events at an interval.
+    Pull,
+}
+
+/// What is fetched of an item before its event is handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Fetch {
+    /// Nothing: the event tells ids.
+    #[default]
+    None,
+    /// Subject, sender, recipients, time, message id, size, attachments.
+    Summary,
+    /// The summary, and the whole message in a file.
+    Mime,
+}
+
+/// Settings by key: of a client, of a watch, or of both. What a client was given is the default for its watches.
+///
+/// [`Options::table`] lists the keys with their types, defaults and meanings. A value is checked when it is set.
+///
+/// ```
+/// use ewsnotify::Options;
+///
+/// let mut options = Options::new();
+/// options.set("url", "mail.example.test")?.set("user", "ada@example.test")?;
+/// options.set("idle_timeout", "90s")?;
+/// options.set_json(r#"{"folders": ["inbox", "drafts"], "fetch": "summary"}"#)?;
+/// assert_eq!(options.get("idle_timeout"), Some("90s"));
+/// # Ok::<(), ewsnotify::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Options {
+    plain: BTreeMap<&'static str, String>,
+    secret: BTreeMap<&'static str, Secret>,
+}
+
+impl Options {
+    /// No settings.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Sets a key. Lists are separated by commas; durations are as `90s`, `2m`, or a number of seconds.
+    ///
+    /// ```
+    /// let mut options = ewsnotify::Options::new();
+    /// assert!(options.set("connection_minutes", "31").unwrap_err().to_string().contains("1 to 30"));
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a key that is not in the table or a value that does not fit it.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<&mut Options> {
+        let spec = table::find(key)?;
+        spec.check(value)?;
+        if spec.kind == OptionKind::Secret {
+            self.secret.insert(spec.name, Secret::new(value));
+        } else {
+            self.plain.insert(spec.name, value.trim().to_owned());
+        }
+        Ok(self)
+    }
+
+    /// Sets every key of a JSON object. A list may be an array of strings; numbers and truth values are taken as such.
+    ///
+    /// ```
+    /// let mut options = ewsnotify::Options::new();
+    /// options.set_json(r#"{"url": "mail.example.test", "all_folders": true, "events": ["NewMail", "Moved"]}"#)?;
+    /// assert_eq!(options.get("events"), Some("NewMail,Moved"));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for text that is no JSON object, an unknown key, or a value that does not fit. Nothing is
+    /// set then.
+    pub fn set_json(&mut self, json: &str) -> Result<&mut Options> {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(|e| {
+            // serde_json quotes what it read, which may be a password: only the place is told.
+            let text = format!("the options are no JSON object: line {}, column {}", e.line(), e.column());
+            Error::new(ErrorKind::Invalid, text)
+        })?;
+        let mut next = self.clone();
+        for (key, value) in &object {
+            next.set(key, &flatten(key, value)?)?;
+        }
+        *self = next;
+        Ok(self)
+    }
+
+    /// The value that a key was given, as text; `None` for one that was not set, and for secrets.
+    ///
+    /// ```
+    /// let mut options = ewsnotify::Options::new();
+    /// options.set("password", "hush")?;
+    /// assert_eq!(options.get("password"), None);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.plain.get(key).map(String::as_str)
+    }
+
+    /// The table of keys.
+    ///
+    /// ```
+    /// let idle = ewsnotify::Options::table().iter().find(|o| o.name == "idle_timeout").unwrap();
+    /// assert_eq!(idle.default, "120s");
+    /// ```
+    pub fn table() -> &'static [OptionSpec] {
+        table::TABLE
+    }
+
+    /// These settings, and those of `defaults` for keys that are not set here.
+    pub(crate) fn over(&self, defaults: &Options) -> Options {
+        let mut merged = defaults.clone();
+        // Two ways to name the same thing: the nearer one counts.
+        if self.plain.contains_key("folders") && !self.plain.contains_key("all_folders") {
+            merged.plain.remove("all_folders");
+        }
+        merged.plain.extend(self.plain.iter().map(|(k, v)| (*k, v.clone())));
+        merged.secret.extend(self.secret.iter().map(|(k, v)| (*k, v.clone())));
+        merged
+    }
+
+    /// The value of a key of the table, or its default.
+    fn value(&self, key: &'static str) -> &str {
+        match self.plain.get(key) {
+            Some(value) => value,
+            None => table::find(key).map(|spec| spec.default).unwrap_or_default(),
+        }
+    }
+
+    fn secret(&self, key: &'static str) -> Option<&Secret> {
+        self.secret.get(key)
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.plain).entries(&self.secret).finish()
+    }
+}
+
+fn flatten(key: &str, value: &serde_json::Value) -> Result<String> {
+    use serde_json::Value;
+    let one = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    };
+    let text = match value {
+        Value::Array(values) => values.iter().map(one).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
+        value => one(value),
+    };
+    text.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("option {key}: a text, a number, true, false or a list is wanted")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A password in a log or an error is a password lost.
+    #[test]
+    fn secrets_are_not_printed() {
+        let mut options = Options::new();
+        options.set("password", "s3cr3t-value").unwrap();
+        assert!(!format!("{options:?}").contains("s3cr3t-value"));
+        let e = options.set_json(r#"{"password": "s3cr3t-value", "nope": 1}"#).unwrap_err();
+        assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
+        let e = options.set_json(r#"{"password": "s3cr3t-value}"#).unwrap_err();
+        assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
+        let e = options.set_json(r#"{"password": ["s3cr3t-value", {}]}"#).unwrap_err();
+        assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
+    }
+
+    // A typing error must not be taken for a setting.
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused() {
+        let mut options = Options::new();
+        let e = options.set("idle_timout", "5s").unwrap_err().to_string();
+        assert!(e.contains("idle_timeout"), "names the nearest key: {e}");
+        for (key, value) in [
+            ("idle_timeout", "soon"),
+            ("idle_timeout", "-3"),
+            ("connection_minutes", "0"),
+            ("connection_minutes", "31"),
+            ("all_folders", "maybe"),
+            ("events", "NewMial"),
+            ("events", ""),
+            ("folders", "Inbox/Support"),
+            ("mode", "push"),
+            ("user", ""),
+        ] {
+            let e = options.set(key, value).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Invalid, "{key}={value}");
+            assert!(e.to_string().contains(key), "{e}");
+        }
+        assert!(options.set_json(r#"{"mode": "pull", "bad": 1}"#).is_err());
+        assert_eq!(options.get("mode"), None, "nothing is set on an error");
+    }
+
+    #[test]
+    fn every_default_is_a_value_that_can_be_set() {
+        for spec in Options::table() {
+            if !spec.default.is_empty() {
+                Options::new().set(spec.name, spec.default).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_watch_overrides_its_client() {
+        let mut client = Options::new();
+        client.set("fetch", "mime").unwrap().set("all_folders", "true").unwrap();
+        let mut watch = Options::new();
+        watch.set("folders", "drafts").unwrap();
+        let merged = watch.over(&client);
+        assert_eq!(merged.value("fetch"), "mime");
+        assert_eq!(merged.value("folders"), "drafts");
+        assert_eq!(merged.value("all_folders"), "false");
+    }
+}

@@ -1,0 +1,206 @@
+//! The table of keys. The parser, the README's table and the command's flags read it.
+
+use std::time::Duration;
+
+use crate::{Error, ErrorKind, EventKind, Result};
+
+/// What may be set where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionScope {
+    /// Of the client as a whole.
+    Client,
+    /// Of a watch; a client's setting is the default for its watches.
+    Watch,
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number within bounds, both included.
+    Number(u64, u64),
+    /// A duration within bounds in seconds, both included.
+    Duration(u64, u64),
+    /// Kinds of events, separated by commas.
+    Events,
+    /// Folders, separated by commas: names as `inbox`, or `id:` and an id.
+    Folders,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// The path of a file or folder.
+    Path,
+    /// A text that is never printed.
+    Secret,
+    /// A text.
+    Text,
+}
+
+/// A key.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it may be set.
+    pub scope: OptionScope,
+    /// What its value must be.
+    pub kind: OptionKind,
+    /// Its value where it is not set; empty for none.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn client(name: &'static str, kind: OptionKind, default: &'static str, meaning: &'static str) -> OptionSpec {
+    OptionSpec { name, scope: OptionScope::Client, kind, default, meaning }
+}
+
+const fn watch(name: &'static str, kind: OptionKind, default: &'static str, meaning: &'static str) -> OptionSpec {
+    OptionSpec { name, scope: OptionScope::Watch, kind, default, meaning }
+}
+
+use OptionKind::{Bool, Duration as Time, Events, Folders, Number, OneOf, Path, Secret, Text};
+
+#[rustfmt::skip]
+pub(super) static TABLE: &[OptionSpec] = &[
+    watch("url", Text, "", "the server: a host, or a URL; what is missing becomes https and /EWS/Exchange.asmx"),
+    watch("user", Text, "", "who signs in: an address, or DOMAIN\\name on premises"),
+    watch("password", Secret, "", "the password of `user`"),
+    watch("mailbox", Text, "", "the mailbox to watch, by its address; `user` where not set"),
+    watch("access", OneOf(&["auto", "own", "delegate", "impersonate"]), "auto",
+        "how the mailbox is reached: as `user`'s own, by a right that `user` has on it, or by impersonation; auto: own if `mailbox` is `user`, else delegate"),
+    watch("folders", Folders, "inbox", "the folders to watch, without their subfolders: names as `inbox` or `sentitems`, or `id:` and an id"),
+    watch("all_folders", Bool, "false", "watch all folders of the mailbox instead"),
+    watch("events", Events, "NewMail,Created,Deleted,Modified,Moved,Copied,FreeBusyChanged", "which kinds of events to tell"),
+    watch("mode", OneOf(&["streaming", "pull"]), "streaming", "how to hear of events: on a stream, or by asking at an interval"),
+    watch("fetch", OneOf(&["none", "summary", "mime"]), "none", "what to fetch of an item before its event is told; mime puts the whole message into a file"),
+    watch("connection_minutes", Number(1, 30), "29", "how long a stream lasts before the server ends it and it is opened again"),
+    watch("pull_interval", Time(0, 86_400), "10s", "mode=pull: how long to wait between two questions"),
+    watch("pull_timeout_minutes", Number(1, 1440), "30", "mode=pull: after how long without a question the server may drop the subscription"),
+    watch("ca_file", Path, "", "certificates (PEM) to trust beside the platform's"),
+    watch("allow_plaintext", Bool, "false", "send passwords over http to other hosts than this one"),
+    watch("connect_timeout", Time(1, 600), "10s", "for making a connection, the TLS handshake included"),
+    watch("lookup_timeout", Time(1, 600), "10s", "for looking a name up"),
+    watch("call_timeout", Time(1, 3600), "100s", "for a whole answer, and for the head of a stream's"),
+    watch("idle_timeout", Time(1, 86_400), "120s", "after how long without a byte a stream is taken for dead"),
+    watch("envelope_timeout", Time(1, 3600), "60s", "how long one message on a stream may take from its first to its last byte"),
+    watch("user_agent", Text, concat!("ewsnotify/", env!("CARGO_PKG_VERSION")), "what the server's administrator sees"),
+    client("connections", Number(1, 1000), "3", "how many streams to one server for one user may stand at a time"),
+    client("subscriptions_per_connection", Number(1, 200), "200", "how many mailboxes share a stream"),
+    client("workers", Number(1, 64), "8", "how many threads ask the server things beside the streams"),
+    client("queue_events", Number(1, 10_000_000), "10000", "how many events wait for the host before further ones are dropped with a Gap"),
+    client("queue_bytes", Number(4096, 1 << 40), "16777216", "how many bytes of events wait"),
+    client("pending_events", Number(1, 1_000_000), "1000", "how many events of a watch wait for the content that `fetch` asks for"),
+    client("max_envelope_bytes", Number(16_384, 1 << 32), "8388608", "how large one message on a stream may be"),
+    client("max_response_bytes", Number(16_384, 1 << 40), "67108864", "how large any other answer may be"),
+    client("spool_dir", Path, "", "where fetch=mime puts its files; where not set, a private temporary folder that is removed at the end"),
+    client("spool_bytes", Number(0, 1 << 50), "1073741824", "how many bytes of files may lie in the spool before messages are told without their content"),
+    client("close_timeout", Time(0, 600), "2s", "how long closing may wait for the server to be told"),
+];
+
+pub(super) fn find(key: &str) -> Result<&'static OptionSpec> {
+    if let Some(spec) = TABLE.iter().find(|spec| spec.name == key) {
+        return Ok(spec);
+    }
+    let near = TABLE.iter().map(|spec| (distance(spec.name, key), spec.name)).min().filter(|(d, _)| *d <= 3);
+    let hint = near.map(|(_, name)| format!(" (is {name} meant?)")).unwrap_or_default();
+    let shown: String = key.chars().take(60).flat_map(char::escape_debug).collect();
+    Err(Error::new(ErrorKind::Invalid, format!("there is no option \"{shown}\"{hint}; `ewsnotify options` lists them")))
+}
+
+impl OptionSpec {
+    pub(super) fn check(&self, value: &str) -> Result<()> {
+        self.problem(value.trim()).map_or(Ok(()), |wanted| {
+            let given = if self.kind == Secret { String::new() } else { format!(", not {:?}", cut(value)) };
+            Err(Error::new(ErrorKind::Invalid, format!("option {}: {wanted} is wanted{given}", self.name)))
+        })
+    }
+
+    /// What is wanted, if the value is not it.
+    fn problem(&self, value: &str) -> Option<String> {
+        let bad = |ok: bool, wanted: String| (!ok).then_some(wanted);
+        match self.kind {
+            Bool => bad(matches!(value, "true" | "false"), "true or false".into()),
+            Number(min, max) => {
+                let ok = value.parse().is_ok_and(|n| (min..=max).contains(&n));
+                bad(ok, format!("a whole number from {min} to {max}"))
+            }
+            Time(min, max) => {
+                let ok = duration(value).is_some_and(|d| d >= Duration::from_secs(min) && d <= Duration::from_secs(max));
+                bad(ok, format!("a duration from {min} s to {max} s, as 90s or 2m,"))
+            }
+            Events => {
+                let ok = list(value).next().is_some() && list(value).all(|word| event(word).is_some());
+                bad(ok, format!("a list of {}", EventKind::MAILBOX.map(EventKind::name).join(", ")))
+            }
+            Folders => {
+                let ok = list(value).next().is_some() && list(value).all(is_folder);
+                bad(ok, format!("a list of folders, each `id:` and an id or one of {},", FOLDERS.join(", ")))
+            }
+            OneOf(words) => bad(words.contains(&value), format!("one of {}", words.join(", "))),
+            Path | Secret | Text => {
+                let ok = !value.is_empty() && !value.contains(['\0', '\n', '\r']);
+                bad(ok, "a text of one line".into())
+            }
+        }
+    }
+}
+
+/// The words of a list.
+pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+pub(super) fn event(word: &str) -> Option<EventKind> {
+    EventKind::MAILBOX.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(word))
+}
+
+/// A number of seconds, or a duration as `1m 30s`.
+pub(super) fn duration(value: &str) -> Option<Duration> {
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(value).ok(),
+    }
+}
+
+fn is_folder(word: &str) -> bool {
+    match word.strip_prefix("id:") {
+        Some(id) => !id.is_empty(),
+        None => FOLDERS.contains(&word.to_ascii_lowercase().as_str()),
+    }
+}
+
+/// The names of `DistinguishedFolderIdNameType` ([MS-OXWSFOLD] 2.2.5.1) that can be watched.
+#[rustfmt::skip]
+static FOLDERS: &[&str] = &[
+    "calendar", "contacts", "deleteditems", "drafts", "inbox", "journal", "notes",
+    "outbox", "sentitems", "tasks", "msgfolderroot", "publicfoldersroot", "root", "junkemail",
+    "searchfolders", "voicemail", "recoverableitemsroot", "recoverableitemsdeletions", "recoverableitemsversions", "recoverableitemspurges", "archiveroot",
+    "archivemsgfolderroot", "archivedeleteditems", "archiveinbox", "syncissues", "conflicts", "localfailures", "serverfailures",
+    "recipientcache", "quickcontacts", "conversationhistory", "todosearch", "mycontacts", "directory", "imcontactlist",
+    "peopleconnect", "favorites",
+];
+
+fn cut(value: &str) -> String {
+    value.chars().take(60).collect()
+}
+
+/// How many letters must be put in, taken out or changed to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+

@@ -1,0 +1,318 @@
+//! What a host holds.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::core::{Core, Status, closed};
+use super::links::{Links, Watch};
+use super::queue::Taken;
+use super::threads::lock;
+use super::workers;
+use crate::engine::{WatchMode, WatchSpec, item_content};
+use crate::net::Cancel;
+use crate::options::{ClientConfig, WatchConfig};
+use crate::proto::{Body, Id, Request, RequestVersion};
+use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
+
+/// One process's watches, their connections and the queue of their events.
+///
+/// Any method may be called from any thread, also from several at once; each event goes to one of those that wait. Dropping
+/// the client closes it.
+///
+/// ```
+/// # #[cfg(feature = "sim")] {
+/// use ewsnotify::{Client, EventKind, Options, sim::Sim};
+///
+/// let sim = Sim::builder().user("ada@example.test", "secret").start()?;
+/// let mut options = Options::new();
+/// options.set("url", &sim.url())?.set("ca_file", sim.ca_file())?;
+/// options.set("user", "ada@example.test")?.set("password", "secret")?.set("fetch", "summary")?;
+///
+/// let client = Client::open(&options)?;
+/// client.watch(&Options::new())?;
+/// for event in &client {
+///     match event.kind {
+///         EventKind::Connected => drop(sim.exchange().deliver("ada@example.test", b"Subject: Hello\r\n\r\nWorld")),
+///         EventKind::NewMail => {
+///             assert_eq!(event.item.unwrap().subject.as_deref(), Some("Hello"));
+///             break;
+///         }
+///         _ => {}
+///     }
+/// }
+/// # }
+/// # Ok::<(), ewsnotify::Error>(())
+/// ```
+pub struct Client {
+    core: Arc<Core>,
+    links: Mutex<Links>,
+    defaults: Options,
+    close_timeout: Duration,
+    last_watch: AtomicU64,
+}
+
+/// What [`Client::next`] brought.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Next {
+    /// An event.
+    Event(Event),
+    /// The time was over before one came.
+    TimedOut,
+    /// A signal or [`Client::wake`] ended the wait.
+    Interrupted,
+    /// The client is closed, and every event was taken: none will come any more.
+    Closed,
+}
+
+impl Client {
+    /// Makes a client. Nothing is sent before the first [`watch`](Self::watch).
+    ///
+    /// The options are those of the client and the defaults of its watches.
+    ///
+    /// ```
+    /// let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// assert_eq!(client.status().threads, 1);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] and [`ErrorKind::Limit`] where the system gives no pipe or thread.
+    pub fn open(options: &Options) -> Result<Client> {
+        let config = ClientConfig::read(options);
+        let core = Core::start(&config)?;
+        Ok(Client {
+            links: Mutex::new(Links::new(core.counters.clone())),
+            core,
+            defaults: options.clone(),
+            close_timeout: config.close_timeout,
+            last_watch: AtomicU64::new(0),
+        })
+    }
+
+    /// Begins to watch a mailbox; returns at once with the number that its events carry.
+    ///
+    /// What goes wrong with the server is told by events: `Error` where the host can do something about it, and `Closed` as
+    /// the last one of a watch that was given up.
+    ///
+    /// ```
+    /// use ewsnotify::{Client, ErrorKind, Options};
+    ///
+    /// let client = Client::open(&Options::new())?;
+    /// let e = client.watch(&Options::new()).unwrap_err();
+    /// assert_eq!(e.kind(), ErrorKind::Invalid);
+    /// assert!(e.to_string().contains("url"));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for options that do not fit together, [`ErrorKind::Tls`] or [`ErrorKind::Io`] for a `ca_file`
+    /// that cannot be used, [`ErrorKind::Closed`] after [`close`](Self::close).
+    pub fn watch(&self, options: &Options) -> Result<u64> {
+        if self.core.is_closing() {
+            return Err(closed());
+        }
+        let config = WatchConfig::read(&options.over(&self.defaults))?;
+        let (endpoint, link) = lock(&self.links).link(&config)?;
+        let id = self.last_watch.fetch_add(1, Ordering::Relaxed) + 1;
+        let spec = WatchSpec {
+            watch: id,
+            mailbox: config.mailbox.clone(),
+            endpoint,
+            folders: config.folders.clone(),
+            events: config.events.clone(),
+            mode: match config.mode {
+                Mode::Streaming => WatchMode::Streaming { connection_minutes: config.connection_minutes },
+                Mode::Pull => WatchMode::Pull { interval: config.pull_interval, timeout_minutes: config.pull_timeout_minutes },
+            },
+            fetch: config.fetch,
+        };
+        self.core.add(Watch { id, config, endpoint, link }, spec)?;
+        Ok(id)
+    }
+
+    /// Ends a watch: its `Closed` event follows, and the server is told. Events of it that wait already are still given.
+    ///
+    /// ```no_run
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// let watch = client.watch(&ewsnotify::Options::new())?;
+    /// client.unwatch(watch)?;
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a number that no watch has, or one that has ended.
+    pub fn unwatch(&self, watch: u64) -> Result<()> {
+        self.core.remove(watch)
+    }
+
+    /// Waits for the next event, for so long at the most. The wait sits in `poll(2)`, so a signal ends it at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ewsnotify::{Client, Next, Options};
+    ///
+    /// let client = Client::open(&Options::new())?;
+    /// assert!(matches!(client.next(Duration::ZERO), Next::TimedOut));
+    /// client.close();
+    /// while let Next::Event(event) = client.next(Duration::MAX) {
+    ///     assert_eq!(event.kind, ewsnotify::EventKind::Closed);
+    /// }
+    /// assert!(matches!(client.next(Duration::MAX), Next::Closed));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn next(&self, timeout: Duration) -> Next {
+        match self.core.queue.take(Some(timeout)) {
+            Taken::Event(event) => Next::Event(event),
+            Taken::TimedOut => Next::TimedOut,
+            Taken::Interrupted => Next::Interrupted,
+            Taken::Closed => Next::Closed,
+        }
+    }
+
+    /// The events, one after the other, until the client is closed. Signals and [`wake`](Self::wake) do not end it.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// client.close();
+    /// assert_eq!(client.events().count(), 1); // the client's own Closed
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn events(&self) -> Events<'_> {
+        Events { client: self }
+    }
+
+    /// Ends one wait in [`next`](Self::next): the one that is under way, else the next.
+    ///
+    /// ```
+    /// # use ewsnotify::{Client, Next, Options};
+    /// let client = Client::open(&Options::new())?;
+    /// client.wake();
+    /// assert!(matches!(client.next(std::time::Duration::MAX), Next::Interrupted));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn wake(&self) {
+        self.core.queue.wake();
+    }
+
+    /// Asks for an item by its id and change key, on the calling thread and a connection of its own.
+    ///
+    /// ```no_run
+    /// # use ewsnotify::{Client, Fetch, Options};
+    /// # let client = Client::open(&Options::new())?;
+    /// # let watch = 1;
+    /// let item = client.get_item(watch, "AAMk…", None, Fetch::Summary)?;
+    /// println!("{:?}", item.subject);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Server`] with the server's code (`ErrorItemNotFound` for one that is gone), those of the network, and
+    /// [`ErrorKind::Invalid`] for a number that no watch has.
+    pub fn get_item(&self, watch: u64, id: &str, change_key: Option<&str>, fetch: Fetch) -> Result<ItemContent> {
+        if self.core.is_closing() {
+            return Err(closed());
+        }
+        let watch = self.core.watch(watch)?;
+        let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
+        let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
+        let header = watch.header(RequestVersion::default());
+        let body = workers::exchange(&*watch.link, &header, &request, &watch.config.mailbox, &Cancel::new())?;
+        let Body::Items(responses) = body else {
+            return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
+        };
+        let mut items = workers::first(responses, &request)?;
+        let mut item = items.pop().ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's answer has no item"))?;
+        let mime_path = item.mime_base64.take().map(|base64| self.core.spool.write(&base64)).transpose()?;
+        Ok(item_content(item, mime_path))
+    }
+
+    /// What is going on.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// assert_eq!(client.status().queued, 0);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// Closes the client, within option `close_timeout`: see [`close_within`](Self::close_within).
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// assert!(client.close());
+    /// assert!(client.close(), "again does no harm");
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn close(&self) -> bool {
+        self.close_within(self.close_timeout)
+    }
+
+    /// Closes the client from any thread and in every state: during a connect, a look-up or a blocked read, twice, from two
+    /// threads.
+    ///
+    /// Events that wait are dropped but for `Closed`: one for each watch, and the client's own as the last of all. The server
+    /// is told (Unsubscribe) as far as the time allows; then every socket is shut. True once all threads have ended, which
+    /// only a machine that is short of everything delays; a name look-up cannot be ended, and is left to itself.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// assert!(client.close_within(std::time::Duration::ZERO));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn close_within(&self, timeout: Duration) -> bool {
+        self.core.close(timeout)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Readable exactly while [`Client::next`] would return at once. For event loops: never read from it.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.core.queue.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("defaults", &self.defaults).field("closing", &self.core.is_closing()).finish()
+    }
+}
+
+/// The events of a client: see [`Client::events`].
+#[derive(Debug)]
+pub struct Events<'a> {
+    client: &'a Client,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.client.core.queue.take(None) {
+                Taken::Event(event) => return Some(event),
+                Taken::Closed => return None,
+                Taken::TimedOut | Taken::Interrupted => {}
+            }
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Client {
+    type Item = Event;
+    type IntoIter = Events<'a>;
+
+    fn into_iter(self) -> Events<'a> {
+        self.events()
+    }
+}

@@ -1,0 +1,107 @@
+//! A stream: opened by a short-lived thread with a deep stack, read by a thread of its own with a shallow one.
+//!
+//! A handshake touches some 55 KiB of stack that a thread never gives back; reading needs 16. With two threads an idle
+//! stream costs half the memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::links::Watch;
+use super::threads::guarded;
+use crate::engine::{ConnId, Input};
+use crate::net::{Cancel, Opened, Post, Stream};
+use crate::proto::{self, Body, Framer, Header, Request, StreamDecoder};
+use crate::{Error, ErrorKind, Result};
+
+/// Room for a TLS handshake in a debug build (160 KiB are needed).
+const OPEN_STACK: usize = 512 * 1024;
+/// Reading touches some 16 KiB; the rest is room that costs nothing.
+const READ_STACK: usize = 256 * 1024;
+
+/// Opens and reads a stream on threads of its own. An error is its end: nothing was started.
+pub(super) fn start(
+    core: &Arc<Core>,
+    conn: ConnId,
+    watch: Arc<Watch>,
+    header: Header,
+    request: Request,
+    cancel: Cancel,
+) -> Result<()> {
+    core.threads.spawn("ewsn-open", OPEN_STACK, {
+        let core = core.clone();
+        move || {
+            let opened = guarded("opening a stream", || open(&watch, &header, &request, &cancel));
+            let reading = match opened {
+                Ok(Opened::Stream(stream)) => {
+                    core.feed(Input::Opened(conn));
+                    let envelope_timeout = watch.config.envelope_timeout;
+                    core.clone().threads.spawn("ewsn-stream", READ_STACK, {
+                        let core = core.clone();
+                        move || {
+                            let result = guarded("reading a stream", || read(&core, conn, stream, envelope_timeout));
+                            core.ended(conn, result);
+                        }
+                    })
+                }
+                Ok(Opened::Whole(reply)) => {
+                    let result = guarded("reading an answer", || whole(&core, conn, &reply.body));
+                    core.ended(conn, result);
+                    return;
+                }
+                Err(e) => Err(e),
+            };
+            if let Err(e) = reading {
+                core.ended(conn, Err(e));
+            }
+        }
+    })
+}
+
+fn open(watch: &Watch, header: &Header, request: &Request, cancel: &Cancel) -> Result<Opened> {
+    let body = proto::write_request(request, header)?;
+    let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(&watch.config.mailbox) };
+    watch.link.open(&post, cancel)
+}
+
+/// An answer that is no stream: a fault, or response messages with an HTTP status of failure.
+fn whole(core: &Core, conn: ConnId, body: &[u8]) -> Result<()> {
+    let envelope = proto::read_envelope(body).map_err(|e| e.context("GetStreamingEvents"))?;
+    tell(core, conn, envelope.body)
+}
+
+fn tell(core: &Core, conn: ConnId, body: Body) -> Result<()> {
+    match body {
+        Body::Streaming(responses) => {
+            core.feed(Input::Message { conn, responses });
+            Ok(())
+        }
+        Body::Fault(fault) => Err(proto::fault_error(&fault, "GetStreamingEvents")),
+        _ => Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetStreamingEvents")),
+    }
+}
+
+fn read(core: &Core, conn: ConnId, mut stream: Box<dyn Stream>, envelope_timeout: Duration) -> Result<()> {
+    let mut framer = Framer::new(core.frame_limits());
+    let mut decoder = StreamDecoder::new();
+    let mut buf = [0; 4096];
+    // When the envelope that is under way began.
+    let mut begun: Option<Instant> = None;
+    loop {
+        let deadline = begun.map(|at| at + envelope_timeout);
+        let n = stream.read(&mut buf, deadline)?;
+        if n == 0 {
+            let text = "the stream ended in the middle of a message";
+            return if framer.in_progress() { Err(Error::new(ErrorKind::Io, text)) } else { Ok(()) };
+        }
+        framer.push(&buf[..n]);
+        while let Some(frame) = framer.next() {
+            begun = None;
+            match frame.and_then(|envelope| decoder.decode(envelope)) {
+                Ok(body) => tell(core, conn, body)?,
+                Err(error) => core.feed(Input::BadEnvelope { conn, error }),
+            }
+        }
+        begun = if framer.in_progress() { begun.or_else(|| Some(Instant::now())) } else { None };
+    }
+}

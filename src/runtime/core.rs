@@ -1,0 +1,298 @@
+//! The engine under its lock, and the execution of its commands.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::connection;
+use super::links::Watch;
+use super::queue::Queue;
+use super::spool::Spool;
+use super::threads::{Threads, lock};
+use super::workers::{Job, Workers};
+use crate::engine::{self, Command, ConnId, Engine, Input, Now};
+use crate::net::{Cancel, Counters};
+use crate::options::ClientConfig;
+use crate::proto::FrameLimits;
+use crate::{Error, ErrorKind, Result};
+
+/// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
+const GRACE: Duration = Duration::from_secs(5);
+const TIMER_STACK: usize = 256 * 1024;
+
+/// What is going on in a client, at one moment.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// Watches and connections, and what they have seen.
+    #[serde(flatten)]
+    pub engine: engine::Status,
+    /// Events that wait for the host.
+    pub queued: usize,
+    /// Live threads of the library.
+    pub threads: usize,
+    /// Open sockets.
+    pub sockets: usize,
+    /// Name look-ups that are under way; one that was given up stays here until the system's resolver answers.
+    pub lookups: usize,
+}
+
+/// What the threads of a client share.
+pub(super) struct Core {
+    pub queue: Queue,
+    pub workers: Workers,
+    pub spool: Spool,
+    pub threads: Threads,
+    pub counters: Arc<Counters>,
+    max_envelope_bytes: usize,
+    started: Instant,
+    state: Mutex<State>,
+    timer: Mutex<Timer>,
+    timer_changed: Condvar,
+    closing: AtomicBool,
+    finished: Mutex<bool>,
+    finished_changed: Condvar,
+}
+
+struct State {
+    engine: Engine,
+    watches: BTreeMap<u64, Arc<Watch>>,
+    streams: BTreeMap<ConnId, Cancel>,
+}
+
+#[derive(Default)]
+struct Timer {
+    at: Option<Duration>,
+    stopped: bool,
+}
+
+impl Core {
+    pub fn start(config: &ClientConfig) -> Result<Arc<Core>> {
+        let settings = engine::Settings {
+            connections: config.connections,
+            subscriptions_per_connection: config.subscriptions_per_connection,
+            fetches: (config.workers / 2).max(1),
+            pending_events: config.pending_events,
+            seed: fastrand::u64(..),
+        };
+        let core = Arc::new(Core {
+            queue: Queue::new(engine::Limits { events: config.queue_events, bytes: config.queue_bytes })?,
+            workers: Workers::new(config.workers),
+            spool: Spool::new(config.spool_dir.clone(), config.spool_bytes),
+            threads: Threads::default(),
+            counters: Arc::default(),
+            max_envelope_bytes: config.max_envelope_bytes,
+            started: Instant::now(),
+            state: Mutex::new(State { engine: Engine::new(settings), watches: BTreeMap::new(), streams: BTreeMap::new() }),
+            timer: Mutex::default(),
+            timer_changed: Condvar::new(),
+            closing: AtomicBool::new(false),
+            finished: Mutex::new(false),
+            finished_changed: Condvar::new(),
+        });
+        core.threads.spawn("ewsn-timer", TIMER_STACK, {
+            let core = core.clone();
+            move || core.tick()
+        })?;
+        Ok(core)
+    }
+
+    pub fn add(self: &Arc<Self>, watch: Watch, spec: engine::WatchSpec) -> Result<()> {
+        let mut state = lock(&self.state);
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        state.watches.insert(watch.id, Arc::new(watch));
+        self.drive(&mut state, Input::Add(spec));
+        Ok(())
+    }
+
+    pub fn remove(self: &Arc<Self>, watch: u64) -> Result<()> {
+        let mut state = lock(&self.state);
+        if !state.watches.contains_key(&watch) {
+            return Err(Error::new(ErrorKind::Invalid, format!("there is no watch {watch}")));
+        }
+        self.drive(&mut state, Input::Remove(watch));
+        Ok(())
+    }
+
+    pub fn watch(&self, watch: u64) -> Result<Arc<Watch>> {
+        let found = lock(&self.state).watches.get(&watch).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there is no watch {watch}")))
+    }
+
+    /// Tells the engine what happened and does what follows.
+    pub fn feed(self: &Arc<Self>, input: Input) {
+        self.drive(&mut lock(&self.state), input);
+    }
+
+    /// A stream is over.
+    pub fn ended(self: &Arc<Self>, conn: ConnId, result: Result<()>) {
+        let mut state = lock(&self.state);
+        state.streams.remove(&conn);
+        self.drive(&mut state, Input::Ended { conn, result });
+    }
+
+    pub fn frame_limits(&self) -> FrameLimits {
+        FrameLimits { envelope: self.max_envelope_bytes, ..FrameLimits::default() }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    pub fn status(&self) -> Status {
+        let engine = lock(&self.state).engine.status(self.now());
+        Status {
+            engine,
+            queued: self.queue.len(),
+            threads: self.threads.count(),
+            sockets: self.counters.sockets(),
+            lookups: self.counters.lookups(),
+        }
+    }
+
+    /// Ends everything; true once no thread is left. May be called from any thread, and again.
+    pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        if !self.closing.swap(true, Ordering::SeqCst) {
+            self.queue.close();
+            let dropped = self.workers.begin_close();
+            let mut state = lock(&self.state);
+            self.drive(&mut state, Input::Close);
+            for call in dropped {
+                self.drive(&mut state, Input::Called { call, result: Err(closed()) });
+            }
+            drop(state);
+            self.queue.end();
+        }
+        self.wait_finished(deadline);
+        self.stop();
+        self.threads.wait(deadline + GRACE)
+    }
+
+    /// Shuts every socket and ends every thread, whatever it is doing.
+    fn stop(&self) {
+        lock(&self.timer).stopped = true;
+        self.timer_changed.notify_all();
+        self.workers.stop();
+        for cancel in lock(&self.state).streams.values() {
+            cancel.cancel();
+        }
+    }
+
+    fn wait_finished(&self, deadline: Instant) {
+        let mut finished = lock(&self.finished);
+        while !*finished {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return;
+            }
+            finished = self.finished_changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.started.elapsed(), wall: SystemTime::now() }
+    }
+
+    // lock: state. Commands are executed before the next input, in their order, so events are told in the engine's order.
+    fn drive(self: &Arc<Self>, state: &mut State, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            state.engine.handle(self.now(), input);
+            while let Some(command) = state.engine.poll() {
+                inputs.extend(self.execute(state, command));
+            }
+        }
+        self.set_timer(state.engine.wake_at());
+    }
+
+    /// Begins what is commanded; what could not even begin comes back as an input.
+    fn execute(self: &Arc<Self>, state: &mut State, command: Command) -> Option<Input> {
+        match command {
+            Command::Call { call, watch, version, request } => {
+                let pushed = match state.watches.get(&watch) {
+                    Some(watch) => {
+                        let job = Job { call, header: watch.header(version), watch: watch.clone(), request };
+                        self.workers.push(self, job)
+                    }
+                    None => Err(closed()),
+                };
+                pushed.err().map(|e| Input::Called { call, result: Err(e) })
+            }
+            Command::Open { conn, watch, version, request } => {
+                let started = match state.watches.get(&watch) {
+                    Some(watch) => {
+                        let cancel = Cancel::new();
+                        state.streams.insert(conn, cancel.clone());
+                        connection::start(self, conn, watch.clone(), watch.header(version), request, cancel)
+                    }
+                    None => Err(closed()),
+                };
+                started.err().map(|e| {
+                    state.streams.remove(&conn);
+                    Input::Ended { conn, result: Err(e) }
+                })
+            }
+            Command::Abort(conn) => {
+                if let Some(cancel) = state.streams.get(&conn) {
+                    cancel.cancel();
+                }
+                None
+            }
+            Command::Tell(event) => {
+                self.queue.push(event);
+                None
+            }
+            Command::Forget(watch) => {
+                state.watches.remove(&watch);
+                None
+            }
+            Command::Finished => {
+                *lock(&self.finished) = true;
+                self.finished_changed.notify_all();
+                None
+            }
+        }
+    }
+
+    fn set_timer(&self, at: Option<Duration>) {
+        let mut timer = lock(&self.timer);
+        if timer.at != at {
+            // A later time needs no wake-up: the thread looks again when the earlier one has come.
+            let earlier = at.is_some_and(|at| timer.at.is_none_or(|old| at < old));
+            timer.at = at;
+            if earlier {
+                self.timer_changed.notify_all();
+            }
+        }
+    }
+
+    /// The timer's thread.
+    fn tick(self: &Arc<Self>) {
+        let mut timer = lock(&self.timer);
+        while !timer.stopped {
+            let now = self.started.elapsed();
+            timer = match timer.at {
+                Some(at) if at <= now => {
+                    timer.at = None;
+                    drop(timer);
+                    self.feed(Input::Tick);
+                    lock(&self.timer)
+                }
+                Some(at) => {
+                    self.timer_changed.wait_timeout(timer, at - now).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.timer_changed.wait(timer).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client is closed")
+}

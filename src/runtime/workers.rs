@@ -1,0 +1,237 @@
+//! The threads that ask the server things beside the streams: up to `workers` for each link, ended when idle.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::core::Core;
+use super::links::Watch;
+use super::threads::{guarded, lock};
+use crate::engine::{Answer, CallId, Input};
+use crate::net::{Cancel, Link, Post};
+use crate::proto::{self, Body, Header, Request, Response};
+use crate::{Error, ErrorKind, Result};
+
+/// How long a worker waits for more to do before it ends.
+const IDLE: Duration = Duration::from_secs(5);
+/// Room for a TLS handshake and a request in a debug build (160 KiB are needed).
+const STACK: usize = 512 * 1024;
+
+/// Something to ask.
+pub(super) struct Job {
+    pub call: CallId,
+    pub watch: Arc<Watch>,
+    pub header: Header,
+    pub request: Request,
+}
+
+pub(super) struct Workers {
+    max: usize,
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By link.
+    pools: BTreeMap<u32, Pool>,
+    /// What is under way; true where it says good-bye (Unsubscribe, or a Subscribe whose answer we need for one).
+    running: BTreeMap<CallId, (Cancel, bool)>,
+    closing: bool,
+    stopped: bool,
+}
+
+#[derive(Default)]
+struct Pool {
+    queue: VecDeque<Job>,
+    live: usize,
+    idle: usize,
+}
+
+impl Workers {
+    pub fn new(max: usize) -> Workers {
+        Workers { max, state: Mutex::default(), ready: Condvar::new() }
+    }
+
+    /// Queues a job. An error is the job's answer: it was not queued.
+    pub fn push(&self, core: &Arc<Core>, job: Job) -> Result<()> {
+        let mut state = lock(&self.state);
+        if state.stopped || (state.closing && !is_goodbye(&job.request)) {
+            return Err(closed());
+        }
+        let link = job.watch.endpoint;
+        let pool = state.pools.entry(link).or_default();
+        pool.queue.push_back(job);
+        if pool.idle >= pool.queue.len() || pool.live >= self.max {
+            self.ready.notify_all();
+            return Ok(());
+        }
+        let started = core.threads.spawn("ewsn-worker", STACK, {
+            let core = core.clone();
+            move || work(&core, link)
+        });
+        match started {
+            Ok(()) => pool.live += 1,
+            // Another worker will come to it.
+            Err(_) if pool.live > 0 => {}
+            Err(e) => {
+                pool.queue.pop_back();
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on only good-byes are said; what else is under way ends at once. The calls that will not be made.
+    pub fn begin_close(&self) -> Vec<CallId> {
+        let mut state = lock(&self.state);
+        state.closing = true;
+        for (cancel, goodbye) in state.running.values() {
+            if !goodbye {
+                cancel.cancel();
+            }
+        }
+        let mut dropped = Vec::new();
+        for pool in state.pools.values_mut() {
+            pool.queue.retain(|job| is_goodbye(&job.request) || {
+                dropped.push(job.call);
+                false
+            });
+        }
+        dropped
+    }
+
+    /// Ends everything now.
+    pub fn stop(&self) {
+        let mut state = lock(&self.state);
+        state.stopped = true;
+        for (cancel, _) in state.running.values() {
+            cancel.cancel();
+        }
+        for pool in state.pools.values_mut() {
+            pool.queue.clear();
+        }
+        self.ready.notify_all();
+    }
+
+    /// The next job for a worker of this link; `None` ends the worker.
+    fn take(&self, link: u32) -> Option<(Job, Cancel)> {
+        let mut state = lock(&self.state);
+        loop {
+            let stopped = state.stopped;
+            let pool = state.pools.entry(link).or_default();
+            if let Some(job) = pool.queue.pop_front() {
+                let cancel = Cancel::new();
+                let goodbye = is_goodbye(&job.request);
+                state.running.insert(job.call, (cancel.clone(), goodbye));
+                return Some((job, cancel));
+            }
+            if stopped {
+                pool.live -= 1;
+                return None;
+            }
+            pool.idle += 1;
+            let (guard, waited) = self.ready.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            let pool = state.pools.entry(link).or_default();
+            pool.idle -= 1;
+            if waited.timed_out() && pool.queue.is_empty() {
+                pool.live -= 1;
+                return None;
+            }
+        }
+    }
+}
+
+fn is_goodbye(request: &Request) -> bool {
+    use Request::{SubscribePull, SubscribeStreaming, Unsubscribe};
+    matches!(request, Unsubscribe { .. } | SubscribeStreaming { .. } | SubscribePull { .. })
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client is closed")
+}
+
+fn work(core: &Arc<Core>, link: u32) {
+    while let Some((job, cancel)) = core.workers.take(link) {
+        let result = guarded("asking the server", || ask(core, &job, &cancel));
+        lock(&core.workers.state).running.remove(&job.call);
+        core.feed(Input::Called { call: job.call, result });
+    }
+}
+
+/// Asks the server, and makes of its answer what the engine wants to know.
+fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
+    let body = exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
+    let unexpected = || Error::new(ErrorKind::Protocol, format!("the server's answer is no answer to {}", name(&job.request)));
+    match (&job.request, body) {
+        (Request::SubscribeStreaming { .. } | Request::SubscribePull { .. }, Body::Subscribe(responses)) => {
+            let subscribed = first(responses, &job.request)?;
+            let no_id = || Error::new(ErrorKind::Protocol, "the server's answer to Subscribe has no SubscriptionId");
+            let id = subscribed.subscription_id.ok_or_else(no_id)?;
+            Ok(Answer::Subscribed { id, watermark: subscribed.watermark })
+        }
+        (Request::GetFolder { folders }, Body::Folders(responses)) => {
+            if responses.len() != folders.len() {
+                return Err(unexpected());
+            }
+            let id = |mut found: Vec<proto::Folder>| match found.pop() {
+                Some(folder) => Ok(folder.id.id),
+                None => Err(Error::new(ErrorKind::Protocol, "the server's answer to GetFolder has no folder")),
+            };
+            Ok(Answer::Folders(responses.into_iter().map(|r| succeed(r, &job.request).and_then(id)).collect()))
+        }
+        (Request::GetEvents { .. }, Body::Events(responses)) => {
+            first(responses, &job.request)?.map(Answer::Events).ok_or_else(unexpected)
+        }
+        (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => first(responses, &job.request).map(|()| Answer::Unsubscribed),
+        (Request::GetItem { .. }, Body::Items(responses)) => {
+            let mut item = first(responses, &job.request)?.pop().ok_or_else(unexpected)?;
+            let mime_path = match item.mime_base64.take() {
+                Some(base64) => Some(core.spool.write(&base64)?),
+                None => None,
+            };
+            Ok(Answer::Item { item: Box::new(item), mime_path })
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+/// One question and its answer's body; a fault is an error.
+pub(super) fn exchange(link: &dyn Link, header: &Header, request: &Request, mailbox: &str, cancel: &Cancel) -> Result<Body> {
+    let body = proto::write_request(request, header)?;
+    let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(mailbox) };
+    let reply = link.call(&post, cancel)?;
+    match proto::read_envelope(&reply.body).map_err(|e| e.context(name(request)))?.body {
+        Body::Fault(fault) => Err(proto::fault_error(&fault, name(request))),
+        body => Ok(body),
+    }
+}
+
+/// What the one response message of an answer carries.
+pub(super) fn first<T>(responses: Vec<Response<T>>, request: &Request) -> Result<T> {
+    match responses.into_iter().next() {
+        Some(response) => succeed(response, request),
+        None => Err(Error::new(ErrorKind::Protocol, format!("the server's answer to {} is empty", name(request)))),
+    }
+}
+
+fn succeed<T>(response: Response<T>, request: &Request) -> Result<T> {
+    match response.error(name(request)) {
+        None => Ok(response.body),
+        Some(e) => Err(e),
+    }
+}
+
+/// The operation, for error texts.
+pub(super) fn name(request: &Request) -> &'static str {
+    match request {
+        Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => "Subscribe",
+        Request::GetStreamingEvents { .. } => "GetStreamingEvents",
+        Request::GetEvents { .. } => "GetEvents",
+        Request::Unsubscribe { .. } => "Unsubscribe",
+        Request::GetFolder { .. } => "GetFolder",
+        Request::GetItem { .. } => "GetItem",
+        Request::SyncFolderItems { .. } => "SyncFolderItems",
+    }
+}
