@@ -29,7 +29,7 @@ pub use tls::Tls;
 pub use url::Endpoint;
 
 /// How to talk to a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The longest wait for a connection, and again for the TLS handshake.
     pub connect_timeout: Duration,

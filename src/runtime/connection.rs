@@ -65,12 +65,12 @@ fn open(watch: &Watch, header: &Header, request: &Request, cancel: &Cancel) -> R
 }
 
 /// An answer that is no stream: a fault, or response messages with an HTTP status of failure.
-fn whole(core: &Core, conn: ConnId, body: &[u8]) -> Result<()> {
+fn whole(core: &Arc<Core>, conn: ConnId, body: &[u8]) -> Result<()> {
     let envelope = proto::read_envelope(body).map_err(|e| e.context("GetStreamingEvents"))?;
     tell(core, conn, envelope.body)
 }
 
-fn tell(core: &Core, conn: ConnId, body: Body) -> Result<()> {
+fn tell(core: &Arc<Core>, conn: ConnId, body: Body) -> Result<()> {
     match body {
         Body::Streaming(responses) => {
             core.feed(Input::Message { conn, responses });
@@ -81,7 +81,7 @@ fn tell(core: &Core, conn: ConnId, body: Body) -> Result<()> {
     }
 }
 
-fn read(core: &Core, conn: ConnId, mut stream: Box<dyn Stream>, envelope_timeout: Duration) -> Result<()> {
+fn read(core: &Arc<Core>, conn: ConnId, mut stream: Box<dyn Stream>, envelope_timeout: Duration) -> Result<()> {
     let mut framer = Framer::new(core.frame_limits());
     let mut decoder = StreamDecoder::new();
     let mut buf = [0; 4096];

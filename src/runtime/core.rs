@@ -35,9 +35,9 @@ pub struct Status {
     /// Live threads of the library.
     pub threads: usize,
     /// Open sockets.
-    pub sockets: usize,
+    pub sockets: u64,
     /// Name look-ups that are under way; one that was given up stays here until the system's resolver answers.
-    pub lookups: usize,
+    pub lookups: u64,
 }
 
 /// What the threads of a client share.
@@ -150,8 +150,8 @@ impl Core {
             engine,
             queued: self.queue.len(),
             threads: self.threads.count(),
-            sockets: self.counters.sockets(),
-            lookups: self.counters.lookups(),
+            sockets: self.counters.sockets_open(),
+            lookups: self.counters.lookups_waiting() + self.counters.lookups_abandoned(),
         }
     }
 

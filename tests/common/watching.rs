@@ -1,0 +1,169 @@
+//! A watch on a simulated mailbox, and the comparison of what happened with what was told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use ewsnotify::sim::{Sim, Style, exchange::Fate};
+use ewsnotify::{Client, Event, EventKind, Next, Options};
+
+pub const ADA: &str = "ada@example.test";
+
+/// How long anything may take before the test calls it a hang.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Clocks of the two sides are one, but a message in flight may tell of a moment before the gap's `since`.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+
+pub struct Watching {
+    pub sim: Sim,
+    pub client: Client,
+    pub events: Vec<Event>,
+    delivered: BTreeMap<String, SystemTime>,
+    next_mail: u32,
+}
+
+/// A server with TLS whose streams say something often enough for short time-outs.
+pub fn server(style: Style) -> Sim {
+    let sim = Sim::builder().style(style).user(ADA, "secret").start().unwrap();
+    sim.exchange().configure(|s| s.heartbeat = Duration::from_millis(300));
+    sim
+}
+
+impl Watching {
+    /// A client whose watch is not yet connected.
+    pub fn start(sim: Sim, settings: &[(&str, &str)]) -> Watching {
+        let mut options = Options::new();
+        options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
+        if let Some(file) = sim.ca_file() {
+            options.set("ca_file", file.to_str().unwrap()).unwrap();
+        }
+        options.set("pull_interval", "20ms").unwrap();
+        for (key, value) in settings {
+            options.set(key, value).unwrap();
+        }
+        let client = Client::open(&options).unwrap();
+        client.watch(&Options::new()).unwrap();
+        Watching { sim, client, events: Vec::new(), delivered: BTreeMap::new(), next_mail: 0 }
+    }
+
+    /// Takes events until one is as wanted.
+    pub fn until(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.client.next(deadline.saturating_duration_since(Instant::now())) {
+                Next::Event(event) => {
+                    self.events.push(event.clone());
+                    if wanted(&event) {
+                        return event;
+                    }
+                }
+                Next::Interrupted => {}
+                other => panic!("{other:?} instead of {what}, after {:#?}", self.tail()),
+            }
+        }
+    }
+
+    pub fn connected(&mut self) -> Event {
+        self.until("Connected", |e| e.kind == EventKind::Connected)
+    }
+
+    /// Delivers a mail; its item's id.
+    pub fn deliver(&mut self) -> String {
+        self.next_mail += 1;
+        let mime = format!(
+            "From: Bob <bob@example.test>\r\nTo: Ada <{ADA}>\r\nSubject: Mail {n}\r\nMessage-ID: <{n}@example.test>\r\n\r\nText {n}\r\n",
+            n = self.next_mail
+        );
+        let at = SystemTime::now();
+        let id = self.sim.exchange().deliver(ADA, mime.as_bytes()).unwrap();
+        self.delivered.insert(id.clone(), at);
+        id
+    }
+
+    /// Delivers mails until one is told: so the watch is connected, and everything before it has been told or lost.
+    pub fn settle(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            let id = self.deliver();
+            let until = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < until {
+                if let Next::Event(event) = self.client.next(until.saturating_duration_since(Instant::now())) {
+                    self.events.push(event.clone());
+                    if event.kind == EventKind::NewMail && event.item_id.as_deref() == Some(&id) {
+                        return;
+                    }
+                }
+            }
+        }
+        panic!("no mail is told any more, after {:#?}", self.tail());
+    }
+
+    pub fn count(&self, kind: EventKind) -> usize {
+        self.events.iter().filter(|e| e.kind == kind).count()
+    }
+
+    /// Compares what happened with what was told: everything exactly once, but for what was written to a dead socket, ran
+    /// over, or happened while the server knew no subscription, and each of those is named by a `Gap`.
+    ///
+    /// `unsure`: whether bytes that the kernel took may not have reached the client (after a reset or on a half-open link).
+    /// The number of events that were lost.
+    pub fn compare(&self, unsure: bool) -> usize {
+        let mut told: BTreeMap<(EventKind, &str), usize> = BTreeMap::new();
+        for event in self.events.iter().filter(|e| e.kind.is_mailbox()) {
+            if let Some(id) = event.item_id.as_deref() {
+                *told.entry((event.kind, id)).or_default() += 1;
+            }
+        }
+        let lost_envelopes: Vec<String> = self
+            .sim
+            .streams()
+            .iter()
+            .flat_map(|s| s.lost.iter().map(|e| String::from_utf8_lossy(e).into_owned()))
+            .collect();
+        let mut fates: BTreeMap<(EventKind, String), Fate> = BTreeMap::new();
+        for entry in self.sim.exchange().ledger() {
+            if let (true, Some(id)) = (entry.kind.is_mailbox(), entry.item_id) {
+                // An answer to GetEvents that was lost is given again: the last word counts.
+                fates.insert((entry.kind, id), entry.fate);
+            }
+        }
+        let mut lost = 0;
+        let mut expected = fates;
+        // What happened while the server knew no subscription is in no ledger.
+        for id in self.delivered.keys() {
+            for kind in [EventKind::Created, EventKind::NewMail] {
+                expected.entry((kind, id.clone())).or_insert(Fate::Lost);
+            }
+        }
+        for ((kind, id), fate) in &expected {
+            let times = told.remove(&(*kind, id.as_str())).unwrap_or(0);
+            assert!(times <= 1, "{kind:?} of {id} was told {times} times\n{:#?}", self.tail());
+            let written = *fate == Fate::Told && !lost_envelopes.iter().any(|e| e.contains(id.as_str()));
+            if times == 0 {
+                assert!(!written || unsure, "{kind:?} of {id} was written and not told\n{:#?}", self.tail());
+                let at = self.delivered[id];
+                let named = self.events.iter().filter(|e| e.kind == EventKind::Gap).any(|gap| {
+                    let since = gap.detail.as_ref().unwrap().since.unwrap();
+                    since <= at + IN_FLIGHT && at <= gap.time
+                });
+                assert!(named, "{kind:?} of {id} at {at:?} was lost ({fate:?}) and no Gap names it\n{:#?}", self.tail());
+                lost += 1;
+            }
+        }
+        assert!(told.is_empty(), "told, but never happened: {told:?}");
+        lost
+    }
+
+    /// Nothing was tried more often than the script asks for.
+    pub fn assert_no_busy_loop(&self, most: u64) {
+        let stats = self.sim.stats();
+        let asked: u64 = stats.requests.iter().filter(|((o, _), _)| o != "GetEvents").map(|(_, n)| n).sum();
+        assert!(asked <= most, "{asked} requests: {:?}", stats.requests);
+        assert_eq!(stats.panics, 0);
+    }
+
+    fn tail(&self) -> Vec<String> {
+        let from = self.events.len().saturating_sub(40);
+        self.events[from..].iter().map(Event::to_json).collect()
+    }
+}
