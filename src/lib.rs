@@ -13,4 +13,5 @@ pub mod sim;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Origin, Reason};
-pub use options::{Fetch, Mode, Options};
+pub use options::{Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
+pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};

@@ -150,7 +150,7 @@ impl Engine {
         let Some(item) = self.items.get_mut(&fetch) else { return };
         let (content, message) = match result {
             Ok(Answer::Item { item: got, mime_path }) => {
-                let mut content = content_of(*got, mime_path);
+                let mut content = item_content(*got, mime_path);
                 if item.without_mime.is_some() {
                     content.content = Some(Content::Unreadable);
                 }
@@ -302,7 +302,8 @@ fn only(content: Content) -> ItemContent {
     ItemContent { content: Some(content), ..ItemContent::default() }
 }
 
-fn content_of(item: Item, mime_path: Option<String>) -> ItemContent {
+/// What the host is told of an item.
+pub fn item_content(item: Item, mime_path: Option<String>) -> ItemContent {
     ItemContent {
         content: Some(Content::Ok),
         subject: item.subject,

@@ -28,6 +28,7 @@ use group::{Group, GroupId, Link};
 use mailbox::{Step, Watch};
 use timers::{Timer, Timers};
 
+pub use fetch::item_content;
 pub use delivery::{Delivery, Limits, Pushed};
 pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
 
@@ -191,8 +192,6 @@ pub enum Command {
     },
     /// Shut a stream's socket. Its `Ended` still comes; messages before it may be dropped.
     Abort(ConnId),
-    /// A watch has ended and no command will name it again.
-    Forget(u64),
     /// Tell the host (`seq` is set by the queue).
     Tell(Event),
     /// Everything is closed; no command follows.
@@ -357,6 +356,16 @@ impl Engine {
     /// The monotonic time at which [`Input::Tick`] is wanted, if nothing happens before.
     pub fn wake_at(&self) -> Option<Duration> {
         self.timers.next()
+    }
+
+    /// How many watches have not ended.
+    pub fn watch_count(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Whether a command may still name this watch.
+    pub fn knows(&self, watch: u64) -> bool {
+        self.watches.contains_key(&watch) || self.calls.values().any(|call| call.watch == watch)
     }
 
     fn called(&mut self, call: CallId, result: Result<Answer, Error>) {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::core::{Core, Status, closed};
+use super::core::{Core, closed};
 use super::links::{Links, Watch};
 use super::queue::Taken;
+use super::status::Status;
 use super::threads::lock;
 use super::workers;
 use crate::engine::{WatchMode, WatchSpec, item_content};

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
-
 use super::connection;
 use super::links::Watch;
 use super::queue::Queue;
 use super::spool::Spool;
+use super::status::Status;
 use super::threads::{Threads, lock};
 use super::workers::{Job, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now};
@@ -22,23 +21,6 @@ use crate::{Error, ErrorKind, Result};
 /// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
 const GRACE: Duration = Duration::from_secs(5);
 const TIMER_STACK: usize = 256 * 1024;
-
-/// What is going on in a client, at one moment.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Status {
-    /// Watches and connections, and what they have seen.
-    #[serde(flatten)]
-    pub engine: engine::Status,
-    /// Events that wait for the host.
-    pub queued: usize,
-    /// Live threads of the library.
-    pub threads: usize,
-    /// Open sockets.
-    pub sockets: u64,
-    /// Name look-ups that are under way; one that was given up stays here until the system's resolver answers.
-    pub lookups: u64,
-}
 
 /// What the threads of a client share.
 pub(super) struct Core {
@@ -145,14 +127,8 @@ impl Core {
     }
 
     pub fn status(&self) -> Status {
-        let engine = lock(&self.state).engine.status(self.now());
-        Status {
-            engine,
-            queued: self.queue.len(),
-            threads: self.threads.count(),
-            sockets: self.counters.sockets_open(),
-            lookups: self.counters.lookups_waiting() + self.counters.lookups_abandoned(),
-        }
+        let engine = lock(&self.state).engine.status();
+        Status::new(engine, self.now().mono, self.queue.len(), self.threads.count(), &self.counters)
     }
 
     /// Ends everything; true once no thread is left. May be called from any thread, and again.
@@ -208,6 +184,9 @@ impl Core {
                 inputs.extend(self.execute(state, command));
             }
         }
+        if state.watches.len() > state.engine.watch_count() {
+            state.watches.retain(|watch, _| state.engine.knows(*watch));
+        }
         self.set_timer(state.engine.wake_at());
     }
 
@@ -246,10 +225,6 @@ impl Core {
             }
             Command::Tell(event) => {
                 self.queue.push(event);
-                None
-            }
-            Command::Forget(watch) => {
-                state.watches.remove(&watch);
                 None
             }
             Command::Finished => {

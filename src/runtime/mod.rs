@@ -9,8 +9,9 @@ mod core;
 mod links;
 mod queue;
 mod spool;
+mod status;
 mod threads;
 mod workers;
 
 pub use client::{Client, Events, Next};
-pub use core::Status;
+pub use status::{ConnectionStatus, Status, WatchStatus};

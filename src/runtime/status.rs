@@ -1,0 +1,122 @@
+//! What is going on in a client, for people and their tools.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::engine::{self, ConnectionState, WatchState};
+use crate::net::Counters;
+
+/// What is going on in a client, at one moment. In JSON, the names are those of the fields.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The watches that have not ended.
+    pub watches: Vec<WatchStatus>,
+    /// The streams.
+    pub connections: Vec<ConnectionStatus>,
+    /// Events that wait for the host.
+    pub queued: usize,
+    /// Events of mailboxes that were told so far.
+    pub events: u64,
+    /// Gaps that were told so far.
+    pub gaps: u64,
+    /// Events that belonged to nobody here, and were dropped.
+    pub foreign: u64,
+    /// Live threads of the library.
+    pub threads: usize,
+    /// Open sockets.
+    pub sockets: u64,
+    /// Name look-ups that are under way; one that was given up stays here until the system's resolver answers.
+    pub lookups: u64,
+}
+
+/// How it stands with a watch.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct WatchStatus {
+    /// Its number.
+    pub watch: u64,
+    /// Its mailbox.
+    pub mailbox: Arc<str>,
+    /// `starting`, `connected` or `reconnecting`.
+    pub state: &'static str,
+    /// When it is tried again, in milliseconds from now; `None` while it is connected or being tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u64>,
+    /// Events that wait for their item's content, or behind one that does.
+    pub held: usize,
+}
+
+/// How it stands with a stream.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ConnectionStatus {
+    /// `opening`, `open`, `closing` or `waiting` (to be opened again).
+    pub state: &'static str,
+    /// The watches on it.
+    pub watches: Vec<u64>,
+    /// For how long it has been open, or been tried, in milliseconds.
+    pub age_ms: u64,
+    /// How long ago its last message came, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
+    /// When it is opened again, in milliseconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u64>,
+    /// How many attempts failed in a row.
+    pub attempts: u32,
+}
+
+impl Status {
+    pub(super) fn new(
+        status: engine::Status,
+        now: Duration,
+        queued: usize,
+        threads: usize,
+        counters: &Counters,
+    ) -> Status {
+        let from_now = |at: Option<Duration>| at.map(|at| millis(at.saturating_sub(now)));
+        let ago = |at: Duration| millis(now.saturating_sub(at));
+        let watches = status.watches.into_iter().map(|w| {
+            let (state, retry_at) = match w.state {
+                WatchState::Starting => ("starting", None),
+                WatchState::Connected | WatchState::Pulling => ("connected", None),
+                WatchState::Reconnecting { retry_at, .. } => ("reconnecting", retry_at),
+            };
+            WatchStatus { watch: w.watch, mailbox: w.mailbox, state, retry_ms: from_now(retry_at), held: w.held }
+        });
+        let connections = status.connections.into_iter().map(|c| {
+            let (state, retry_at) = match c.state {
+                ConnectionState::Waiting(at) => ("waiting", at),
+                ConnectionState::Opening => ("opening", None),
+                ConnectionState::Open => ("open", None),
+                ConnectionState::Closing => ("closing", None),
+            };
+            ConnectionStatus {
+                state,
+                watches: c.members,
+                age_ms: ago(c.opened_at),
+                silent_ms: c.last_message.map(ago),
+                retry_ms: from_now(retry_at),
+                attempts: c.attempts,
+            }
+        });
+        Status {
+            watches: watches.collect(),
+            connections: connections.collect(),
+            queued,
+            events: status.counters.events,
+            gaps: status.counters.gaps,
+            foreign: status.counters.foreign,
+            threads,
+            sockets: counters.sockets_open(),
+            lookups: counters.lookups_waiting() + counters.lookups_abandoned(),
+        }
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    d.as_millis().try_into().unwrap_or(u64::MAX)
+}
