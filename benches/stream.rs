@@ -1,4 +1,4 @@
-//! `cargo bench --features sim --bench stream`: over loopback sockets, plain and TLS, beside a floor that only reads, searches for the end of an
+//! `cargo bench --bench stream`: over loopback sockets, plain and TLS, beside a floor that only reads, searches for the end of an
 //! envelope and hands over to a second thread by a descriptor and poll. Medians of alternating rounds.
 //!
 //! Prints: events/s in a burst; the client's CPU for each event; latency from the server's write to `next()` at 1,000
@@ -28,10 +28,16 @@ fn main() {
     if let Some(at) = arguments.iter().position(|a| a == "--idle-client") {
         return idle_client(&arguments[at + 1], &arguments[at + 2]);
     }
-    let clients: [(&str, bool, fn(&Server, usize) -> Run); 3] =
-        [("floor, plain", false, floor), ("ewsnotify, plain", false, library), ("ewsnotify, TLS", true, library)];
-    println!("{:<18} {:>12} {:>10} {:>14} {:>10} {:>10} {:>10}", "", "burst ev/s", "CPU us/ev", "at 1,000/s: p50", "p99", "CPU us/ev", "x floor");
-    let mut results = vec![(Vec::new(), Vec::new()); clients.len()];
+    let clients: [(&str, bool, fn(&Server, usize) -> Run); 3] = [
+        ("floor, plain", false, floor),
+        ("ewsnotify, plain", false, library),
+        ("ewsnotify, TLS", true, library),
+    ];
+    println!(
+        "{:<18} {:>12} {:>10} {:>14} {:>10} {:>10} {:>10}",
+        "", "burst ev/s", "CPU us/ev", "at 1,000/s: p50", "p99", "CPU us/ev", "x floor"
+    );
+    let mut results = [const { (Vec::new(), Vec::new()) }; 3];
     for _ in 0..ROUNDS {
         for (result, (_, tls, run)) in results.iter_mut().zip(&clients) {
             result.0.push(run(&Server::start(*tls, Plan::Burst(BURST)), BURST));
@@ -102,7 +108,8 @@ fn measure(server: &Server, count: usize, mut take: impl FnMut() -> usize) -> Ru
     let elapsed = began.elapsed();
     let sent = server.sent();
     let cpu = (process_cpu() - cpu).saturating_sub(server.cpu() - server_cpu);
-    let latencies = arrived.iter().zip(&sent).map(|(a, s)| a.saturating_duration_since(*s).as_secs_f64() * 1e6).collect();
+    let latencies =
+        arrived.iter().zip(&sent).map(|(a, s)| a.saturating_duration_since(*s).as_secs_f64() * 1e6).collect();
     Run { latencies, elapsed, cpu }
 }
 
@@ -128,7 +135,11 @@ fn options(server: &Server, queue: usize) -> Options {
     let mut options = Options::new();
     options.set("url", &server.url).unwrap();
     options.set("user", "ada@example.test").unwrap().set("password", "secret").unwrap();
-    options.set("queue_events", &(queue + 100).to_string()).unwrap().set("queue_bytes", "1000000000").unwrap();
+    options
+        .set("queue_events", &(queue + 100).to_string())
+        .unwrap()
+        .set("queue_bytes", "1000000000")
+        .unwrap();
     if let Some(file) = &server.ca_file {
         options.set("ca_file", file).unwrap();
     }
@@ -139,7 +150,11 @@ fn options(server: &Server, queue: usize) -> Options {
 fn floor(server: &Server, count: usize) -> Run {
     let mut socket = TcpStream::connect(server.address).unwrap();
     socket.set_nodelay(true).unwrap();
-    write!(socket, "POST / HTTP/1.1\r\nHost: localhost\r\nSOAPAction: GetStreamingEvents\r\nContent-Length: 0\r\n\r\n").unwrap();
+    write!(
+        socket,
+        "POST / HTTP/1.1\r\nHost: localhost\r\nSOAPAction: GetStreamingEvents\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
     let (readable, mut signal) = std::io::pipe().unwrap();
     let (sender, receiver) = mpsc::channel::<usize>();
     let reader = std::thread::spawn(move || {
@@ -187,13 +202,23 @@ fn idle_streams(tls: bool) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    println!("idle stream, {}: {}", if tls { "TLS" } else { "plain" }, String::from_utf8_lossy(&output.stdout).trim());
+    println!(
+        "idle stream, {}: {}",
+        if tls { "TLS" } else { "plain" },
+        String::from_utf8_lossy(&output.stdout).trim()
+    );
 }
 
 fn idle_client(url: &str, ca_file: &str) {
     const STREAMS: usize = 500;
     let mut options = Options::new();
-    options.set("url", url).unwrap().set("user", "ada@example.test").unwrap().set("password", "secret").unwrap();
+    options
+        .set("url", url)
+        .unwrap()
+        .set("user", "ada@example.test")
+        .unwrap()
+        .set("password", "secret")
+        .unwrap();
     options.set("connections", "500").unwrap().set("subscriptions_per_connection", "1").unwrap();
     if !ca_file.is_empty() {
         options.set("ca_file", ca_file).unwrap();

@@ -23,7 +23,8 @@ fn reading(mode: &str) -> &'static str {
 
 /// A connected watch that has told one mail.
 fn watching(mode: &str, style: Style, settings: &[(&str, &str)]) -> Watching {
-    let mut all = vec![("mode", mode), ("idle_timeout", "2s"), ("call_timeout", "2s"), ("connect_timeout", "2s")];
+    let mut all =
+        vec![("mode", mode), ("idle_timeout", "2s"), ("call_timeout", "2s"), ("connect_timeout", "2s")];
     all.extend_from_slice(settings);
     let mut w = Watching::start(server(style), &all);
     w.connected();
@@ -138,7 +139,10 @@ fn half_open_links() {
 #[test]
 fn answers_in_pieces() {
     survive(|mode| Fault::new(Action::OneByte).on(reading(mode)), false);
-    survive(|mode| Fault::new(Action::SlowHead { delay: Duration::from_millis(300) }).on(reading(mode)), false);
+    survive(
+        |mode| Fault::new(Action::SlowHead { delay: Duration::from_millis(300) }).on(reading(mode)),
+        false,
+    );
     for size in [1, 7, 100] {
         survive(|mode| Fault::new(Action::ManyChunks { size }).on(reading(mode)), false);
     }
@@ -175,7 +179,10 @@ fn envelopes_that_cannot_be_read() {
         Action::Nested { depth: 10_000 },
         Action::Oversize { bytes: 12 << 20 },
     ] {
-        survive(|mode| Fault::new(action.clone()).on(reading(mode)).envelope(if mode == "pull" { 1 } else { 3 }), true);
+        survive(
+            |mode| Fault::new(action.clone()).on(reading(mode)).envelope(if mode == "pull" { 1 } else { 3 }),
+            true,
+        );
     }
 }
 

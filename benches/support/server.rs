@@ -60,7 +60,10 @@ impl Server {
                     }
                     let shared = shared.clone();
                     let socket = socket.unwrap();
-                    std::thread::Builder::new().stack_size(256 * 1024).spawn(move || accept(&shared, socket)).unwrap();
+                    std::thread::Builder::new()
+                        .stack_size(256 * 1024)
+                        .spawn(move || accept(&shared, socket))
+                        .unwrap();
                 }
             }
         });
@@ -170,9 +173,15 @@ fn serve(shared: &Shared, socket: impl Read + Write) -> std::io::Result<()> {
                  </m:UnsubscribeResponseMessage></m:ResponseMessages></m:UnsubscribeResponse>"
             ),
         };
-        let envelope = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body>{body}</s:Body></s:Envelope>");
+        let envelope = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body>{body}</s:Body></s:Envelope>"
+        );
         let socket = socket.get_mut();
-        write!(socket, "HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset=utf-8\r\nContent-Length: {}\r\n\r\n{envelope}", envelope.len())?;
+        write!(
+            socket,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset=utf-8\r\nContent-Length: {}\r\n\r\n{envelope}",
+            envelope.len()
+        )?;
         socket.flush()?;
     }
 }

@@ -28,8 +28,8 @@ use group::{Group, GroupId, Link};
 use mailbox::{Step, Watch};
 use timers::{Timer, Timers};
 
-pub use fetch::item_content;
 pub use delivery::{Delivery, Limits, Pushed};
+pub use fetch::item_content;
 pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
 
 /// Both clocks at one moment. The engine never asks for them.

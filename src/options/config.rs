@@ -74,7 +74,8 @@ impl ClientConfig {
 impl WatchConfig {
     /// Reads a watch's options, its client's being merged in already.
     pub fn read(options: &Options) -> Result<WatchConfig> {
-        let missing = |key: &str| Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"));
+        let missing =
+            |key: &str| Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"));
         let endpoint = Endpoint::parse(options.get("url").ok_or_else(|| missing("url"))?)?;
         let user = options.get("user").ok_or_else(|| missing("user"))?.to_owned();
         let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();

@@ -173,7 +173,12 @@ fn flatten(key: &str, value: &serde_json::Value) -> Result<String> {
         Value::Array(values) => values.iter().map(one).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
         value => one(value),
     };
-    text.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("option {key}: a text, a number, true, false or a list is wanted")))
+    text.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Invalid,
+            format!("option {key}: a text, a number, true, false or a list is wanted"),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -54,11 +54,21 @@ pub struct OptionSpec {
     pub meaning: &'static str,
 }
 
-const fn client(name: &'static str, kind: OptionKind, default: &'static str, meaning: &'static str) -> OptionSpec {
+const fn client(
+    name: &'static str,
+    kind: OptionKind,
+    default: &'static str,
+    meaning: &'static str,
+) -> OptionSpec {
     OptionSpec { name, scope: OptionScope::Client, kind, default, meaning }
 }
 
-const fn watch(name: &'static str, kind: OptionKind, default: &'static str, meaning: &'static str) -> OptionSpec {
+const fn watch(
+    name: &'static str,
+    kind: OptionKind,
+    default: &'static str,
+    meaning: &'static str,
+) -> OptionSpec {
     OptionSpec { name, scope: OptionScope::Watch, kind, default, meaning }
 }
 
@@ -108,7 +118,10 @@ pub(super) fn find(key: &str) -> Result<&'static OptionSpec> {
     let near = TABLE.iter().map(|spec| (distance(spec.name, key), spec.name)).min().filter(|(d, _)| *d <= 3);
     let hint = near.map(|(_, name)| format!(" (is {name} meant?)")).unwrap_or_default();
     let shown: String = key.chars().take(60).flat_map(char::escape_debug).collect();
-    Err(Error::new(ErrorKind::Invalid, format!("there is no option \"{shown}\"{hint}; `ewsnotify options` lists them")))
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!("there is no option \"{shown}\"{hint}; `ewsnotify options` lists them"),
+    ))
 }
 
 impl OptionSpec {
@@ -129,7 +142,8 @@ impl OptionSpec {
                 bad(ok, format!("a whole number from {min} to {max}"))
             }
             Time(min, max) => {
-                let ok = duration(value).is_some_and(|d| d >= Duration::from_secs(min) && d <= Duration::from_secs(max));
+                let ok = duration(value)
+                    .is_some_and(|d| d >= Duration::from_secs(min) && d <= Duration::from_secs(max));
                 bad(ok, format!("a duration from {min} s to {max} s, as 90s or 2m,"))
             }
             Events => {
@@ -203,4 +217,3 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
-

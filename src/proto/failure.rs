@@ -6,7 +6,8 @@ use crate::{Error, ErrorKind};
 impl<T> Response<T> {
     /// The error that this message tells of, if it is one; `operation` is for its text.
     pub fn error(&self, operation: &str) -> Option<Error> {
-        (self.class == ResponseClass::Error).then(|| failure(operation, &self.code, self.text.as_deref(), self.back_off))
+        (self.class == ResponseClass::Error)
+            .then(|| failure(operation, &self.code, self.text.as_deref(), self.back_off))
     }
 }
 
@@ -23,7 +24,8 @@ fn failure(
 ) -> Error {
     let kind = if action(code.as_str()) == Action::SignIn { ErrorKind::Auth } else { ErrorKind::Server };
     // The server's text is its own: control characters have no place in a log.
-    let text: String = text.unwrap_or("no text").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String =
+        text.unwrap_or("no text").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     Error::new(kind, format!("{operation}: the server answered {}: {text}", code.as_str()))
         .with_code(code.as_str())
         .with_retry_after(back_off)

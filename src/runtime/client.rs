@@ -126,7 +126,10 @@ impl Client {
             events: config.events.clone(),
             mode: match config.mode {
                 Mode::Streaming => WatchMode::Streaming { connection_minutes: config.connection_minutes },
-                Mode::Pull => WatchMode::Pull { interval: config.pull_interval, timeout_minutes: config.pull_timeout_minutes },
+                Mode::Pull => WatchMode::Pull {
+                    interval: config.pull_interval,
+                    timeout_minutes: config.pull_timeout_minutes,
+                },
             },
             fetch: config.fetch,
         };
@@ -212,7 +215,13 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Server`] with the server's code (`ErrorItemNotFound` for one that is gone), those of the network, and
     /// [`ErrorKind::Invalid`] for a number that no watch has.
-    pub fn get_item(&self, watch: u64, id: &str, change_key: Option<&str>, fetch: Fetch) -> Result<ItemContent> {
+    pub fn get_item(
+        &self,
+        watch: u64,
+        id: &str,
+        change_key: Option<&str>,
+        fetch: Fetch,
+    ) -> Result<ItemContent> {
         if self.core.is_closing() {
             return Err(closed());
         }
@@ -225,7 +234,8 @@ impl Client {
             return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
         };
         let mut items = workers::first(responses, &request)?;
-        let mut item = items.pop().ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's answer has no item"))?;
+        let mut item =
+            items.pop().ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's answer has no item"))?;
         let mime_path = item.mime_base64.take().map(|base64| self.core.spool.write(&base64)).transpose()?;
         Ok(item_content(item, mime_path))
     }
@@ -285,7 +295,10 @@ impl AsFd for Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("defaults", &self.defaults).field("closing", &self.core.is_closing()).finish()
+        f.debug_struct("Client")
+            .field("defaults", &self.defaults)
+            .field("closing", &self.core.is_closing())
+            .finish()
     }
 }
 

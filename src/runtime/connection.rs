@@ -39,7 +39,8 @@ pub(super) fn start(
                     core.clone().threads.spawn("ewsn-stream", READ_STACK, {
                         let core = core.clone();
                         move || {
-                            let result = guarded("reading a stream", || read(&core, conn, stream, envelope_timeout));
+                            let result =
+                                guarded("reading a stream", || read(&core, conn, stream, envelope_timeout));
                             core.ended(conn, result);
                         }
                     })
@@ -60,7 +61,11 @@ pub(super) fn start(
 
 fn open(watch: &Watch, header: &Header, request: &Request, cancel: &Cancel) -> Result<Opened> {
     let body = proto::write_request(request, header)?;
-    let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(&watch.config.mailbox) };
+    let post = Post {
+        body: &body,
+        soap_action: proto::soap_action(request),
+        anchor_mailbox: Some(&watch.config.mailbox),
+    };
     watch.link.open(&post, cancel)
 }
 
@@ -81,7 +86,12 @@ fn tell(core: &Arc<Core>, conn: ConnId, body: Body) -> Result<()> {
     }
 }
 
-fn read(core: &Arc<Core>, conn: ConnId, mut stream: Box<dyn Stream>, envelope_timeout: Duration) -> Result<()> {
+fn read(
+    core: &Arc<Core>,
+    conn: ConnId,
+    mut stream: Box<dyn Stream>,
+    envelope_timeout: Duration,
+) -> Result<()> {
     let mut framer = Framer::new(core.frame_limits());
     let mut decoder = StreamDecoder::new();
     let mut buf = [0; 4096];
@@ -97,8 +107,8 @@ fn read(core: &Arc<Core>, conn: ConnId, mut stream: Box<dyn Stream>, envelope_ti
         framer.push(&buf[..n]);
         while let Some(frame) = framer.next() {
             begun = None;
-            match frame.and_then(|envelope| decoder.decode(envelope)) {
-                Ok(body) => tell(core, conn, body)?,
+            match frame.map_err(Error::from).and_then(|envelope| decoder.decode(envelope)) {
+                Ok(envelope) => tell(core, conn, envelope.body)?,
                 Err(error) => core.feed(Input::BadEnvelope { conn, error }),
             }
         }

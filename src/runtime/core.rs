@@ -68,7 +68,11 @@ impl Core {
             counters: Arc::default(),
             max_envelope_bytes: config.max_envelope_bytes,
             started: Instant::now(),
-            state: Mutex::new(State { engine: Engine::new(settings), watches: BTreeMap::new(), streams: BTreeMap::new() }),
+            state: Mutex::new(State {
+                engine: Engine::new(settings),
+                watches: BTreeMap::new(),
+                streams: BTreeMap::new(),
+            }),
             timer: Mutex::default(),
             timer_changed: Condvar::new(),
             closing: AtomicBool::new(false),
@@ -119,7 +123,7 @@ impl Core {
     }
 
     pub fn frame_limits(&self) -> FrameLimits {
-        FrameLimits { envelope: self.max_envelope_bytes, ..FrameLimits::default() }
+        FrameLimits::with_envelope(self.max_envelope_bytes)
     }
 
     pub fn is_closing(&self) -> bool {
@@ -167,7 +171,8 @@ impl Core {
             if left == Duration::ZERO {
                 return;
             }
-            finished = self.finished_changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0;
+            finished =
+                self.finished_changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

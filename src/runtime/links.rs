@@ -19,7 +19,8 @@ pub(super) struct Watch {
 
 impl Watch {
     pub fn header(&self, version: RequestVersion) -> Header {
-        let impersonate = (self.config.access == Access::Impersonate).then(|| self.config.mailbox.to_string());
+        let impersonate =
+            (self.config.access == Access::Impersonate).then(|| self.config.mailbox.to_string());
         Header { version, impersonate }
     }
 }
@@ -57,7 +58,8 @@ impl Links {
         }
         let auth = Arc::new(auth::Basic::new(&config.user, config.password.clone())?);
         let tls = self.tls(&config.net)?;
-        let link = HttpLink::new(config.endpoint.clone(), config.net.clone(), auth, tls, self.counters.clone())?;
+        let link =
+            HttpLink::new(config.endpoint.clone(), config.net.clone(), auth, tls, self.counters.clone())?;
         self.links.push((key, Arc::new(link)));
         let at = self.links.len() - 1;
         Ok((at as u32, self.links[at].1.clone()))

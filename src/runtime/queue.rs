@@ -40,9 +40,11 @@ struct Inner {
 
 impl Queue {
     pub fn new(limits: Limits) -> Result<Queue> {
-        let (readable, signal) =
-            std::io::pipe().map_err(|e| Error::new(ErrorKind::Io, format!("cannot make a pipe for the queue of events: {e}")))?;
-        let inner = Inner { delivery: Delivery::new(limits), signal, signalled: false, woken: false, ended: false };
+        let (readable, signal) = std::io::pipe().map_err(|e| {
+            Error::new(ErrorKind::Io, format!("cannot make a pipe for the queue of events: {e}"))
+        })?;
+        let inner =
+            Inner { delivery: Delivery::new(limits), signal, signalled: false, woken: false, ended: false };
         Ok(Queue { inner: Mutex::new(inner), readable })
     }
 
@@ -90,10 +92,15 @@ impl Queue {
                 return taken;
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let wait = left.map(|d| Timespec { tv_sec: d.as_secs().min(1 << 30) as i64, tv_nsec: d.subsec_nanos().into() });
+            let wait = left.map(|d| Timespec {
+                tv_sec: d.as_secs().min(1 << 30) as i64,
+                tv_nsec: d.subsec_nanos().into(),
+            });
             let mut fds = [PollFd::from_borrowed_fd(self.readable.as_fd(), PollFlags::IN)];
             match poll(&mut fds, wait.as_ref()) {
-                Ok(0) if left.is_some_and(|d| d.as_secs() < 1 << 30) => return self.try_take().unwrap_or(Taken::TimedOut),
+                Ok(0) if left.is_some_and(|d| d.as_secs() < 1 << 30) => {
+                    return self.try_take().unwrap_or(Taken::TimedOut);
+                }
                 Err(Errno::INTR) => return self.try_take().unwrap_or(Taken::Interrupted),
                 _ => {}
             }

@@ -35,9 +35,9 @@ impl Spool {
     pub fn write(&self, base64: &str) -> Result<String> {
         let mut plain = base64.to_owned().into_bytes();
         plain.retain(|b| !b.is_ascii_whitespace());
-        let mime = STANDARD
-            .decode(&plain)
-            .map_err(|e| Error::new(ErrorKind::Protocol, format!("the message's MimeContent is no base64: {e}")))?;
+        let mime = STANDARD.decode(&plain).map_err(|e| {
+            Error::new(ErrorKind::Protocol, format!("the message's MimeContent is no base64: {e}"))
+        })?;
         let size = mime.len() as u64;
         let mut state = lock(&self.state);
         self.make_room(&mut state, size)?;

@@ -85,7 +85,13 @@ impl Status {
                 WatchState::Connected | WatchState::Pulling => ("connected", None),
                 WatchState::Reconnecting { retry_at, .. } => ("reconnecting", retry_at),
             };
-            WatchStatus { watch: w.watch, mailbox: w.mailbox, state, retry_ms: from_now(retry_at), held: w.held }
+            WatchStatus {
+                watch: w.watch,
+                mailbox: w.mailbox,
+                state,
+                retry_ms: from_now(retry_at),
+                held: w.held,
+            }
         });
         let connections = status.connections.into_iter().map(|c| {
             let (state, retry_at) = match c.state {

@@ -40,7 +40,10 @@ impl Threads {
         match thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(body) {
             Ok(_) => Ok(()),
             // The closure was dropped, and with it the count.
-            Err(e) => Err(Error::new(ErrorKind::Limit, format!("cannot start a thread ({name}): {e}; is a limit of the system met?"))),
+            Err(e) => Err(Error::new(
+                ErrorKind::Limit,
+                format!("cannot start a thread ({name}): {e}; is a limit of the system met?"),
+            )),
         }
     }
 
@@ -66,7 +69,10 @@ impl Threads {
 /// Runs something that must not end in silence: a panic becomes an error.
 pub(super) fn guarded<T>(what: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|s| s.to_string())
+            .or_else(|| panic.downcast_ref::<String>().cloned());
         let text = text.unwrap_or_else(|| "no text".into());
         Err(Error::new(ErrorKind::Internal, format!("a bug in ewsnotify ({what}): {text}; please report it")))
     })

@@ -93,9 +93,11 @@ impl Workers {
         }
         let mut dropped = Vec::new();
         for pool in state.pools.values_mut() {
-            pool.queue.retain(|job| is_goodbye(&job.request) || {
-                dropped.push(job.call);
-                false
+            pool.queue.retain(|job| {
+                is_goodbye(&job.request) || {
+                    dropped.push(job.call);
+                    false
+                }
             });
         }
         dropped
@@ -131,7 +133,8 @@ impl Workers {
                 return None;
             }
             pool.idle += 1;
-            let (guard, waited) = self.ready.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (guard, waited) =
+                self.ready.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             let pool = state.pools.entry(link).or_default();
             pool.idle -= 1;
@@ -163,11 +166,14 @@ fn work(core: &Arc<Core>, link: u32) {
 /// Asks the server, and makes of its answer what the engine wants to know.
 fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
     let body = exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
-    let unexpected = || Error::new(ErrorKind::Protocol, format!("the server's answer is no answer to {}", name(&job.request)));
+    let unexpected = || {
+        Error::new(ErrorKind::Protocol, format!("the server's answer is no answer to {}", name(&job.request)))
+    };
     match (&job.request, body) {
         (Request::SubscribeStreaming { .. } | Request::SubscribePull { .. }, Body::Subscribe(responses)) => {
             let subscribed = first(responses, &job.request)?;
-            let no_id = || Error::new(ErrorKind::Protocol, "the server's answer to Subscribe has no SubscriptionId");
+            let no_id =
+                || Error::new(ErrorKind::Protocol, "the server's answer to Subscribe has no SubscriptionId");
             let id = subscribed.subscription_id.ok_or_else(no_id)?;
             Ok(Answer::Subscribed { id, watermark: subscribed.watermark })
         }
@@ -177,14 +183,20 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
             }
             let id = |mut found: Vec<proto::Folder>| match found.pop() {
                 Some(folder) => Ok(folder.id.id),
-                None => Err(Error::new(ErrorKind::Protocol, "the server's answer to GetFolder has no folder")),
+                None => {
+                    Err(Error::new(ErrorKind::Protocol, "the server's answer to GetFolder has no folder"))
+                }
             };
-            Ok(Answer::Folders(responses.into_iter().map(|r| succeed(r, &job.request).and_then(id)).collect()))
+            Ok(Answer::Folders(
+                responses.into_iter().map(|r| succeed(r, &job.request).and_then(id)).collect(),
+            ))
         }
         (Request::GetEvents { .. }, Body::Events(responses)) => {
             first(responses, &job.request)?.map(Answer::Events).ok_or_else(unexpected)
         }
-        (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => first(responses, &job.request).map(|()| Answer::Unsubscribed),
+        (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
+            first(responses, &job.request).map(|()| Answer::Unsubscribed)
+        }
         (Request::GetItem { .. }, Body::Items(responses)) => {
             let mut item = first(responses, &job.request)?.pop().ok_or_else(unexpected)?;
             let mime_path = match item.mime_base64.take() {
@@ -198,7 +210,13 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
 }
 
 /// One question and its answer's body; a fault is an error.
-pub(super) fn exchange(link: &dyn Link, header: &Header, request: &Request, mailbox: &str, cancel: &Cancel) -> Result<Body> {
+pub(super) fn exchange(
+    link: &dyn Link,
+    header: &Header,
+    request: &Request,
+    mailbox: &str,
+    cancel: &Cancel,
+) -> Result<Body> {
     let body = proto::write_request(request, header)?;
     let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(mailbox) };
     let reply = link.call(&post, cancel)?;
@@ -212,7 +230,9 @@ pub(super) fn exchange(link: &dyn Link, header: &Header, request: &Request, mail
 pub(super) fn first<T>(responses: Vec<Response<T>>, request: &Request) -> Result<T> {
     match responses.into_iter().next() {
         Some(response) => succeed(response, request),
-        None => Err(Error::new(ErrorKind::Protocol, format!("the server's answer to {} is empty", name(request)))),
+        None => {
+            Err(Error::new(ErrorKind::Protocol, format!("the server's answer to {} is empty", name(request))))
+        }
     }
 }
 

@@ -87,7 +87,8 @@ impl Watching {
             let id = self.deliver();
             let until = Instant::now() + Duration::from_secs(3);
             while Instant::now() < until {
-                if let Next::Event(event) = self.client.next(until.saturating_duration_since(Instant::now())) {
+                if let Next::Event(event) = self.client.next(until.saturating_duration_since(Instant::now()))
+                {
                     self.events.push(event.clone());
                     if event.kind == EventKind::NewMail && event.item_id.as_deref() == Some(&id) {
                         return;
@@ -146,7 +147,11 @@ impl Watching {
                     let since = gap.detail.as_ref().unwrap().since.unwrap();
                     since <= at + IN_FLIGHT && at <= gap.time
                 });
-                assert!(named, "{kind:?} of {id} at {at:?} was lost ({fate:?}) and no Gap names it\n{:#?}", self.tail());
+                assert!(
+                    named,
+                    "{kind:?} of {id} at {at:?} was lost ({fate:?}) and no Gap names it\n{:#?}",
+                    self.tail()
+                );
                 lost += 1;
             }
         }
