@@ -301,6 +301,12 @@ impl Event {
         }
     }
 
+    /// Something that concerns no single watch went wrong.
+    pub(crate) fn error(time: SystemTime, error: &crate::Error) -> Event {
+        let detail = Detail { message: Some(error.to_string()), ..Detail::default() };
+        Event { detail: Some(Box::new(detail)), ..Event::new(EventKind::Error, 0, "".into(), time) }
+    }
+
     /// The event as one line of JSON, without the line's end. Names are those of the fields; absent fields are left out.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("an event has string keys and no failing field")

@@ -12,7 +12,7 @@ use super::status::Status;
 use super::threads::lock;
 use super::workers;
 use crate::engine::{WatchMode, WatchSpec, item_content};
-use crate::net::Cancel;
+use crate::net::Lookups;
 use crate::options::{ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
 use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
@@ -82,10 +82,14 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::Limit`] where the system gives no pipe or thread.
     pub fn open(options: &Options) -> Result<Client> {
+        Client::with_lookups(options, Lookups::system())
+    }
+
+    pub(super) fn with_lookups(options: &Options, lookups: Arc<Lookups>) -> Result<Client> {
         let config = ClientConfig::read(options);
         let core = Core::start(&config)?;
         Ok(Client {
-            links: Mutex::new(Links::new(core.counters.clone())),
+            links: Mutex::new(Links::new(core.counters.clone(), lookups)),
             core,
             defaults: options.clone(),
             close_timeout: config.close_timeout,
@@ -222,14 +226,12 @@ impl Client {
         change_key: Option<&str>,
         fetch: Fetch,
     ) -> Result<ItemContent> {
-        if self.core.is_closing() {
-            return Err(closed());
-        }
         let watch = self.core.watch(watch)?;
         let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
         let header = watch.header(RequestVersion::default());
-        let body = workers::exchange(&*watch.link, &header, &request, &watch.config.mailbox, &Cancel::new())?;
+        let mailbox = &watch.config.mailbox;
+        let body = self.core.aside(|cancel| workers::exchange(&*watch.link, &header, &request, mailbox, cancel))?;
         let Body::Items(responses) = body else {
             return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
         };

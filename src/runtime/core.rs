@@ -10,13 +10,13 @@ use super::links::Watch;
 use super::queue::Queue;
 use super::spool::Spool;
 use super::status::Status;
-use super::threads::{Threads, lock};
+use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
 use crate::proto::FrameLimits;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Event, Result};
 
 /// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
 const GRACE: Duration = Duration::from_secs(5);
@@ -43,6 +43,21 @@ struct State {
     engine: Engine,
     watches: BTreeMap<u64, Arc<Watch>>,
     streams: BTreeMap<ConnId, Cancel>,
+    /// What the host's own threads are asking.
+    asides: BTreeMap<u64, Cancel>,
+    last_aside: u64,
+}
+
+impl State {
+    fn new(settings: engine::Settings) -> State {
+        State {
+            engine: Engine::new(settings),
+            watches: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            asides: BTreeMap::new(),
+            last_aside: 0,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -68,11 +83,7 @@ impl Core {
             counters: Arc::default(),
             max_envelope_bytes: config.max_envelope_bytes,
             started: Instant::now(),
-            state: Mutex::new(State {
-                engine: Engine::new(settings),
-                watches: BTreeMap::new(),
-                streams: BTreeMap::new(),
-            }),
+            state: Mutex::new(State::new(settings)),
             timer: Mutex::default(),
             timer_changed: Condvar::new(),
             closing: AtomicBool::new(false),
@@ -122,6 +133,24 @@ impl Core {
         self.drive(&mut state, Input::Ended { conn, result });
     }
 
+    /// Does something on the host's own thread that `close` can end.
+    pub fn aside<T>(&self, run: impl FnOnce(&Cancel) -> Result<T>) -> Result<T> {
+        let cancel = Cancel::new();
+        let id = {
+            let mut state = lock(&self.state);
+            if self.is_closing() {
+                return Err(closed());
+            }
+            state.last_aside += 1;
+            let id = state.last_aside;
+            state.asides.insert(id, cancel.clone());
+            id
+        };
+        let result = guarded("asking the server", || run(&cancel));
+        lock(&self.state).asides.remove(&id);
+        result
+    }
+
     pub fn frame_limits(&self) -> FrameLimits {
         FrameLimits::with_envelope(self.max_envelope_bytes)
     }
@@ -159,7 +188,8 @@ impl Core {
         lock(&self.timer).stopped = true;
         self.timer_changed.notify_all();
         self.workers.stop();
-        for cancel in lock(&self.state).streams.values() {
+        let state = lock(&self.state);
+        for cancel in state.streams.values().chain(state.asides.values()) {
             cancel.cancel();
         }
     }
@@ -184,7 +214,15 @@ impl Core {
     fn drive(self: &Arc<Self>, state: &mut State, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            state.engine.handle(self.now(), input);
+            let now = self.now();
+            let handled = guarded("deciding what to do", || {
+                state.engine.handle(now, input);
+                Ok(())
+            });
+            if let Err(e) = handled {
+                // Nothing may stop in silence, not even by a bug.
+                self.queue.push(Event::error(now.wall, &e));
+            }
             while let Some(command) = state.engine.poll() {
                 inputs.extend(self.execute(state, command));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::auth::{self, Secret};
-use crate::net::{self, Counters, Endpoint, HttpLink, Link, Tls};
+use crate::net::{self, Counters, Endpoint, HttpLink, Link, Lookups, Tls};
 use crate::options::{Access, WatchConfig};
 use crate::proto::{Header, RequestVersion};
 
@@ -28,6 +28,7 @@ impl Watch {
 /// The links of a client, and the TLS states behind them.
 pub(super) struct Links {
     counters: Arc<Counters>,
+    lookups: Arc<Lookups>,
     tls: Vec<(Option<PathBuf>, Arc<Tls>)>,
     links: Vec<(Key, Arc<dyn Link>)>,
 }
@@ -41,8 +42,8 @@ struct Key {
 }
 
 impl Links {
-    pub fn new(counters: Arc<Counters>) -> Links {
-        Links { counters, tls: Vec::new(), links: Vec::new() }
+    pub fn new(counters: Arc<Counters>, lookups: Arc<Lookups>) -> Links {
+        Links { counters, lookups, tls: Vec::new(), links: Vec::new() }
     }
 
     /// The link for a watch, and its number.
@@ -58,8 +59,14 @@ impl Links {
         }
         let auth = Arc::new(auth::Basic::new(&config.user, config.password.clone())?);
         let tls = self.tls(&config.net)?;
-        let link =
-            HttpLink::new(config.endpoint.clone(), config.net.clone(), auth, tls, self.counters.clone())?;
+        let link = HttpLink::with_lookups(
+            config.endpoint.clone(),
+            config.net.clone(),
+            auth,
+            tls,
+            self.counters.clone(),
+            self.lookups.clone(),
+        )?;
         self.links.push((key, Arc::new(link)));
         let at = self.links.len() - 1;
         Ok((at as u32, self.links[at].1.clone()))

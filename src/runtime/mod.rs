@@ -13,5 +13,8 @@ mod status;
 mod threads;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{Client, Events, Next};
 pub use status::{ConnectionStatus, Status, WatchStatus};
