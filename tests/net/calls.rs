@@ -276,3 +276,14 @@ fn no_log_line_of_any_level_has_the_password() {
         assert!(!logged.contains(secret), "{logged}");
     }
 }
+
+// The same when the second answer comes late, after the next request went out: it would be taken for that one's.
+#[test]
+fn a_faults_socket_is_closed_though_nothing_is_left_over() {
+    let server = Server::answering(answer("500 Internal Server Error", "", "<Fault/>"));
+    let client = server.client();
+    for n in 1..4 {
+        client.call().unwrap();
+        assert_eq!((server.accepted(), client.counters.sockets_open()), (n, 0));
+    }
+}

@@ -6,5 +6,7 @@ mod faults;
 mod lookups;
 mod server;
 mod signing;
+#[cfg(feature = "sim")]
+mod simulator;
 mod statuses;
 mod tls;
