@@ -1,0 +1,224 @@
+//! SyncFolderItems and SyncFolderHierarchy: a true difference, in pages, for large folders too.
+
+use std::collections::BTreeMap;
+
+use ewsnotify::sim::Style;
+use ewsnotify::sim::exchange::Deletion;
+use xml::reader::{EventReader, XmlEvent};
+
+use crate::support::{ADA, MAIL, Sim, code, ids, text};
+
+fn request(folder: &str, state: &str, most: usize) -> String {
+    let state = if state.is_empty() { String::new() } else { format!("<m:SyncState>{state}</m:SyncState>") };
+    format!(
+        "<m:SyncFolderItems><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>\
+         <t:FieldURI FieldURI=\"item:Subject\"/><t:FieldURI FieldURI=\"message:IsRead\"/></t:AdditionalProperties>\
+         </m:ItemShape><m:SyncFolderId>{}</m:SyncFolderId>{state}<m:MaxChangesReturned>{most}</m:MaxChangesReturned>\
+         </m:SyncFolderItems>",
+        crate::support::folder(folder)
+    )
+}
+
+/// What a client holds that follows the answers and nothing else: subject and read flag of each item.
+#[derive(Default)]
+struct Mirror {
+    state: String,
+    items: BTreeMap<String, (String, bool)>,
+    /// The kinds of the last page's changes.
+    page: Vec<String>,
+}
+
+impl Mirror {
+    /// Takes a page. Whether it was the last.
+    fn page(&mut self, sim: &Sim, most: usize) -> bool {
+        let answer = sim.ask(&request("inbox", &self.state, most));
+        assert_eq!(code(&answer), "NoError", "{answer}");
+        self.page.clear();
+        let (mut kind, mut id, mut subject, mut read, mut text_now) = Default::default();
+        for event in EventReader::from_str(&answer) {
+            match event.unwrap() {
+                XmlEvent::StartElement { name, attributes, .. } => match name.local_name.as_str() {
+                    "Create" | "Update" | "Delete" | "ReadFlagChange" => kind = name.local_name,
+                    "ItemId" => id = attributes[0].value.clone(),
+                    _ => text_now = String::new(),
+                },
+                XmlEvent::Characters(t) => text_now = t,
+                XmlEvent::EndElement { name } => match name.local_name.as_str() {
+                    "Subject" => subject = std::mem::take(&mut text_now),
+                    "IsRead" => read = text_now == "true",
+                    "Create" => {
+                        let before = self.items.insert(id.clone(), (std::mem::take(&mut subject), read));
+                        assert!(before.is_none(), "created twice: {id}");
+                        self.page.push(kind.clone());
+                    }
+                    "Update" => {
+                        let before = self.items.insert(id.clone(), (std::mem::take(&mut subject), read));
+                        assert!(before.is_some(), "updated, but never created: {id}");
+                        self.page.push(kind.clone());
+                    }
+                    "ReadFlagChange" => {
+                        self.items.get_mut(&id).expect("a flag of an item that was created").1 = read;
+                        self.page.push(kind.clone());
+                    }
+                    "Delete" => {
+                        assert!(self.items.remove(&id).is_some(), "deleted, but never created: {id}");
+                        self.page.push(kind.clone());
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        assert!(self.page.len() <= most);
+        self.state = text(&answer, "SyncState").unwrap();
+        text(&answer, "IncludesLastItemInRange").unwrap() == "true"
+    }
+}
+
+/// Catch-up rests on this: whatever happens, between pages too, the client ends with exactly what the server has, and
+/// is never told of what came and went unseen, nor of anything twice.
+#[test]
+fn random_changes_are_told_as_a_true_difference() {
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let sim = Sim::new(if random.bool() { Style::Exchange } else { Style::Gromox });
+        let mut truth: BTreeMap<String, (String, bool)> = BTreeMap::new();
+        let mut mirror = Mirror::default();
+        for step in 0..60 {
+            for _ in 0..random.usize(0..8) {
+                let known = truth.keys().nth(random.usize(0..truth.len().max(1))).cloned();
+                let subject = format!("s{step}-{}", random.u32(0..1000));
+                match (random.u8(0..9), known) {
+                    (0..=3, _) | (_, None) => {
+                        let mime = format!("Subject: {subject}\r\n\r\nx\r\n");
+                        truth.insert(sim.exchange.deliver(ADA, mime.as_bytes()).unwrap(), (subject, false));
+                    }
+                    (4, Some(id)) => {
+                        sim.exchange.update_subject(&id, &subject).unwrap();
+                        truth.get_mut(&id).unwrap().0 = subject;
+                    }
+                    (5 | 6, Some(id)) => {
+                        let read = random.bool();
+                        sim.exchange.set_read(&id, read).unwrap();
+                        truth.get_mut(&id).unwrap().1 = read;
+                    }
+                    (7, Some(id)) => {
+                        sim.exchange.delete_item(&id, Deletion::Hard).unwrap();
+                        truth.remove(&id);
+                    }
+                    (_, Some(id)) => {
+                        let away = sim.exchange.move_item(&id, "drafts").unwrap();
+                        let item = truth.remove(&id).unwrap();
+                        if random.bool() {
+                            truth.insert(sim.exchange.move_item(&away, "inbox").unwrap(), item);
+                        }
+                    }
+                }
+            }
+            if random.bool() && mirror.page(&sim, random.usize(1..6)) {
+                assert_eq!(mirror.items, truth, "seed {seed}, step {step}");
+            }
+        }
+        while !mirror.page(&sim, 3) {}
+        assert_eq!(mirror.items, truth, "seed {seed}");
+        assert!(mirror.page(&sim, 512) && mirror.page.is_empty(), "seed {seed}: told again");
+    }
+}
+
+/// Each kind of change has its own element; newest come first.
+#[test]
+fn the_kinds_of_changes() {
+    let sim = Sim::new(Style::Exchange);
+    let (one, two) = (sim.exchange.deliver(ADA, MAIL).unwrap(), sim.exchange.deliver(ADA, MAIL).unwrap());
+    let first = sim.ask_valid(&request("inbox", "", 512));
+    assert_eq!(ids(&first, "ItemId"), [two.clone(), one.clone()]);
+    let state = text(&first, "SyncState").unwrap();
+    sim.exchange.set_read(&one, true).unwrap();
+    sim.exchange.update_subject(&two, "x").unwrap();
+    sim.exchange.set_read(&two, true).unwrap();
+    let gone = sim.exchange.deliver(ADA, MAIL).unwrap();
+    sim.exchange.delete_item(&gone, Deletion::Hard).unwrap();
+    let answer = sim.ask_valid(&request("inbox", &state, 512));
+    assert!(answer.contains("<m:Changes><t:ReadFlagChange><t:ItemId Id="), "{answer}");
+    assert!(
+        answer.contains("<t:IsRead>true</t:IsRead></t:ReadFlagChange><t:Update><t:Message><t:ItemId"),
+        "{answer}"
+    );
+    assert_eq!(ids(&answer, "ItemId"), [one.clone(), two]);
+    // A state is good for ever: the same one gives the same again.
+    assert_eq!(ids(&sim.ask(&request("inbox", &state, 512)), "ItemId").len(), 2);
+    let state = text(&answer, "SyncState").unwrap();
+    sim.exchange.delete_item(&one, Deletion::ToDeletedItems).unwrap();
+    let answer = sim.ask_valid(&request("inbox", &state, 512));
+    assert!(answer.contains("<m:Changes><t:Delete><t:ItemId Id="), "{answer}");
+    assert_eq!(ids(&answer, "ItemId"), [one]);
+}
+
+/// A bad state is refused with an empty one, which must not be stored; gromox begins anew without a word.
+#[test]
+fn a_bad_state_is_refused_or_begins_anew() {
+    let sim = Sim::new(Style::Exchange);
+    sim.exchange.deliver(ADA, MAIL).unwrap();
+    let drafts = text(&sim.ask(&request("drafts", "", 10)), "SyncState").unwrap();
+    for bad in ["nonsense", "AAAA", &drafts] {
+        let answer = sim.ask_valid(&request("inbox", bad, 10));
+        assert_eq!(code(&answer), "ErrorInvalidSyncStateData");
+        assert!(
+            answer.contains("<m:SyncState/><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange>"),
+            "{answer}"
+        );
+    }
+    let sim = Sim::new(Style::Gromox);
+    let item = sim.exchange.deliver(ADA, MAIL).unwrap();
+    let answer = sim.ask(&request("inbox", "nonsense", 10));
+    assert_eq!((code(&answer), ids(&answer, "ItemId")), ("NoError".into(), vec![item]));
+}
+
+/// A large folder is read to its end, newest first, each item once; and ten changes in it cost one small answer.
+#[test]
+fn a_hundred_thousand_items() {
+    let sim = Sim::new(Style::Gromox);
+    sim.exchange.fill(ADA, "inbox", MAIL, 100_000).unwrap();
+    let (mut mirror, mut pages) = (Mirror::default(), 1);
+    while !mirror.page(&sim, 512) {
+        pages += 1;
+    }
+    assert_eq!((mirror.items.len(), pages), (100_000, 196));
+    let all = sim.exchange.item_ids(ADA, "inbox").unwrap();
+    for id in all.iter().step_by(10_000) {
+        sim.exchange.set_read(id, true).unwrap();
+    }
+    assert!(mirror.page(&sim, 512));
+    assert_eq!(mirror.page, ["ReadFlagChange"; 10]);
+}
+
+/// Folders come, change and go by the same means.
+#[test]
+fn the_hierarchy() {
+    let sim = Sim::new(Style::Exchange);
+    let ask = |state: &str| {
+        let state =
+            if state.is_empty() { String::new() } else { format!("<m:SyncState>{state}</m:SyncState>") };
+        let answer = sim.ask_valid(&format!(
+            "<m:SyncFolderHierarchy><m:FolderShape><t:BaseShape>Default</t:BaseShape></m:FolderShape>{state}\
+             </m:SyncFolderHierarchy>"
+        ));
+        (text(&answer, "SyncState").unwrap_or_default(), answer)
+    };
+    let (state, answer) = ask("");
+    assert!(answer.contains(">Inbox<"));
+    let one = sim.exchange.create_folder(ADA, "inbox", "One").unwrap();
+    let two = sim.exchange.create_folder(ADA, "inbox", "Two").unwrap();
+    sim.exchange.delete_folder(ADA, &two, Deletion::Hard).unwrap();
+    let (state, answer) = ask(&state);
+    assert!(answer.contains("<m:Changes><t:Create><t:Folder><t:FolderId"), "{answer}");
+    assert_eq!(ids(&answer, "FolderId"), [one.clone()]);
+    sim.exchange.rename_folder(ADA, &one, "Uno").unwrap();
+    let (state, answer) = ask(&state);
+    assert!(answer.contains("<m:Changes><t:Update>") && answer.contains(">Uno<"), "{answer}");
+    sim.exchange.delete_folder(ADA, &one, Deletion::Hard).unwrap();
+    let (state, answer) = ask(&state);
+    assert!(answer.contains("<m:Changes><t:Delete><t:FolderId"), "{answer}");
+    assert!(ask(&state).1.contains("<m:Changes/>"));
+    assert_eq!(code(&ask("nonsense").1), "ErrorInvalidSyncStateData");
+}
