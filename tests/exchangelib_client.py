@@ -1,0 +1,185 @@
+"""exchangelib, a client that we did not write, at work against the simulator. Called by exchangelib.rs.
+
+Usage: exchangelib_client.py URL USER PASSWORD; the CA comes by REQUESTS_CA_BUNDLE. Prints one line for each thing that
+worked; ends with a traceback at the first that does not.
+"""
+
+import datetime
+import sys
+import threading
+
+from exchangelib import (
+    BASIC,
+    DELEGATE,
+    Account,
+    CalendarItem,
+    Configuration,
+    Credentials,
+    FailFast,
+    Folder,
+    Message,
+    UTC,
+)
+from exchangelib.errors import (
+    ErrorInvalidIdMalformed,
+    ErrorInvalidSubscription,
+    ErrorItemNotFound,
+    ErrorSubscriptionNotFound,
+    UnauthorizedError,
+)
+from exchangelib.folders import FolderCollection
+from exchangelib.items import ID_ONLY
+from exchangelib.properties import (
+    CopiedEvent,
+    CreatedEvent,
+    DeletedEvent,
+    FreeBusyChangedEvent,
+    ModifiedEvent,
+    MovedEvent,
+    NewMailEvent,
+    StatusEvent,
+)
+from exchangelib.version import EXCHANGE_2016, Version
+
+URL, USER, PASSWORD = sys.argv[1:4]
+ALL = {CopiedEvent, CreatedEvent, DeletedEvent, FreeBusyChangedEvent, ModifiedEvent, MovedEvent, NewMailEvent}
+
+
+def sign_in(password):
+    config = Configuration(
+        service_endpoint=URL,
+        credentials=Credentials(USER, password),
+        auth_type=BASIC,
+        version=Version(build=EXCHANGE_2016),
+        retry_policy=FailFast(),
+    )
+    return Account(primary_smtp_address=USER, config=config, autodiscover=False, access_type=DELEGATE)
+
+
+def say(what):
+    print(what, flush=True)
+
+
+def expect(error, what, do):
+    try:
+        do()
+    except error as e:
+        say(f"refused: {what}: {type(e).__name__}")
+    else:
+        raise AssertionError(f"{what} was not refused")
+
+
+def operate(account, made):
+    """One of everything that has an event of its own."""
+    item = Message(account=account, folder=account.inbox, subject="Grüße & <mehr>", body="eins", is_read=False)
+    item.save()
+    made["created"] = item.id
+    item.subject = "Anders"
+    item.save(update_fields=["subject"])
+    made["copied"] = item.copy(to_folder=account.drafts)[0]
+    item.move(to_folder=account.drafts)
+    made["moved"] = item.id
+    gone = Message(account=account, folder=account.inbox, subject="gone").save()
+    made["deleted"] = gone.id
+    gone.delete()
+    Message(account=account, subject="an mich", body="zwei", to_recipients=[USER]).send()
+    start = datetime.datetime(2030, 1, 1, 12, tzinfo=UTC)
+    CalendarItem(
+        account=account, folder=account.calendar, subject="Mittag", start=start, end=start + datetime.timedelta(hours=1)
+    ).save()
+
+
+def read(account, folders, subscription_id):
+    seen, kinds = [], set()
+    for notification in folders.get_streaming_events(subscription_id, connection_timeout=1):
+        assert notification.subscription_id == subscription_id
+        seen.extend(notification.events)
+        kinds.update(type(e) for e in notification.events)
+        if kinds >= ALL:
+            break
+    return seen
+
+
+def of_kind(events, kind):
+    return [e for e in events if type(e) is kind]
+
+
+account = sign_in(PASSWORD)
+folders = FolderCollection(account=account, folders=[account.inbox, account.calendar])
+say(f"folders: {account.inbox.name}, {account.calendar.name}")
+
+# The states before, for the sync below.
+account.inbox.item_sync_state = account.root.folder_sync_state = None
+assert list(account.inbox.sync_items()) == []
+list(account.root.sync_hierarchy())
+
+subscription_id = folders.subscribe_to_streaming()
+made = {}
+worker = threading.Thread(target=operate, args=(account, made))
+worker.start()
+events = read(account, folders, subscription_id)
+worker.join()
+for kind in sorted(ALL, key=lambda k: k.__name__):
+    assert of_kind(events, kind), kind
+    say(f"event: {kind.__name__}")
+moved = [e for e in of_kind(events, MovedEvent) if e.old_item_id.id == made["created"]]
+assert moved and moved[0].item_id.id == made["moved"], "the move names both ids"
+assert of_kind(events, CopiedEvent)[0].item_id.id == made["copied"][0]
+assert made["deleted"] in [e.item_id.id for e in of_kind(events, DeletedEvent)]
+new = of_kind(events, NewMailEvent)[0].item_id
+
+item = account.inbox.get(id=new.id, changekey=new.changekey)
+assert (item.subject, item.sender.email_address) == ("an mich", USER), item
+assert b"an mich" in item.mime_content
+say("item: by the id of its event")
+found = list(account.inbox.filter(subject="an mich").only("subject"))
+assert [i.id for i in found] == [item.id], found
+say("item: by its subject")
+
+changes = list(account.inbox.sync_items(only_fields=["subject"]))
+assert [(kind, getattr(i, "subject", None)) for kind, i in changes] == [("create", "an mich")], changes
+item.is_read = not item.is_read
+item.save(update_fields=["is_read"])
+changes = list(account.inbox.sync_items(only_fields=["subject"]))
+assert [kind for kind, _ in changes] == ["read_flag_change"], changes
+item.soft_delete()
+changes = list(account.inbox.sync_items(only_fields=["subject"]))
+assert [kind for kind, _ in changes] == ["delete"], changes
+say("sync: create, read_flag_change, delete")
+child = Folder(parent=account.inbox, name="Rechnungen")
+child.save()
+changes = list(account.root.sync_hierarchy())
+assert ("create", "Rechnungen") in [(kind, getattr(f, "name", None)) for kind, f in changes], changes
+child.delete()
+changes = list(account.root.sync_hierarchy())
+assert "delete" in [kind for kind, _ in changes], changes
+say("sync: folders")
+
+account.inbox.unsubscribe(subscription_id)
+say("unsubscribed")
+expect(ErrorSubscriptionNotFound, "a given back id", lambda: account.inbox.unsubscribe(subscription_id))
+expect(
+    (ErrorSubscriptionNotFound, ErrorInvalidSubscription),
+    "a stream of a given back id",
+    lambda: list(account.inbox.get_streaming_events(subscription_id, connection_timeout=1)),
+)
+expect(
+    ErrorInvalidSubscription,
+    "a stream of a bad id",
+    lambda: list(account.inbox.get_streaming_events("AAAA", connection_timeout=1)),
+)
+
+pull_id, watermark = account.inbox.subscribe_to_pull()
+Message(account=account, folder=account.inbox, subject="pull").save()
+pulled = [e for n in account.inbox.get_events(pull_id, watermark) for e in n.events]
+assert [type(e) for e in pulled] == [CreatedEvent, ModifiedEvent], pulled
+empty = [e for n in account.inbox.get_events(pull_id, pulled[-1].watermark) for e in n.events]
+assert [type(e) for e in empty] == [StatusEvent], empty
+account.inbox.unsubscribe(pull_id)
+say("pull: events by watermark, then a status")
+
+fetched = list(account.fetch(ids=[("AAAA", None), (made["created"], None)], only_fields=["subject"]))
+assert [type(f) for f in fetched] == [ErrorInvalidIdMalformed, ErrorItemNotFound], fetched
+say("refused: a bad and a dead item id")
+expect(UnauthorizedError, "a wrong password", lambda: sign_in("not the password").inbox.refresh())
+say("all done")
