@@ -217,7 +217,7 @@ impl Call<'_> {
         if node.name == "DistinguishedFolderId" {
             let key = node.at(&["Mailbox", "EmailAddress"]).map(|a| a.text().to_ascii_lowercase());
             let key = key.unwrap_or_else(|| self.acting.clone());
-            if !DISTINGUISHED.contains(&id) {
+            if !DISTINGUISHED.split(' ').any(|name| name == id) {
                 let text = "The 'Id' attribute is invalid - The value is invalid according to its datatype.";
                 return Err(Fail::Fault(schema_violation(text)));
             }
@@ -283,39 +283,20 @@ impl Call<'_> {
     }
 }
 
-/// The names that DistinguishedFolderId may have; lower case only.
-const DISTINGUISHED: [&str; 30] = [
-    "calendar",
-    "contacts",
-    "deleteditems",
-    "drafts",
-    "inbox",
-    "journal",
-    "notes",
-    "outbox",
-    "sentitems",
-    "tasks",
-    "msgfolderroot",
-    "publicfoldersroot",
-    "root",
-    "junkemail",
-    "searchfolders",
-    "voicemail",
-    "recoverableitemsroot",
-    "recoverableitemsdeletions",
-    "recoverableitemsversions",
-    "recoverableitemspurges",
-    "archiveroot",
-    "archivemsgfolderroot",
-    "archivedeleteditems",
-    "archiveinbox",
-    "syncissues",
-    "conflicts",
-    "localfailures",
-    "serverfailures",
-    "conversationhistory",
-    "allitems",
-];
+/// The names that DistinguishedFolderId may have; lower case only. Most of them no mailbox here has.
+const DISTINGUISHED: &str = "calendar contacts deleteditems drafts inbox journal notes outbox sentitems tasks msgfolderroot \
+    publicfoldersroot root junkemail searchfolders voicemail recoverableitemsroot \
+    recoverableitemsdeletions recoverableitemsversions recoverableitemspurges \
+    recoverableitemsdiscoveryholds archiveroot archivemsgfolderroot archivedeleteditems archiveinbox \
+    archiverecoverableitemsroot archiverecoverableitemsdeletions archiverecoverableitemsversions \
+    archiverecoverableitemspurges archiverecoverableitemsdiscoveryholds syncissues conflicts \
+    localfailures serverfailures recipientcache quickcontacts conversationhistory adminauditlogs \
+    todosearch mycontacts directory imcontactlist peopleconnect favorites mecontact personmetadata \
+    allcategorizeditems allcontacts allitems allpersonmetadata companycontacts dlppolicyevaluation \
+    fromfavoritesenders inference onenotepagepreviews peoplecentricconversationbuddies \
+    qedcdefaultretention qedclongretention qedcmediumretention qedcshortretention quarantinedemail \
+    quarantinedemaildefaultcategory recoverableitemssubstrateholds relevantcontacts \
+    sharepointnotifications shortnotes temporarysaves usercuratedcontacts";
 
 /// The nodes in a list such as ItemIds, which must not be empty.
 fn list<'n>(request: &'n Node, name: &str) -> Result<&'n [Node], Violation> {
