@@ -203,11 +203,11 @@ pub struct Event {
 /// The events in an answer, StatusEvents too.
 pub fn events(xml: &str) -> Vec<Event> {
     let mut found: Vec<Event> = Vec::new();
-    let (mut open, mut name, mut text) = (false, String::new(), String::new());
+    let (mut open, mut text) = (false, String::new());
     for event in EventReader::from_str(xml) {
         match event.unwrap() {
             XmlEvent::StartElement { name: n, attributes, .. } => {
-                name = n.local_name;
+                let name = n.local_name;
                 text.clear();
                 if ALL_EVENTS.contains(&name.as_str()) || name == "StatusEvent" {
                     open = true;
@@ -258,10 +258,10 @@ pub fn texts(xml: &str, name: &str) -> Vec<String> {
 pub fn ids(xml: &str, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     for event in EventReader::from_str(xml) {
-        if let XmlEvent::StartElement { name: n, attributes, .. } = event.unwrap() {
-            if n.local_name == name {
-                found.extend(attributes.into_iter().find(|a| a.name.local_name == "Id").map(|a| a.value));
-            }
+        if let XmlEvent::StartElement { name: n, attributes, .. } = event.unwrap()
+            && n.local_name == name
+        {
+            found.extend(attributes.into_iter().find(|a| a.name.local_name == "Id").map(|a| a.value));
         }
     }
     found

@@ -229,7 +229,7 @@ fn the_hierarchy() {
     sim.exchange.delete_folder(ADA, &two, Deletion::Hard).unwrap();
     let (state, answer) = ask(&state);
     assert!(answer.contains("<m:Changes><t:Create><t:Folder><t:FolderId"), "{answer}");
-    assert_eq!(ids(&answer, "FolderId"), [one.clone()]);
+    assert_eq!(ids(&answer, "FolderId"), std::slice::from_ref(&one));
     sim.exchange.rename_folder(ADA, &one, "Uno").unwrap();
     let (state, answer) = ask(&state);
     assert!(answer.contains("<m:Changes><t:Update>") && answer.contains(">Uno<"), "{answer}");
