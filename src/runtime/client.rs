@@ -231,7 +231,8 @@ impl Client {
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
         let header = watch.header(RequestVersion::default());
         let mailbox = &watch.config.mailbox;
-        let body = self.core.aside(|cancel| workers::exchange(&*watch.link, &header, &request, mailbox, cancel))?;
+        let body =
+            self.core.aside(|cancel| workers::exchange(&*watch.link, &header, &request, mailbox, cancel))?;
         let Body::Items(responses) = body else {
             return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
         };
@@ -278,7 +279,10 @@ impl Client {
     /// # Ok::<(), ewsnotify::Error>(())
     /// ```
     pub fn close_within(&self, timeout: Duration) -> bool {
-        self.core.close(timeout)
+        let ended = self.core.close(timeout);
+        // With them go the sockets that were kept for further calls.
+        lock(&self.links).clear();
+        ended
     }
 }
 

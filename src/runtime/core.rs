@@ -180,7 +180,9 @@ impl Core {
         }
         self.wait_finished(deadline);
         self.stop();
-        self.threads.wait(deadline + GRACE)
+        let ended = self.threads.wait(deadline + GRACE);
+        lock(&self.state).watches.clear();
+        ended
     }
 
     /// Shuts every socket and ends every thread, whatever it is doing.

@@ -72,6 +72,11 @@ impl Links {
         Ok((at as u32, self.links[at].1.clone()))
     }
 
+    /// Lets go of all; a link ends with its last user.
+    pub fn clear(&mut self) {
+        self.links.clear();
+    }
+
     fn tls(&mut self, config: &net::Config) -> Result<Arc<Tls>> {
         if let Some((_, tls)) = self.tls.iter().find(|(file, _)| *file == config.ca_file) {
             return Ok(tls.clone());

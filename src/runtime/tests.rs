@@ -14,7 +14,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 fn options(url: &str) -> Options {
     let mut options = Options::new();
-    options.set("url", url).unwrap().set("user", "ada@example.test").unwrap().set("password", "secret").unwrap();
+    options
+        .set("url", url)
+        .unwrap()
+        .set("user", "ada@example.test")
+        .unwrap()
+        .set("password", "secret")
+        .unwrap();
     options.set("idle_timeout", "600s").unwrap().set("call_timeout", "1h").unwrap();
     options.set("connect_timeout", "10m").unwrap().set("lookup_timeout", "10m").unwrap();
     options
@@ -59,7 +65,8 @@ fn wait(what: &str, client: &Client, done: impl Fn(&Client) -> bool) {
 fn a_server_that_never_answers() {
     for scheme in ["http", "https"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::open(&options(&format!("{scheme}://{}", listener.local_addr().unwrap()))).unwrap();
+        let client =
+            Client::open(&options(&format!("{scheme}://{}", listener.local_addr().unwrap()))).unwrap();
         client.watch(&Options::new()).unwrap();
         let _accepted = listener.accept().unwrap();
         close_and_count(client);
@@ -118,7 +125,10 @@ fn a_resolver_that_never_answers() {
 #[cfg(feature = "sim")]
 #[test]
 fn a_stream_that_hangs_and_a_fetch_that_hangs() {
-    use crate::sim::{Sim, fault::{Action, Fault}};
+    use crate::sim::{
+        Sim,
+        fault::{Action, Fault},
+    };
     for fetching in [false, true] {
         let sim = Sim::builder().user("ada@example.test", "secret").start().unwrap();
         let mut options = options(sim.url());
@@ -128,7 +138,9 @@ fn a_stream_that_hangs_and_a_fetch_that_hangs() {
         }
         let client = Client::open(&options).unwrap();
         client.watch(&Options::new()).unwrap();
-        assert!(matches!(client.next(Duration::from_secs(60)), Next::Event(e) if e.kind == EventKind::Connected));
+        assert!(
+            matches!(client.next(Duration::from_secs(60)), Next::Event(e) if e.kind == EventKind::Connected)
+        );
         if fetching {
             sim.add_fault(Fault::new(Action::NoAnswer).on("GetItem").always());
             sim.exchange().deliver("ada@example.test", b"Subject: x\r\n\r\ny").unwrap();
