@@ -1,4 +1,53 @@
-//! Tells a program at once when something happens in an Exchange mailbox.
+//! Tells a program at once when something happens in an Exchange mailbox: new mail, changes, moves, deletions.
+//!
+//! A [`Client`] has watches, a watch is a mailbox with its folders, and what happens comes as [`Event`]s out of one bounded
+//! queue. All calls block, there is no async runtime; a stream costs a thread and some 30 KiB.
+//!
+//! ```no_run
+//! use ewsnotify::{Client, EventKind, Options};
+//!
+//! let mut options = Options::new();
+//! options.set("url", "mail.example.com")?.set("user", "ada@example.com")?.set("password", "secret")?;
+//! let client = Client::open(&options)?;
+//! client.watch(&Options::new())?;
+//! for event in &client {
+//!     if event.kind == EventKind::NewMail {
+//!         println!("{}", event.to_json());
+//!     }
+//! }
+//! # Ok::<(), ewsnotify::Error>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! - **A gap is never silent.** Links that break are made again with the same subscriptions, lost subscriptions are made anew, and
+//!   wherever something may have been missed, a [`Gap`](EventKind::Gap) says since when and why. (It is not filled yet:
+//!   [`Fill::None`].)
+//! - **Order.** The events of a mailbox come in the order of the server, also where an item's content is fetched first.
+//! - **Slow hosts and slow fetches never stop the reading of a stream.** What does not fit into the queue is dropped, and a `Gap`
+//!   stands in its place.
+//! - **[`close`](Client::close) returns at once, from any thread and in every state.** The last event of a watch, and of the client,
+//!   is [`Closed`](EventKind::Closed).
+//! - **Secrets are never printed**: not in an error, a log, a `Debug` form or an event. They are wiped when they go.
+//! - **Bounded**: envelopes, answers, the queue, the spool, retries. The options say by how much.
+//!
+//! # Where is what
+//!
+//! ```text
+//!  host ── Client ── runtime   threads, queue, timer: executes commands, feeds inputs
+//!                     │     │
+//!                  engine  net + auth
+//!              (decisions)  (ureq, rustls, sockets)
+//!                     │
+//!                   proto   bytes ⇄ messages
+//! ```
+//!
+//! The modules below are open for tests, tools and the curious; only what this page re-exports is kept stable.
+//!
+//! # Features
+//!
+//! - `sim`: an Exchange in the process, for tests (`sim::Sim`).
+//! - `cli`: the command `ewsnotify`; brings `sim`.
 
 pub mod auth;
 pub mod engine;
@@ -15,3 +64,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Origin, Reason};
 pub use options::{Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
 pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};
+
+/// The README's programs are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
