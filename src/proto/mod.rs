@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a socket, a thread or a clock.
 
+pub mod capture;
 mod failure;
 mod framer;
 mod message;
