@@ -265,11 +265,11 @@ impl Framer {
                 [0xFF | 0xFE | 0x00, ..] => {
                     let text =
                         format!("the encoding is not UTF-8, perhaps UTF-16; it begins {}", excerpt(rest));
-                    return Some(self.lose(self.pos, self.pos + 1, text));
+                    return Some(self.lose(self.pos, self.pos + 1, self.pos + 1, text));
                 }
                 _ => {
                     let text = format!("text where an envelope was expected; it begins {}", excerpt(rest));
-                    return Some(self.lose(self.pos, self.pos + 1, text));
+                    return Some(self.lose(self.pos, self.pos + 1, self.pos + 1, text));
                 }
             }
         }
@@ -281,7 +281,7 @@ impl Framer {
                 self.mark = self.pos + at;
                 self.pos = self.mark;
                 self.state = State::Markup;
-                self.too_far(self.mark).then(|| self.too_long())
+                None
             }
             None => {
                 self.pos = self.buf.len();
@@ -319,14 +319,16 @@ impl Framer {
                 let what =
                     if looks_like_html(rest) { "a web page, not XML" } else { "a DTD, which SOAP forbids" };
                 let text = format!("{what}; it begins {}", excerpt(rest));
-                return Some(self.lose(self.mark, self.mark + 1, text));
+                return Some(self.lose(self.mark, self.mark + 3, self.mark + 1, text));
             }
             [_, first, ..] if first.is_ascii_alphabetic() || matches!(first, b'_' | b':' | 0x80..) => {
                 return self.start_tag_at_once();
             }
             _ => {
                 let text = format!("a tag that is none: {}", excerpt(rest));
-                return Some(self.lose(self.mark, self.mark + 1, text));
+                let alike = |of: &[u8]| rest.iter().zip(of).take_while(|(a, b)| a == b).count();
+                let seen = self.mark + 1 + alike(b"<!--").max(alike(b"<![CDATA["));
+                return Some(self.lose(self.mark, seen, self.mark + 1, text));
             }
         }
         None
@@ -338,12 +340,13 @@ impl Framer {
         if let Some(end) = memchr2(b'<', b'>', tag)
             && tag[end] == b'>'
         {
-            let (mut double, mut single) = (0_usize, 0_usize);
+            // Parity in bytes, which the compiler turns into vector instructions.
+            let (mut double, mut single) = (0, 0);
             for b in &tag[..end] {
-                double += usize::from(*b == b'"');
-                single += usize::from(*b == b'\'');
+                double ^= u8::from(*b == b'"');
+                single |= u8::from(*b == b'\'');
             }
-            if single == 0 && double % 2 == 0 {
+            if single == 0 && double == 0 {
                 return self.end_of_start_tag(self.mark + 1 + end);
             }
         }
@@ -369,17 +372,20 @@ impl Framer {
     }
 
     fn end_of_start_tag(&mut self, end: usize) -> Option<Stop> {
-        let tag = &self.buf[self.mark..=end];
+        let seen = end + 1;
+        if self.too_far(seen) {
+            return Some(self.too_long());
+        }
+        let tag = &self.buf[self.mark..seen];
         let empty = tag[tag.len() - 2] == b'/';
         if tag.len() > self.limits.name && !tag[1..][..self.limits.name].iter().any(|b| ends_name(*b)) {
-            return Some(
-                self.lose_by_limit(end, format!("a name is longer than {} bytes", self.limits.name)),
-            );
+            let text = format!("a name is longer than {} bytes", self.limits.name);
+            return Some(self.lose_by_limit(end, text));
         }
         if self.open.is_empty() {
             if looks_like_html(tag) {
                 let text = format!("a web page, not XML; it begins {}", excerpt(tag));
-                return Some(self.lose(self.mark, end, text));
+                return Some(self.lose(self.mark, seen, end, text));
             }
             let soap = [SOAP, SOAP12].iter().any(|uri| memmem::find(tag, uri.as_bytes()).is_some());
             self.soap_root = if soap { tag.len() } else { 0 };
@@ -390,9 +396,9 @@ impl Framer {
             return Some(self.lose_by_limit(end, text));
         }
         self.state = State::Text;
-        self.pos = end + 1;
+        self.pos = seen;
         if empty {
-            return self.open.is_empty().then(|| self.whole());
+            return self.open.is_empty().then_some(Stop::Envelope);
         }
         self.open.push(self.mark + 1 - self.start);
         None
@@ -406,6 +412,9 @@ impl Framer {
         if self.buf[end] == b'<' {
             return Some(self.tag_without_end(end));
         }
+        if self.too_far(end + 1) {
+            return Some(self.too_long());
+        }
         let name = self.buf[self.mark + 2..end].trim_ascii_end();
         let fits = self.open.last().is_some_and(|at| {
             let opened = &self.buf[self.start + at..];
@@ -413,12 +422,12 @@ impl Framer {
         });
         if !fits {
             let text = format!("an end tag without its start tag: {}", excerpt(&self.buf[self.mark..=end]));
-            return Some(self.lose(self.mark, end, text));
+            return Some(self.lose(self.mark, end, end, text));
         }
         self.open.pop();
         self.state = State::Text;
         self.pos = end + 1;
-        self.open.is_empty().then(|| self.whole())
+        self.open.is_empty().then_some(Stop::Envelope)
     }
 
     /// In a comment or CDATA.
@@ -440,21 +449,26 @@ impl Framer {
 
     /// In a processing instruction or XML declaration.
     fn instruction(&mut self) -> Option<Stop> {
-        let Some(at) = memmem::find(&self.buf[self.pos..], b"?>") else {
-            self.pos = self.pos.max(self.buf.len() - 1);
-            return Some(match self.pos - self.mark > LONGEST_INSTRUCTION {
-                true => self.lose_by_limit(self.pos, "an XML declaration without its end".into()),
-                false => Stop::More,
-            });
-        };
-        let end = self.pos + at + 2;
+        let found = memmem::find(&self.buf[self.pos..], b"?>").map(|at| self.pos + at + 2);
+        let end = found.unwrap_or(self.buf.len());
+        if self.too_far(end) {
+            return Some(self.too_long());
+        }
+        if end - self.mark > LONGEST_INSTRUCTION {
+            let text = "an XML declaration or processing instruction without its end".into();
+            return Some(self.lose_by_limit(self.mark + LONGEST_INSTRUCTION, text));
+        }
+        if found.is_none() {
+            self.pos = self.pos.max(end - 1);
+            return Some(Stop::More);
+        }
         let instruction = &self.buf[self.mark..end];
         let declaration = instruction.starts_with(b"<?xml") && ends_name(instruction[5]);
         if declaration && !self.open.is_empty() {
             return Some(self.cut_off());
         }
         if declaration && let Err(text) = check_encoding(&instruction[5..instruction.len() - 2]) {
-            return Some(self.lose(self.mark, end, text));
+            return Some(self.lose(self.mark, end, end, text));
         }
         self.state = State::Text;
         self.pos = end;
@@ -482,19 +496,14 @@ impl Framer {
         }
     }
 
-    fn whole(&mut self) -> Stop {
-        match self.too_far(self.pos) {
-            true => self.too_long(),
-            false => Stop::Envelope,
-        }
-    }
-
     /// Another tag begins at `at`, inside of one.
     fn tag_without_end(&mut self, at: usize) -> Stop {
         let text = format!("a tag without its end: {}", excerpt(&self.buf[self.mark..at]));
-        self.lose(self.mark, at, text)
+        self.lose(self.mark, at + 1, at, text)
     }
 
+    /// Whether the envelope is too long if it goes up to `at`. What comes of a stream must not depend on how it is cut, so
+    /// whatever needs bytes beyond the limit to be seen is not seen.
     fn too_far(&self, at: usize) -> bool {
         at - self.start > self.limits.envelope
     }
@@ -508,9 +517,6 @@ impl Framer {
 
     /// Another envelope begins at the mark, inside this one.
     fn cut_off(&mut self) -> Stop {
-        if self.too_far(self.mark) {
-            return self.too_long();
-        }
         let text = format!(
             "an envelope of which {} bytes came is followed by another one without having ended; it begins {}",
             self.mark - self.start,
@@ -520,8 +526,9 @@ impl Framer {
         self.go_on_at(self.mark, error)
     }
 
-    fn lose(&mut self, at: usize, go_on: usize, text: String) -> Stop {
-        if self.too_far(go_on) {
+    /// Ends the envelope with an error at `at`, which the bytes up to `seen` show.
+    fn lose(&mut self, at: usize, seen: usize, go_on: usize, text: String) -> Stop {
+        if self.too_far(seen) {
             return self.too_long();
         }
         let error = self.error_at(at, ErrorKind::Protocol, text);
@@ -529,9 +536,6 @@ impl Framer {
     }
 
     fn lose_by_limit(&mut self, go_on: usize, text: String) -> Stop {
-        if self.too_far(go_on) {
-            return self.too_long();
-        }
         let error = self.error_at(self.mark, ErrorKind::Limit, text);
         self.go_on_at(go_on, error)
     }

@@ -97,7 +97,8 @@ impl<'a> Reader<'a> {
             .max_data_length(limits.text)
             .max_entity_expansion_depth(1)
             .max_entity_expansion_length(64);
-        let events = config.create_reader(Source { text: repair::repair(body), at: 0 });
+        let text = repair::repair(body).ok_or_else(|| protocol("The answer is not text in UTF-8."))?;
+        let events = config.create_reader(Source { text, at: 0 });
         Ok(Reader { events, limits, depth: 0, things: 0 })
     }
 

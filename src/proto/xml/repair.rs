@@ -5,16 +5,36 @@ use std::borrow::Cow;
 
 use super::is_xml_char;
 
-/// The text, borrowed where nothing had to be changed. It is never longer than three times the bytes.
-pub(super) fn repair(bytes: &[u8]) -> Cow<'_, str> {
-    let mut text = String::from_utf8_lossy(bytes);
-    if text.contains(|c| !is_xml_char(c)) {
-        text = text.chars().map(|c| if is_xml_char(c) { c } else { '\u{FFFD}' }).collect::<String>().into();
-    }
-    match has_bad_reference(&text) {
+/// How much longer the text may become than the bytes; beyond, it is no text at all.
+const MOST_GROWTH: usize = 1 << 20;
+
+/// The text, borrowed where nothing had to be changed; None if nearly nothing of it is text.
+pub(super) fn repair(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if text.chars().all(is_xml_char) => Cow::Borrowed(text),
+        _ => replace_characters(bytes)?.into(),
+    };
+    Some(match has_bad_reference(&text) {
         true => replace_references(&text).into(),
         false => text,
+    })
+}
+
+fn replace_characters(bytes: &[u8]) -> Option<String> {
+    let most = bytes.len() + (2 * bytes.len()).min(MOST_GROWTH);
+    let mut out = String::with_capacity(most);
+    for chunk in bytes.utf8_chunks() {
+        if out.len() + chunk.valid().len() > most {
+            return None;
+        }
+        for c in chunk.valid().chars() {
+            out.push(if is_xml_char(c) { c } else { '\u{FFFD}' });
+        }
+        if !chunk.invalid().is_empty() {
+            out.push('\u{FFFD}');
+        }
     }
+    (out.len() <= most).then_some(out)
 }
 
 fn has_bad_reference(text: &str) -> bool {
@@ -84,15 +104,23 @@ mod tests {
                 "<!--&#0;--><![CDATA[&#0;]]><?p &#0;?>\u{FFFD}<![CDATA[&#0;",
             ),
         ] {
-            assert_eq!(repair(from), to);
+            assert_eq!(repair(from).unwrap(), to);
         }
+    }
+
+    // Four times the memory of an answer, for something that is no text.
+    #[test]
+    fn what_is_no_text_is_given_up() {
+        assert_eq!(repair(&vec![0xFF; 2 << 20]), None);
+        assert_eq!(repair(&vec![0; 2 << 20]), None);
+        assert!(repair(&vec![0xFF; 1 << 10]).is_some());
     }
 
     // What is good already must stay byte for byte, and cost nothing.
     #[test]
     fn good_text_is_borrowed() {
         for good in ["<a>&#xD;&#10;&amp;é\u{1F600}</a>", "&#;", "&#x", "&#12", "", "<![CDATA[x"] {
-            assert!(matches!(repair(good.as_bytes()), Cow::Borrowed(s) if s == good), "{good}");
+            assert!(matches!(repair(good.as_bytes()), Some(Cow::Borrowed(s)) if s == good), "{good}");
         }
     }
 }
