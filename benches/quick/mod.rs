@@ -26,7 +26,7 @@ pub fn read(xml: &[u8]) -> Option<Vec<Message>> {
     let mut text = String::new();
     loop {
         let (namespace, event) = reader.read_resolved_event().ok()?;
-        let ours = matches!(namespace, ResolveResult::Bound(ns) if OURS.iter().any(|o| *o == ns.0));
+        let ours = matches!(namespace, ResolveResult::Bound(ns) if OURS.contains(&ns.0));
         match event {
             Event::Start(start) => {
                 text.clear();
