@@ -1,14 +1,15 @@
 //! How fast the envelopes of a stream are read: `cargo bench --bench decode`.
 //!
 //! Framing alone; the library's way (framer and decoder); the `xml` crate for every envelope; quick-xml with namespaces
-//! resolved into the same owned values. CPU time of one thread (wall time where the system does not tell it), medians of
+//! resolved into the same owned values. CPU time of one thread, medians of
 //! alternating rounds; framing is in each of the figures.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ewsnotify::proto::{Body, FrameLimits, Framer, NoticeKind, Notification, StreamDecoder, read_envelope};
 use forms::{FORMS, Form};
+use rustix::time::{ClockId, clock_gettime};
 
 #[path = "../tests/proto_support/forms.rs"]
 mod forms;
@@ -160,23 +161,15 @@ fn events(responses: &[quick::Message]) -> usize {
     black_box(responses).iter().flat_map(|r| &r.body.notifications).map(|n| n.notices.len()).sum()
 }
 
-/// The thread's CPU time, which other programs do not disturb; else the time.
-struct Clock(Option<Duration>, Instant);
+/// The thread's CPU time, which other programs disturb least.
+struct Clock(rustix::time::Timespec);
 
 impl Clock {
     fn start() -> Clock {
-        Clock(Clock::cpu(), Instant::now())
+        Clock(clock_gettime(ClockId::ThreadCPUTime))
     }
 
     fn elapsed(&self) -> Duration {
-        match (self.0, Clock::cpu()) {
-            (Some(start), Some(now)) => now - start,
-            _ => self.1.elapsed(),
-        }
-    }
-
-    fn cpu() -> Option<Duration> {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        Some(Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?))
+        (clock_gettime(ClockId::ThreadCPUTime) - self.0).try_into().unwrap_or_default()
     }
 }

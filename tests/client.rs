@@ -53,7 +53,12 @@ fn every_kind_of_event() {
             find(EventKind::Created, &appointment);
             if style == Style::Exchange {
                 let busy = w.events.iter().find(|e| e.kind == EventKind::FreeBusyChanged);
-                assert_eq!(busy.and_then(|e| e.parent_folder_id.as_ref()), Some(&calendar), "{:#?}", w.events);
+                assert_eq!(
+                    busy.and_then(|e| e.parent_folder_id.as_ref()),
+                    Some(&calendar),
+                    "{:#?}",
+                    w.events
+                );
             }
             let folder = |e: &&Event| e.kind == EventKind::Modified && e.folder_id.as_ref() == Some(&inbox);
             let unread: Vec<_> = w.events.iter().filter(folder).filter_map(|e| e.unread_count).collect();
@@ -106,7 +111,8 @@ fn content_comes_with_the_event() {
         w.sim.add_fault(Fault::new(Action::SlowHead { delay: Duration::from_millis(300) }).on("GetItem"));
         let first = w.sim.exchange().deliver(ADA, MAIL.as_bytes()).unwrap();
         let second = w.deliver();
-        let event = w.until("NewMail", |e| e.kind == EventKind::NewMail && e.item_id.as_ref() == Some(&first));
+        let event =
+            w.until("NewMail", |e| e.kind == EventKind::NewMail && e.item_id.as_ref() == Some(&first));
         let item = event.item.as_ref().unwrap();
         assert_eq!(item.content, Some(Content::Ok));
         assert_eq!(item.subject.as_deref(), Some("Grüße"));
@@ -117,7 +123,9 @@ fn content_comes_with_the_event() {
         assert_eq!(item.attachments[0].name.as_deref(), Some("bill.pdf"));
         assert_eq!(item.attachments[0].content_type.as_deref(), Some("application/pdf"));
         assert!(item.size.is_some() && item.received.is_some());
-        w.until("the second NewMail", |e| e.kind == EventKind::NewMail && e.item_id.as_ref() == Some(&second));
+        w.until("the second NewMail", |e| {
+            e.kind == EventKind::NewMail && e.item_id.as_ref() == Some(&second)
+        });
         match (fetch, &item.mime_path) {
             ("mime", Some(path)) => {
                 assert_eq!(std::fs::read_to_string(path).unwrap(), MAIL);
@@ -137,7 +145,10 @@ fn content_comes_with_the_event() {
 fn content_that_is_gone() {
     let mut w = Watching::start(server(Style::Exchange), &[("fetch", "summary"), ("events", "NewMail")]);
     w.connected();
-    w.sim.add_fault(Fault::new(Action::Status { code: 503, retry_after: Some(1), retry_date: None, body: None }).on("GetItem"));
+    w.sim.add_fault(
+        Fault::new(Action::Status { code: 503, retry_after: Some(1), retry_date: None, body: None })
+            .on("GetItem"),
+    );
     let id = w.deliver();
     w.sim.exchange().delete_item(&id, Deletion::Hard).unwrap();
     let event = w.until("NewMail", |e| e.kind == EventKind::NewMail);
@@ -254,7 +265,10 @@ fn a_watch_that_ends() {
     }
     client.unwatch(1).unwrap();
     let closed = next(&client);
-    assert_eq!((closed.kind, closed.watch, closed.detail.unwrap().reason), (EventKind::Closed, 1, Some(Reason::ClosedByHost)));
+    assert_eq!(
+        (closed.kind, closed.watch, closed.detail.unwrap().reason),
+        (EventKind::Closed, 1, Some(Reason::ClosedByHost))
+    );
     assert!(sim.wait_until(Duration::from_secs(60), |s| s.of("Unsubscribe") == 1));
     sim.exchange().deliver(ADA, b"Subject: unseen\r\n\r\n").unwrap();
     sim.exchange().deliver(BOB, b"Subject: seen\r\n\r\n").unwrap();
@@ -304,7 +318,9 @@ fn a_sign_in_that_is_refused_for_a_moment() {
 fn redirects_to_other_hosts() {
     let mut w = Watching::start(server(Style::Exchange), &[]);
     w.connected();
-    w.sim.add_fault(Fault::new(Action::Redirect { to: "https://evil.example.test/EWS".into() }).on("GetStreamingEvents"));
+    w.sim.add_fault(
+        Fault::new(Action::Redirect { to: "https://evil.example.test/EWS".into() }).on("GetStreamingEvents"),
+    );
     w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
     w.settle();
     w.compare(true);
@@ -341,8 +357,24 @@ fn the_json_form() {
     let json: serde_json::Value = serde_json::from_str(&event.to_json()).unwrap();
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     let mut wanted = [
-        "type", "watch", "mailbox", "seq", "time", "origin", "item_id", "change_key", "parent_folder_id", "content", "subject",
-        "from", "to", "received", "message_id", "size", "is_read", "attachments",
+        "type",
+        "watch",
+        "mailbox",
+        "seq",
+        "time",
+        "origin",
+        "item_id",
+        "change_key",
+        "parent_folder_id",
+        "content",
+        "subject",
+        "from",
+        "to",
+        "received",
+        "message_id",
+        "size",
+        "is_read",
+        "attachments",
     ];
     wanted.sort_unstable();
     let mut keys = keys;

@@ -97,9 +97,7 @@ impl Grammar {
 
     /// Reads notifications; None for anything that is not exactly in the grammar.
     pub fn read(&self, content: &[u8]) -> Option<Vec<Notification>> {
-        // One pass that the compiler turns into vector instructions.
-        let strange = content.iter().fold(false, |found, b| found | (*b < 0x20) | (*b > 0x7E) | (*b == b'&'));
-        if strange {
+        if has_strange_bytes(content) {
             return None;
         }
         let mut at = Cursor { rest: std::str::from_utf8(content).ok()?, things: 0 };
@@ -190,6 +188,13 @@ impl Grammar {
         }
         out
     }
+}
+
+/// Whether there is anything but printable ASCII, or a `&`. In blocks, which the compiler turns into vector instructions.
+fn has_strange_bytes(content: &[u8]) -> bool {
+    let strange = |found: u8, b: &u8| found | u8::from(b.wrapping_sub(0x20) > 0x5E) | u8::from(*b == b'&');
+    let (blocks, rest) = content.as_chunks::<64>();
+    blocks.iter().any(|block| block.iter().fold(0, strange) != 0) || rest.iter().fold(0, strange) != 0
 }
 
 fn empty(kind: NoticeKind) -> Notice {

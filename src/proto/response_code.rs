@@ -243,4 +243,24 @@ mod tests {
             assert_eq!(action(code), expected, "{code}");
         }
     }
+
+    // A code that the facts of the wire name and the table does not: the watch would stop for no good reason.
+    #[test]
+    fn every_code_of_the_schema_that_the_protocol_sheet_names_is_here() {
+        let root =
+            std::env::var_os("EWSN_SHARED").map_or("../shared".into(), std::path::PathBuf::from).join("ews");
+        let read = |name: &str| std::fs::read_to_string(root.join(name)).ok();
+        let schema = read("schemas/oxws_mit_2016/MS-OXWSCDATA-messages.xsd");
+        let (Some(sheet), Some(schema)) = (read("protocol.md"), schema) else { return };
+        let (_, sheet) = sheet.split_once("### ResponseCode").unwrap();
+        let (sheet, _) = sheet.split_once("\n## ").unwrap();
+        let named: Vec<&str> = sheet
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|w| w.starts_with("Error") && *w != "Error")
+            .collect();
+        let in_schema = |code: &str| schema.contains(&format!("<xs:enumeration value=\"{code}\""));
+        let missing: Vec<_> = named.iter().filter(|code| in_schema(code) && known(code).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(named.iter().filter(|code| in_schema(code)).count() > 100);
+    }
 }
