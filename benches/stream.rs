@@ -219,7 +219,7 @@ fn idle_client(url: &str, ca_file: &str) {
         .unwrap()
         .set("password", "secret")
         .unwrap();
-    options.set("connections", "500").unwrap().set("subscriptions_per_connection", "1").unwrap();
+    options.set("connections", "501").unwrap().set("subscriptions_per_connection", "1").unwrap();
     if !ca_file.is_empty() {
         options.set("ca_file", ca_file).unwrap();
     }
