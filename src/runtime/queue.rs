@@ -21,16 +21,18 @@ pub(super) enum Taken {
     Closed,
 }
 
-/// A bounded queue whose descriptor is readable exactly while something is there to be taken, or it has ended.
+/// A bounded queue whose descriptor is readable while something is there to be taken, or it has ended.
+///
+/// The byte that makes it so is written and read with the lock released: whoever is woken by it finds the lock free.
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     readable: PipeReader,
+    signal: PipeWriter,
 }
 
 struct Inner {
     delivery: Delivery,
-    signal: PipeWriter,
-    /// Whether a byte lies in the pipe. There is never more than one, so neither end can block.
+    /// Whether a byte lies in the pipe, or is about to.
     signalled: bool,
     /// Somebody asked that one wait end.
     woken: bool,
@@ -44,36 +46,27 @@ impl Queue {
             Error::new(ErrorKind::Io, format!("cannot make a pipe for the queue of events: {e}"))
         })?;
         let inner =
-            Inner { delivery: Delivery::new(limits), signal, signalled: false, woken: false, ended: false };
-        Ok(Queue { inner: Mutex::new(inner), readable })
+            Inner { delivery: Delivery::new(limits), signalled: false, woken: false, ended: false };
+        Ok(Queue { inner: Mutex::new(inner), readable, signal })
     }
 
     pub fn push(&self, event: Event) -> Pushed {
-        let mut inner = lock(&self.inner);
-        let pushed = inner.delivery.push(event);
-        inner.update(&self.readable);
-        pushed
+        self.change(|inner| inner.delivery.push(event))
     }
 
     /// Drops everything but `Closed` events, now and later.
     pub fn close(&self) {
-        let mut inner = lock(&self.inner);
-        inner.delivery.close();
-        inner.update(&self.readable);
+        self.change(|inner| inner.delivery.close());
     }
 
     /// No event will come any more: once the queue is empty, waits say so.
     pub fn end(&self) {
-        let mut inner = lock(&self.inner);
-        inner.ended = true;
-        inner.update(&self.readable);
+        self.change(|inner| inner.ended = true);
     }
 
     /// Ends one wait: the one that is under way, else the next.
     pub fn wake(&self) {
-        let mut inner = lock(&self.inner);
-        inner.woken = true;
-        inner.update(&self.readable);
+        self.change(|inner| inner.woken = true);
     }
 
     pub fn len(&self) -> usize {
@@ -108,27 +101,29 @@ impl Queue {
     }
 
     fn try_take(&self) -> Option<Taken> {
-        let mut inner = lock(&self.inner);
-        let taken = match inner.delivery.pop() {
+        self.change(|inner| match inner.delivery.pop() {
             Some(event) => Some(Taken::Event(event)),
             None if std::mem::take(&mut inner.woken) => Some(Taken::Interrupted),
             None if inner.ended => Some(Taken::Closed),
             None => None,
-        };
-        inner.update(&self.readable);
-        taken
+        })
     }
-}
 
-impl Inner {
-    fn update(&mut self, mut readable: &PipeReader) {
-        let wanted = !self.delivery.is_empty() || self.woken || self.ended;
-        if wanted != self.signalled {
-            // One byte in an empty pipe, or one byte out of a full one: neither can block, fail or be cut short but by a
-            // signal, which std retries.
-            let done = if wanted { self.signal.write_all(b"!") } else { readable.read_exact(&mut [0]) };
-            debug_assert!(done.is_ok(), "{done:?}");
-            self.signalled = wanted;
-        }
+    /// Changes the queue, and then the descriptor to fit.
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = lock(&self.inner);
+        let changed = change(&mut inner);
+        let wanted = !inner.delivery.is_empty() || inner.woken || inner.ended;
+        let signalled = std::mem::replace(&mut inner.signalled, wanted);
+        drop(inner);
+        // Each byte that is wanted is written once and each that is not is read once, in whatever order the threads come to
+        // it: a read waits for the write that is due, and the pipe never holds more bytes than there are threads.
+        let done = match (signalled, wanted) {
+            (false, true) => (&self.signal).write_all(b"!"),
+            (true, false) => (&self.readable).read_exact(&mut [0]),
+            _ => Ok(()),
+        };
+        debug_assert!(done.is_ok(), "{done:?}");
+        changed
     }
 }
