@@ -252,6 +252,30 @@ fn what_only_looks_like_notifications_is_never_taken_for_them() {
     }
 }
 
+// A frame is only a guess until the xml crate has agreed: here the guess is a comment, and the events stand elsewhere.
+#[test]
+fn a_wrong_guess_at_the_frame_is_refused() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let form = Form::Exchange;
+    let mut decoder = StreamDecoder::new();
+    let real = form.random_notification(&mut rng);
+    for _ in 0..4 {
+        let commented = form.notifications(&[form.random_notification(&mut rng)]);
+        let start = commented.find("<m:Notifications>").unwrap();
+        let end = commented.find("</m:GetStreamingEventsResponseMessage>").unwrap();
+        let comment = format!("<!--{}--><t:Notifications n=\"\">", &commented[start..end]);
+        let xml = form.notifications(std::slice::from_ref(&real));
+        let xml = xml
+            .replace("<m:Notifications>", &comment)
+            .replace("</m:Notifications></m:Get", "</t:Notifications></m:Get");
+        let Body::Streaming(responses) = decoder.decode(xml.as_bytes()).unwrap().body else {
+            panic!("{xml}")
+        };
+        assert_eq!(responses[0].body.notifications, std::slice::from_ref(&real), "{xml}");
+    }
+    assert_eq!(decoder.fast(), 0);
+}
+
 // Watermarks are not seen in streams today. A server that sends them must not be read wrongly.
 #[test]
 fn watermarks_and_status_events_belong_to_the_grammar() {

@@ -311,6 +311,9 @@ fn headers_and_unknown_bodies() {
 fn what_cannot_be_read_says_clearly_why() {
     let deep = body(&("<x>".repeat(300) + &"</x>".repeat(300)));
     let attributes = body(&format!("<x {}/>", (0..300).map(|n| format!("a{n}='' ")).collect::<String>()));
+    let uri = "u".repeat(2000);
+    let namespaces =
+        body(&format!("<x {}/>", (0..10).map(|n| format!("xmlns:a{n}='{uri}' ")).collect::<String>()));
     let bomb = "<!DOCTYPE a [<!ENTITY b 'x'><!ENTITY c '&b;&b;'>]>".to_owned() + &body("<m:New>&c;</m:New>");
     for (xml, kind, word) in [
         ("", ErrorKind::Protocol, "empty"),
@@ -329,6 +332,7 @@ fn what_cannot_be_read_says_clearly_why() {
         (&bomb, ErrorKind::Protocol, "DTD"),
         (&deep, ErrorKind::Limit, "nested"),
         (&attributes, ErrorKind::Limit, "attributes"),
+        (&namespaces, ErrorKind::Limit, "namespaces"),
     ] {
         let error = read_envelope(xml.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}: {xml}");

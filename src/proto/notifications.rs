@@ -141,8 +141,7 @@ impl Grammar {
         notice.old_target = at.target(&self.old_item_id, &self.old_folder_id)?;
         notice.old_parent_folder_id = at.id(&self.old_parent_folder_id)?;
         if let Some(count) = at.text(&self.unread_count)? {
-            let digits = count.len() <= 9 && count.bytes().all(|b| b.is_ascii_digit());
-            notice.unread_count = Some(count.parse().ok().filter(|_| digits)?);
+            notice.unread_count = Some(count.parse().ok()?);
         }
         at.takes(close).then_some(notice)
     }
