@@ -1,2 +1,0 @@
-//! The command `ewsnotify`.
-fn main() {}

@@ -1,0 +1,94 @@
+//! Flags that say which server, who signs in and which mailbox, as the library's options.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ewsnotify::{OptionKind, Options};
+
+use crate::failure::{Failure, Outcome};
+use crate::password;
+
+#[derive(clap::Args)]
+pub struct Connect {
+    /// The server: a host as mail.example.com, or a URL
+    #[arg(long, help_heading = "Server and mailbox")]
+    url: String,
+
+    /// Who signs in: an address, or DOMAIN\name on premises
+    #[arg(long, help_heading = "Server and mailbox")]
+    user: String,
+
+    /// Take the password from this environment variable
+    #[arg(long, value_name = "VAR", help_heading = "Server and mailbox")]
+    password_env: Option<String>,
+
+    /// Take the password from the first line of standard input
+    #[arg(long, conflicts_with = "password_env", help_heading = "Server and mailbox")]
+    password_stdin: bool,
+
+    /// Not offered: every user of the machine can read the command line
+    #[arg(long, hide = true, num_args = 0..=1)]
+    password: Option<Option<String>>,
+
+    /// The mailbox, by its address [default: that of --user]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Server and mailbox")]
+    mailbox: Option<String>,
+
+    /// Trust the certificates in this file (PEM) beside the platform's
+    #[arg(long, value_name = "FILE", help_heading = "Server and mailbox")]
+    ca_file: Option<PathBuf>,
+
+    /// Set any other option of the library; `ewsnotify options` lists them
+    #[arg(long = "option", value_name = "KEY=VALUE", help_heading = "Server and mailbox")]
+    options: Vec<String>,
+}
+
+impl Connect {
+    /// The options, the password among them.
+    pub fn options(&self) -> Outcome<Options> {
+        if self.password.is_some() {
+            return Err(Failure::usage(
+                "a password has no place on the command line, where every user of the machine can read it: use \
+                 --password-env or --password-stdin, or let it be asked for; and change the one that you gave",
+            ));
+        }
+        let mut options = Options::new();
+        options.set("url", &self.url)?.set("user", &self.user)?;
+        if let Some(mailbox) = &self.mailbox {
+            options.set("mailbox", mailbox)?;
+        }
+        if let Some(file) = &self.ca_file {
+            let path = file.to_str().ok_or_else(|| Failure::usage("the path of --ca-file is not UTF-8"))?;
+            options.set("ca_file", path)?;
+        }
+        for pair in &self.options {
+            set(&mut options, pair)?;
+        }
+        // Last: nobody is asked for a password before the rest is right.
+        let password = password::read(self.password_env.as_deref(), self.password_stdin, &self.user)?;
+        options.set("password", &password)?;
+        Ok(options)
+    }
+}
+
+fn set(options: &mut Options, pair: &str) -> Outcome {
+    // What was given is not repeated here: it may hold a secret.
+    let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--option wants KEY=VALUE"))?;
+    let key = key.trim();
+    if Options::table().iter().any(|spec| spec.name == key && spec.kind == OptionKind::Secret) {
+        return Err(Failure::usage(format!(
+            "option {key} is a secret and has no place on the command line, where every user of the machine can read it; \
+             for the password use --password-env or --password-stdin"
+        )));
+    }
+    options.set(key, value)?;
+    Ok(())
+}
+
+/// A duration of the command line: `20s`, `1m 30s`, or a number of seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|e| format!("{e}; a duration is as 20s, 5m or 1h 30m")),
+    }
+}

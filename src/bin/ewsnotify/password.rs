@@ -1,0 +1,74 @@
+//! Where a password comes from: the environment, stdin, or somebody at a terminal. Never from the command line, which
+//! every user of the machine can read.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, Outcome};
+
+const LONGEST: u64 = 4096;
+
+/// Gets the password. `env` is the name of a variable, `user` is for the question at a terminal.
+pub fn read(env: Option<&str>, stdin: bool, user: &str) -> Outcome<Zeroizing<String>> {
+    let password = match env {
+        // The name is not told: somebody may have given the password in its place.
+        Some(name) => Zeroizing::new(std::env::var(name).map_err(|_| {
+            Failure::usage("there is no environment variable of the name given to --password-env, or it is not UTF-8")
+        })?),
+        None if stdin => line()?,
+        None if io::stdin().is_terminal() => ask(user)?,
+        None => {
+            return Err(Failure::usage(
+                "no password: name an environment variable that holds it (--password-env EWS_PASSWORD), or pipe it in \
+                 (--password-stdin); at a terminal it is asked for",
+            ));
+        }
+    };
+    if password.is_empty() {
+        return Err(Failure::usage("the password is empty"));
+    }
+    Ok(password)
+}
+
+/// The first line of stdin.
+fn line() -> Outcome<Zeroizing<String>> {
+    let mut password = Zeroizing::new(String::with_capacity(LONGEST as usize));
+    let read = io::stdin().lock().take(LONGEST).read_line(&mut password);
+    read.map_err(|e| Failure::failed(format!("cannot read the password from standard input: {e}")))?;
+    while password.ends_with(['\n', '\r']) {
+        password.pop();
+    }
+    Ok(password)
+}
+
+fn ask(user: &str) -> Outcome<Zeroizing<String>> {
+    let _silence = Silence::begin()?;
+    let mut err = io::stderr();
+    let _ = write!(err, "Password of {}: ", crate::text::clean(user)).and_then(|()| err.flush());
+    let password = line();
+    // The line's end was not shown either.
+    let _ = writeln!(err);
+    password
+}
+
+/// The terminal does not show what is typed, until this goes.
+struct Silence(Termios);
+
+impl Silence {
+    fn begin() -> Outcome<Silence> {
+        let failed = |e| Failure::failed(format!("cannot hide what is typed at this terminal: {e}; use --password-env"));
+        let before = tcgetattr(io::stdin()).map_err(failed)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent).map_err(failed)?;
+        Ok(Silence(before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}

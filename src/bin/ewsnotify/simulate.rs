@@ -1,0 +1,134 @@
+//! `ewsnotify simulate`: an Exchange to try programs against, until it is stopped.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ewsnotify::sim::{Sim, Style, server::script::Script};
+use serde::Serialize;
+
+use crate::connect::duration;
+use crate::failure::{Failure, Outcome};
+use crate::mails::mail;
+use crate::output::print;
+use crate::stop::Stop;
+
+const HELP: &str = "\
+It prints one line of JSON when it is ready: `url` to connect to, `ca_file` with the certificate to trust, and `users`.
+
+Try it:
+  ewsnotify simulate --deliver-every 5s
+and in another terminal, with the url and the ca_file that it printed:
+  echo demo | ewsnotify watch --url URL --ca-file CA_FILE --user ada@example.test --password-stdin --fetch summary
+
+A script says what goes wrong, a line each:
+  on GetEvents nth=2 times=2 do status code=503 retry-after=5
+  on GetStreamingEvents envelope=3 do bad-xml
+  at 10s do cut-streams how=reset
+
+The simulated users and their passwords are play things: never give it a real password, for its command line can be read
+by every user of the machine.";
+
+/// Run a simulated Exchange, for trying programs out
+///
+/// Mailboxes, subscriptions, streams, TLS with an authority of its own, and faults on request. Everything is forgotten at
+/// the end (Ctrl-C or SIGTERM).
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// The address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+
+    /// Speak plain http
+    #[arg(long)]
+    no_tls: bool,
+
+    /// Let this user in, with a mailbox of that address; may be given several times [default: ada@example.test:demo]
+    #[arg(long = "user", value_name = "NAME:PASSWORD")]
+    users: Vec<String>,
+
+    /// Deliver a message into each inbox, again and again after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    deliver_every: Option<Duration>,
+
+    /// Whose bytes it speaks: those of Exchange 2013 and later, or of grommunio
+    #[arg(long, value_enum, default_value = "exchange")]
+    style: Whose,
+
+    /// Let go wrong what this file says
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Whose {
+    Exchange,
+    Gromox,
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<String>,
+    users: Vec<User<'a>>,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    user: &'a str,
+    password: &'a str,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let users = args.users()?;
+    let stop = Stop::listen()?;
+    let sim = args.start(&users)?;
+    let ca_file = sim.ca_file().map(|path| path.display().to_string());
+    let ready = Ready { url: sim.url(), ca_file, users: users.iter().map(|&(user, password)| User { user, password }).collect() };
+    let line = serde_json::to_string(&ready).map_err(|e| Failure::failed(format!("cannot write JSON: {e}")))?;
+    print(&line)?;
+
+    let mut delivered = 0;
+    while !stop.wait(args.deliver_every) {
+        for (user, _) in &users {
+            sim.exchange().deliver(user, &mail(delivered, user).mime)?;
+        }
+        delivered += 1;
+    }
+    Ok(())
+}
+
+impl Args {
+    fn users(&self) -> Outcome<Vec<(&str, &str)>> {
+        if self.users.is_empty() {
+            return Ok(vec![("ada@example.test", "demo")]);
+        }
+        let split = |pair: &str| pair.find(':').is_some_and(|at| at > 0 && at + 1 < pair.len());
+        if !self.users.iter().all(|pair| split(pair)) {
+            return Err(Failure::usage("--user wants NAME:PASSWORD, as ada@example.test:secret"));
+        }
+        Ok(self.users.iter().filter_map(|pair| pair.split_once(':')).collect())
+    }
+
+    fn start(&self, users: &[(&str, &str)]) -> Outcome<Sim> {
+        if self.deliver_every == Some(Duration::ZERO) {
+            return Err(Failure::usage("--deliver-every wants more than 0 seconds"));
+        }
+        let style = match self.style {
+            Whose::Exchange => Style::Exchange,
+            Whose::Gromox => Style::Gromox,
+        };
+        let mut sim = Sim::builder().listen(self.listen).tls(!self.no_tls).style(style);
+        for (user, password) in users {
+            sim = sim.user(*user, *password);
+        }
+        if let Some(file) = &self.script {
+            let failed = |e| Failure::failed(format!("cannot read the script {}: {e}", file.display()));
+            sim = sim.script(Script::parse(&std::fs::read_to_string(file).map_err(failed)?)?);
+        }
+        Ok(sim.start()?)
+    }
+}
