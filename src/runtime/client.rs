@@ -227,6 +227,34 @@ impl Client {
         fetch: Fetch,
     ) -> Result<ItemContent> {
         let watch = self.core.watch(watch)?;
+        self.ask_item(&watch, id, change_key, fetch)
+    }
+
+    /// As [`get_item`](Self::get_item), without a watch: nothing is subscribed to. The options say where, as for
+    /// [`watch`](Self::watch).
+    ///
+    /// ```no_run
+    /// use ewsnotify::{Client, Fetch, Options};
+    ///
+    /// let mut options = Options::new();
+    /// options.set("url", "mail.example.test")?.set("user", "ada@example.test")?.set("password", "secret")?;
+    /// let item = Client::open(&options)?.fetch_item(&Options::new(), "AAMk…", None, Fetch::Summary)?;
+    /// println!("{:?}", item.subject);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`watch`](Self::watch) and of [`get_item`](Self::get_item).
+    pub fn fetch_item(&self, options: &Options, id: &str, change_key: Option<&str>, fetch: Fetch) -> Result<ItemContent> {
+        if self.core.is_closing() {
+            return Err(closed());
+        }
+        let config = WatchConfig::read(&options.over(&self.defaults))?;
+        let (endpoint, link) = lock(&self.links).link(&config)?;
+        self.ask_item(&Watch { id: 0, config, endpoint, link }, id, change_key, fetch)
+    }
+
+    fn ask_item(&self, watch: &Watch, id: &str, change_key: Option<&str>, fetch: Fetch) -> Result<ItemContent> {
         let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
         let header = watch.header(RequestVersion::default());

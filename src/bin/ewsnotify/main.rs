@@ -15,6 +15,7 @@ mod status;
 mod stop;
 mod text;
 mod watch;
+mod wire;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,11 @@
 //! The lines at the bottom of a terminal: how each connection is, and for how long.
 
 use std::io;
-use std::time::Duration;
 
-use ewsnotify::Client;
-use ewsnotify::engine::{ConnectionState, WatchState};
+use ewsnotify::{Client, ConnectionStatus, WatchStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::text::{Colour, Paint, clean};
+use crate::text::{Colour, Paint, clean, span};
 
 /// Connections that get a line of their own; the rest share one.
 const MOST: usize = 5;
@@ -30,7 +28,18 @@ impl StatusLines {
     }
 
     pub fn show(&mut self, client: &Client) {
-        let texts = self.texts(client);
+        let status = client.status();
+        // A watch in mode pull has no connection of its own.
+        let streams = status.connections.iter().map(|c| self.stream(c));
+        let mut texts: Vec<String> = streams.take(MOST).collect();
+        if status.connections.is_empty() {
+            texts.extend(status.watches.iter().take(MOST).map(|w| self.watch(w)));
+        }
+        let all = status.connections.len().max(texts.len());
+        if all > MOST {
+            let open = status.connections.iter().filter(|c| c.state == "open").count();
+            texts.push(self.paint.put(Colour::Dim, &format!("  … {all} connections in all, {open} open")));
+        }
         while self.lines.len() > texts.len() {
             if let Some(line) = self.lines.pop() {
                 line.finish_and_clear();
@@ -46,6 +55,37 @@ impl StatusLines {
             line.tick();
         }
     }
+}
+
+impl StatusLines {
+    fn stream(&self, stream: &ConnectionStatus) -> String {
+        let mut text = self.state(stream.state, stream.state == "open");
+        text.push_str(&format!(" for {}", span(stream.age_ms)));
+        if let Some(ms) = stream.silent_ms {
+            text.push_str(&format!(", last heard {} ago", span(ms)));
+        }
+        text.push_str(&next_try(stream.retry_ms));
+        if stream.attempts > 0 {
+            text.push_str(&format!(", {} failed", stream.attempts));
+        }
+        text
+    }
+
+    fn watch(&self, watch: &WatchStatus) -> String {
+        let mut text = self.state(watch.state, watch.state == "connected");
+        text.push_str(&format!(", {}", clean(&watch.mailbox)));
+        text.push_str(&next_try(watch.retry_ms));
+        text
+    }
+
+    fn state(&self, state: &str, good: bool) -> String {
+        let colour = if good { Colour::Green } else { Colour::Yellow };
+        format!("{} {state}", self.paint.put(colour, "●"))
+    }
+}
+
+fn next_try(ms: Option<u64>) -> String {
+    ms.map(|ms| format!(", next try in {}", span(ms))).unwrap_or_default()
 }
 
 impl Drop for StatusLines {

@@ -116,7 +116,7 @@ fn lifecycle(event: &Event) -> String {
         parts.push(clean(message));
     }
     if let Some(ms) = detail.retry_ms {
-        parts.push(format!("next try in {}", seconds(ms)));
+        parts.push(format!("next try in {}", span(ms)));
     }
     parts.join("; ")
 }
@@ -141,8 +141,13 @@ fn short(id: &str) -> String {
 }
 
 /// Milliseconds as people say them.
-pub fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+pub fn span(ms: u64) -> String {
+    match ms / 1000 {
+        s @ 0..10 => format!("{s}.{} s", ms % 1000 / 100),
+        s @ 10..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3600),
+    }
 }
 
 /// The time of day, by UTC.

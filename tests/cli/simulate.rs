@@ -1,0 +1,64 @@
+//! `simulate`, as other people's programs meet it.
+
+use std::io::Write;
+
+use rustix::process::Signal;
+
+use crate::support::{Running, command, run};
+
+// Two commands, two processes: what the first prints is all that the second needs.
+#[test]
+fn a_watch_finds_its_way_by_the_line_that_it_prints() {
+    for style in ["exchange", "gromox"] {
+        let words = ["simulate", "--style", style, "--user", "bob@example.test:se:cret", "--deliver-every", "200ms"];
+        let mut sim = Running::start(command(&words));
+        let ready = sim.json(|_| true);
+        assert_eq!(ready["users"][0]["user"], "bob@example.test");
+        assert_eq!(ready["users"][0]["password"], "se:cret");
+        let (url, ca) = (ready["url"].as_str().unwrap(), ready["ca_file"].as_str().unwrap().to_owned());
+        let words = ["watch", "--url", url, "--ca-file", &ca, "--user", "bob@example.test", "--password-stdin"];
+        let mut watch = Running::start(command(&[&words[..], &["--fetch", "summary", "--event", "NewMail"]].concat()));
+        watch.stdin.take().unwrap().write_all(b"se:cret\n").unwrap();
+        for _ in 0..3 {
+            let told = watch.event("NewMail");
+            assert_eq!(told["content"], "ok", "{style}: {told}");
+            assert!(told["subject"].is_string() && told["from"].is_string(), "{told}");
+        }
+        watch.signal(Signal::INT);
+        assert_eq!(watch.end().code, Some(0));
+        sim.signal(Signal::TERM);
+        let ended = sim.end();
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+        assert_eq!(ended.out.lines().count(), 1, "{ended:?}");
+        assert!(!std::path::Path::new(&ca).exists(), "the certificate's file goes with it");
+    }
+}
+
+#[test]
+fn a_script_makes_it_fail_as_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "on * times=always do status code=503 retry-after=1\n").unwrap();
+    let script = script.to_str().unwrap();
+    let mut sim = Running::start(command(&["simulate", "--no-tls", "--script", script]));
+    let ready = sim.json(|_| true);
+    assert!(ready.get("ca_file").is_none() && ready["url"].as_str().unwrap().starts_with("http://"), "{ready}");
+    let user = ready["users"][0]["user"].as_str().unwrap();
+    let words = ["watch", "--url", ready["url"].as_str().unwrap(), "--user", user, "--password-stdin"];
+    let mut watch = Running::start(command(&words));
+    watch.stdin.take().unwrap().write_all(ready["users"][0]["password"].as_str().unwrap().as_bytes()).unwrap();
+    let told = watch.json(|event| event["http_status"] == 503);
+    assert!(told["retry_ms"].is_u64(), "{told}");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.end().code, Some(0));
+    sim.signal(Signal::INT);
+    assert_eq!(sim.end().code, Some(0));
+
+    std::fs::write(script, "on * do frobnicate\n").unwrap();
+    let ended = run(&["simulate", "--script", script]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("line 1") && ended.err.contains("frobnicate"), "{ended:?}");
+    assert_eq!(run(&["simulate", "--script", "/nowhere/at/all"]).code, Some(1));
+    assert_eq!(run(&["simulate", "--user", "nobody"]).code, Some(2));
+    assert_eq!(run(&["simulate", "--deliver-every", "0s"]).code, Some(2));
+}
