@@ -123,7 +123,7 @@ impl Demo<'_> {
         self.deliver(BEFORE)?;
 
         // What is on its way when a connection breaks is lost with it, so everything is let in first.
-        self.until(PATIENCE, Demo::all_told)?;
+        self.until(PATIENCE, |demo| demo.all_told())?;
         self.pause()?;
         self.sim.refuse_connections(true);
         self.sim.cut_streams(Cut::Fin);
@@ -135,7 +135,7 @@ impl Demo<'_> {
         self.until(PATIENCE, |demo| demo.connected > 1)?;
 
         self.deliver(MAILS - BEFORE - MEANWHILE)?;
-        self.until(PATIENCE, Demo::all_told)
+        self.until(PATIENCE, |demo| demo.all_told())
     }
 
     fn deliver(&mut self, count: usize) -> Result<(), Early> {

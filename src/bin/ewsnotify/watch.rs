@@ -139,7 +139,7 @@ fn tell(client: &Client, stop: &Stop, until: Option<Instant>, output: &mut Outpu
 /// Why a watch ended that nobody had closed.
 fn given_up(closed: &Event, trouble: Option<&str>) -> Failure {
     let why = match (why(closed), trouble) {
-        (why, Some(trouble)) if !closed.detail.as_ref().is_some_and(|d| d.message.is_some()) => format!("{why}; {trouble}"),
+        (why, Some(trouble)) if closed.detail.as_ref().is_none_or(|d| d.message.is_none()) => format!("{why}; {trouble}"),
         (why, _) => why,
     };
     let text = format!("the watch of {} was given up: {why}", closed.mailbox);
