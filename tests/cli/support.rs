@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ewsnotify::sim::Sim;
 use rustix::process::{Pid, Signal, kill_process};
@@ -81,16 +81,17 @@ impl Running {
         Running { stdin, lines, seen: Vec::new(), err: err_text, process: Process::new(child) }
     }
 
-    pub fn line(&mut self) -> Option<String> {
-        let line = self.lines.recv_timeout(DEADLINE).ok()?;
+    fn line(&mut self, deadline: Instant) -> Option<String> {
+        let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
         self.seen.push(line.clone());
         Some(line)
     }
 
     /// The next line of JSON that `wanted` likes.
     pub fn json(&mut self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let deadline = Instant::now() + DEADLINE;
         loop {
-            let Some(line) = self.line() else {
+            let Some(line) = self.line(deadline) else {
                 let err = self.err.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
                 panic!("it never came; out: {:#?}, err: {err}", self.seen)
             };
@@ -187,8 +188,10 @@ impl Terminal {
 
     /// Reads until this text is on the screen.
     pub fn until(&mut self, text: &str) {
+        // The status line goes on for ever, so a silence would not come.
+        let deadline = Instant::now() + DEADLINE;
         while !self.text().contains(text) {
-            match self.pieces.recv_timeout(DEADLINE) {
+            match self.pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(piece) => self.seen.extend(piece),
                 Err(_) => panic!("{text:?} never came: {:?}", self.text()),
             }

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::mails::{self, Mail, mail};
 use crate::output::Output;
 use crate::stop::Stop;
-use crate::text::{Colour, clean};
+use crate::text::{Colour, clean, reason};
 
 const USER: &str = "ada@example.test";
 const PASSWORD: &str = "play-thing";
@@ -61,6 +61,7 @@ pub fn run(args: &Args) -> Outcome {
         told: Vec::new(),
         connected: 0,
         lost_links: 0,
+        trouble: None,
     };
     let played = demo.play();
     demo.output.end_status();
@@ -95,6 +96,8 @@ struct Demo<'a> {
     told: Vec<(String, String)>,
     connected: usize,
     lost_links: usize,
+    /// The last Error.
+    trouble: Option<String>,
 }
 
 /// Why the demo did not come to its end.
@@ -186,9 +189,9 @@ impl Demo<'_> {
                 Colour::Dim,
                 "     (A Gap is how the library says that it cannot know. This server has kept the mail, as you will see.)",
             )?,
+            EventKind::Error => self.trouble = Some(reason(&event)),
             EventKind::Closed => {
-                let message = event.detail.and_then(|detail| detail.message);
-                return Err(Early::Closed(message.unwrap_or_else(|| "no reason was given".into())));
+                return Err(Early::Closed(self.trouble.take().unwrap_or_else(|| reason(&event))));
             }
             _ => {}
         }

@@ -52,7 +52,6 @@ impl StatusLines {
         }
         for (line, text) in self.lines.iter().zip(texts) {
             line.set_message(text);
-            line.tick();
         }
     }
 }
@@ -65,8 +64,11 @@ impl StatusLines {
             text.push_str(&format!(", last heard {} ago", span(ms)));
         }
         text.push_str(&next_try(stream.retry_ms));
-        if stream.attempts > 0 {
-            text.push_str(&format!(", {} failed", stream.attempts));
+        match stream.attempts {
+            0 => {}
+            _ if stream.state == "open" => {}
+            1 => text.push_str(", 1 try failed"),
+            n => text.push_str(&format!(", {n} tries failed")),
         }
         text
     }

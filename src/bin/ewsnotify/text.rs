@@ -116,9 +116,21 @@ fn lifecycle(event: &Event) -> String {
         parts.push(clean(message));
     }
     if let Some(ms) = detail.retry_ms {
-        parts.push(format!("next try in {}", span(ms)));
+        parts.push(if ms < 100 { "tried again at once".into() } else { format!("next try in {}", span(ms)) });
     }
     parts.join("; ")
+}
+
+/// Why, in as many words as the event has.
+pub fn reason(event: &Event) -> String {
+    let Some(detail) = &event.detail else {
+        return event.kind.name().to_owned();
+    };
+    match (&detail.message, &detail.reason) {
+        (Some(message), _) => message.clone(),
+        (None, Some(reason)) => word(reason),
+        (None, None) => event.kind.name().to_owned(),
+    }
 }
 
 fn attachments(attachments: &[Attachment]) -> String {

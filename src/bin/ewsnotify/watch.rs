@@ -9,7 +9,7 @@ use crate::connect::{Connect, duration};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::stop::Stop;
-use crate::text::word;
+use crate::text;
 
 const HELP: &str = "\
 Examples:
@@ -125,7 +125,7 @@ fn tell(client: &Client, stop: &Stop, until: Option<Instant>, output: &mut Outpu
         output.event(&event)?;
         match event.kind {
             EventKind::Connected => told.connected = true,
-            EventKind::Error | EventKind::Disconnected => told.trouble = Some(why(&event)),
+            EventKind::Error | EventKind::Disconnected => told.trouble = Some(text::reason(&event)),
             EventKind::Closed => {
                 told.end = End::GivenUp(given_up(&event, told.trouble.as_deref()));
                 return Ok(told);
@@ -138,7 +138,7 @@ fn tell(client: &Client, stop: &Stop, until: Option<Instant>, output: &mut Outpu
 
 /// Why a watch ended that nobody had closed.
 fn given_up(closed: &Event, trouble: Option<&str>) -> Failure {
-    let why = match (why(closed), trouble) {
+    let why = match (text::reason(closed), trouble) {
         (why, Some(trouble)) if closed.detail.as_ref().is_none_or(|d| d.message.is_none()) => format!("{why}; {trouble}"),
         (why, _) => why,
     };
@@ -146,17 +146,6 @@ fn given_up(closed: &Event, trouble: Option<&str>) -> Failure {
     match closed.detail.as_ref().and_then(|d| d.reason) {
         Some(Reason::SignInRefused) => Failure::sign_in(text),
         _ => Failure::failed(text),
-    }
-}
-
-fn why(event: &Event) -> String {
-    let Some(detail) = &event.detail else {
-        return event.kind.name().to_owned();
-    };
-    match (&detail.message, &detail.reason) {
-        (Some(message), _) => message.clone(),
-        (None, Some(reason)) => word(reason),
-        (None, None) => event.kind.name().to_owned(),
     }
 }
 
