@@ -245,7 +245,13 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`watch`](Self::watch) and of [`get_item`](Self::get_item).
-    pub fn fetch_item(&self, options: &Options, id: &str, change_key: Option<&str>, fetch: Fetch) -> Result<ItemContent> {
+    pub fn fetch_item(
+        &self,
+        options: &Options,
+        id: &str,
+        change_key: Option<&str>,
+        fetch: Fetch,
+    ) -> Result<ItemContent> {
         if self.core.is_closing() {
             return Err(closed());
         }
@@ -254,7 +260,13 @@ impl Client {
         self.ask_item(&Watch { id: 0, config, endpoint, link }, id, change_key, fetch)
     }
 
-    fn ask_item(&self, watch: &Watch, id: &str, change_key: Option<&str>, fetch: Fetch) -> Result<ItemContent> {
+    fn ask_item(
+        &self,
+        watch: &Watch,
+        id: &str,
+        change_key: Option<&str>,
+        fetch: Fetch,
+    ) -> Result<ItemContent> {
         let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
         let header = watch.header(RequestVersion::default());

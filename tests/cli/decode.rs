@@ -113,22 +113,41 @@ fn other_answers() {
     let ok = "<m:ResponseCode>NoError</m:ResponseCode>";
     for (xml, expected) in [
         (
-            response("Subscribe", "Success", &format!("{ok}<m:SubscriptionId>s</m:SubscriptionId><m:Watermark>w</m:Watermark>")),
+            response(
+                "Subscribe",
+                "Success",
+                &format!("{ok}<m:SubscriptionId>s</m:SubscriptionId><m:Watermark>w</m:Watermark>"),
+            ),
             json!([{"type": "Subscribe", "subscription": "s", "watermark": "w"}]),
         ),
         (response("Unsubscribe", "Success", ok), json!([{"type": "Unsubscribe"}])),
         (
-            response("GetEvents", "Error", "<m:MessageText>Gone.</m:MessageText><m:ResponseCode>ErrorSubscriptionNotFound</m:ResponseCode>"),
+            response(
+                "GetEvents",
+                "Error",
+                "<m:MessageText>Gone.</m:MessageText><m:ResponseCode>ErrorSubscriptionNotFound</m:ResponseCode>",
+            ),
             json!([{"type": "Error", "code": "ErrorSubscriptionNotFound", "message": "Gone."}]),
         ),
         (
-            response("GetItem", "Success", &format!("{ok}<m:Items><t:Message><t:ItemId Id=\"i\" ChangeKey=\"c\"/><t:Subject>S</t:Subject></t:Message></m:Items>")),
+            response(
+                "GetItem",
+                "Success",
+                &format!(
+                    "{ok}<m:Items><t:Message><t:ItemId Id=\"i\" ChangeKey=\"c\"/><t:Subject>S</t:Subject></t:Message></m:Items>"
+                ),
+            ),
             json!([{"type": "Item", "element": "Message", "item_id": "i", "change_key": "c", "subject": "S"}]),
         ),
         (
-            response("SyncFolderItems", "Success", &format!(
-                "{ok}<m:SyncState>state</m:SyncState><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange>\
-                 <m:Changes><t:Delete><t:ItemId Id=\"i\"/></t:Delete></m:Changes>")),
+            response(
+                "SyncFolderItems",
+                "Success",
+                &format!(
+                    "{ok}<m:SyncState>state</m:SyncState><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange>\
+                 <m:Changes><t:Delete><t:ItemId Id=\"i\"/></t:Delete></m:Changes>"
+                ),
+            ),
             json!([{"type": "SyncFolderItems", "sync_state": "state", "includes_last": true}, {"type": "Delete", "item_id": "i"}]),
         ),
         (
@@ -141,8 +160,13 @@ fn other_answers() {
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
         assert_eq!(Value::from(ended.json()), expected);
     }
-    let ended = decode("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nNoHTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(ended.json(), [json!({"type": "Http", "http_status": 401}), json!({"type": "Http", "http_status": 503})]);
+    let ended = decode(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nNoHTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert_eq!(
+        ended.json(),
+        [json!({"type": "Http", "http_status": 401}), json!({"type": "Http", "http_status": 503})]
+    );
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
@@ -166,7 +190,9 @@ fn recorded_streams() {
     let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     let Ok(dir) = shared.join("ews/transcripts-gromox").read_dir() else { return };
     let mut events = 0;
-    for file in dir.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "txt")) {
+    for file in
+        dir.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "txt"))
+    {
         let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
         if file.file_name().is_some_and(|name| name == "README.md") {
             continue;

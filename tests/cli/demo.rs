@@ -14,13 +14,21 @@ fn in_a_pipe_it_tells_every_mail_and_the_break() {
     assert_eq!(count("NewMail"), 12, "{ended:?}");
     assert_eq!((count("Connected"), count("Disconnected"), count("Gap")), (2, 1, 1), "{ended:?}");
     let mails: Vec<_> = events.iter().filter(|event| event["type"] == "NewMail").collect();
-    assert!(mails.iter().any(|m| m["subject"] == "契約書の確認のお願い" && m["attachments"][0]["name"] == "契約書-2026.pdf"));
+    assert!(
+        mails
+            .iter()
+            .any(|m| m["subject"] == "契約書の確認のお願い"
+                && m["attachments"][0]["name"] == "契約書-2026.pdf")
+    );
     assert!(mails.iter().any(|m| m["from"] == "Zoë Lemaître <zoe@lemaitre.example>"));
     let gap = events.iter().position(|event| event["type"] == "Gap").unwrap();
     assert_eq!(events[gap]["fill"], "none");
     let later = events[gap..].iter().filter(|event| event["type"] == "NewMail").count();
     assert!(later >= 7, "three mails came while the link was down, and four later: {ended:?}");
-    assert!(ended.err.contains("12 mails delivered, 12 told, 0 lost; 1 connection lost and made again."), "{ended:?}");
+    assert!(
+        ended.err.contains("12 mails delivered, 12 told, 0 lost; 1 connection lost and made again."),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `get`, against a simulator over TLS.
 
-use crate::support::{USER, assert_no_secret, command, Running, line, reach, run, sim};
+use crate::support::{Running, USER, assert_no_secret, command, line, reach, run, sim};
 
-const MAIL: &[u8] = b"From: Bob <bob@example.test>\r\nTo: ada@example.test\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n\
+const MAIL: &[u8] =
+    b"From: Bob <bob@example.test>\r\nTo: ada@example.test\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n\
 Message-ID: <1@example.test>\r\n\r\nHello\r\n";
 
 // The id of an event leads to its item: the summary, or the very bytes that were sent. Nothing is subscribed to.
@@ -15,7 +16,11 @@ fn an_item_as_json_and_as_mime() {
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
     let json = &ended.json()[0];
     assert_eq!(json["item_id"], id);
-    assert_eq!((&json["subject"], &json["from"]), (&"Grüße".into(), &"Bob <bob@example.test>".into()), "{json}");
+    assert_eq!(
+        (&json["subject"], &json["from"]),
+        (&"Grüße".into(), &"Bob <bob@example.test>".into()),
+        "{json}"
+    );
     assert_eq!(json["message_id"], "<1@example.test>");
 
     let mime = command(&line("get", &reach, &["--id", &id, "--mime"])).output().unwrap();

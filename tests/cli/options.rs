@@ -29,8 +29,13 @@ fn the_readme_has_the_table() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(readme).expect("README.md can be read");
     let (start, end) = ("<!-- options -->", "<!-- /options -->");
-    let table = readme.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect("the marks are there").0;
+    let table =
+        readme.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect("the marks are there").0;
     let printed = run(&["options", "--markdown"]);
     assert_eq!(printed.code, Some(0));
-    assert_eq!(table.trim(), printed.out.trim(), "put the output of `ewsnotify options --markdown` between the marks");
+    assert_eq!(
+        table.trim(),
+        printed.out.trim(),
+        "put the output of `ewsnotify options --markdown` between the marks"
+    );
 }

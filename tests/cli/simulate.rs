@@ -10,14 +10,17 @@ use crate::support::{Running, command, run};
 #[test]
 fn a_watch_finds_its_way_by_the_line_that_it_prints() {
     for style in ["exchange", "gromox"] {
-        let words = ["simulate", "--style", style, "--user", "bob@example.test:se:cret", "--deliver-every", "200ms"];
+        let words =
+            ["simulate", "--style", style, "--user", "bob@example.test:se:cret", "--deliver-every", "200ms"];
         let mut sim = Running::start(command(&words));
         let ready = sim.json(|_| true);
         assert_eq!(ready["users"][0]["user"], "bob@example.test");
         assert_eq!(ready["users"][0]["password"], "se:cret");
         let (url, ca) = (ready["url"].as_str().unwrap(), ready["ca_file"].as_str().unwrap().to_owned());
-        let words = ["watch", "--url", url, "--ca-file", &ca, "--user", "bob@example.test", "--password-stdin"];
-        let mut watch = Running::start(command(&[&words[..], &["--fetch", "summary", "--event", "NewMail"]].concat()));
+        let words =
+            ["watch", "--url", url, "--ca-file", &ca, "--user", "bob@example.test", "--password-stdin"];
+        let mut watch =
+            Running::start(command(&[&words[..], &["--fetch", "summary", "--event", "NewMail"]].concat()));
         watch.stdin.take().unwrap().write_all(b"se:cret\n").unwrap();
         for _ in 0..3 {
             let told = watch.event("NewMail");
@@ -42,11 +45,19 @@ fn a_script_makes_it_fail_as_told() {
     let script = script.to_str().unwrap();
     let mut sim = Running::start(command(&["simulate", "--no-tls", "--script", script]));
     let ready = sim.json(|_| true);
-    assert!(ready.get("ca_file").is_none() && ready["url"].as_str().unwrap().starts_with("http://"), "{ready}");
+    assert!(
+        ready.get("ca_file").is_none() && ready["url"].as_str().unwrap().starts_with("http://"),
+        "{ready}"
+    );
     let user = ready["users"][0]["user"].as_str().unwrap();
     let words = ["watch", "--url", ready["url"].as_str().unwrap(), "--user", user, "--password-stdin"];
     let mut watch = Running::start(command(&words));
-    watch.stdin.take().unwrap().write_all(ready["users"][0]["password"].as_str().unwrap().as_bytes()).unwrap();
+    watch
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(ready["users"][0]["password"].as_str().unwrap().as_bytes())
+        .unwrap();
     let told = watch.json(|event| event["http_status"] == 503);
     assert!(told["retry_ms"].is_u64(), "{told}");
     watch.signal(Signal::INT);

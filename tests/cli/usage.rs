@@ -22,7 +22,10 @@ fn help_is_help_and_wrong_usage_is_2() {
     assert_eq!(run(&[]).code, Some(2));
     assert_eq!(run(&["frobnicate"]).code, Some(2));
     let version = run(&["--version"]);
-    assert_eq!((version.code, version.out.trim()), (Some(0), concat!("ewsnotify ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        (version.code, version.out.trim()),
+        (Some(0), concat!("ewsnotify ", env!("CARGO_PKG_VERSION")))
+    );
 }
 
 // A password in the wrong place must not go on into a log with the error.
@@ -47,7 +50,8 @@ fn a_password_in_the_wrong_place_is_refused_and_not_repeated() {
         assert_eq!(ended.code, Some(2), "{rest:?}: {ended:?}");
         assert_no_secret(&ended);
     }
-    let words = ["watch", "--url", &url, "--user", USER, "--password-env", "EWSN_TEST_PASSWORD", "--for", "1s"];
+    let words =
+        ["watch", "--url", &url, "--user", USER, "--password-env", "EWSN_TEST_PASSWORD", "--for", "1s"];
     let ended = run(&words);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert_no_secret(&ended);

@@ -17,7 +17,8 @@ fn tells_in_json_in_both_modes_and_ends_with_0_on_a_signal() {
     for (mode, signal) in [("streaming", Signal::INT), ("pull", Signal::TERM)] {
         let sim = sim();
         let reach = reach(&sim);
-        let rest = ["--mode", mode, "--fetch", "summary", "--event", "NewMail", "--option", "pull_interval=0s"];
+        let rest =
+            ["--mode", mode, "--fetch", "summary", "--event", "NewMail", "--option", "pull_interval=0s"];
         let mut watch = Running::start(command(&line("watch", &reach, &rest)));
         watch.event("Connected");
         sim.exchange().deliver(USER, MAIL).unwrap();
@@ -160,7 +161,9 @@ fn a_refused_sign_in_ends_it_with_4() {
 #[test]
 fn a_watch_that_is_given_up_ends_it_with_1() {
     let sim = sim();
-    sim.add_fault(Fault::new(Action::Status { code: 404, retry_after: None, retry_date: None, body: None }).always());
+    sim.add_fault(
+        Fault::new(Action::Status { code: 404, retry_after: None, retry_date: None, body: None }).always(),
+    );
     let reach = reach(&sim);
     let ended = run(&line("watch", &reach, &[]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -172,7 +175,8 @@ fn a_watch_that_is_given_up_ends_it_with_1() {
 fn a_server_that_is_not_there_ends_it_with_1() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for host in [format!("https://127.0.0.1:{port}"), "https://nowhere.invalid".to_owned()] {
-        let words = ["watch", "--url", &host, "--user", USER, "--password-env", "EWSN_TEST_PASSWORD", "--for", "2s"];
+        let words =
+            ["watch", "--url", &host, "--user", USER, "--password-env", "EWSN_TEST_PASSWORD", "--for", "2s"];
         let ended = run(&words);
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.err.starts_with("ewsnotify: no connection came about"), "{ended:?}");
@@ -188,7 +192,8 @@ fn a_closed_pipe_ends_it_quietly() {
     for args in [line("watch", &reach, &[]), vec!["options"], vec!["options", "--markdown"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ended = command(&args).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let ended =
+            command(&args).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(ended.status.code(), Some(0), "{args:?}");
         assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{args:?}");
     }

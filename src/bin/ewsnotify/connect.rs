@@ -89,6 +89,8 @@ fn set(options: &mut Options, pair: &str) -> Outcome {
 pub fn duration(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text).map_err(|e| format!("{e}; a duration is as 20s, 5m or 1h 30m")),
+        Err(_) => {
+            humantime::parse_duration(text).map_err(|e| format!("{e}; a duration is as 20s, 5m or 1h 30m"))
+        }
     }
 }

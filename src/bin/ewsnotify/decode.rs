@@ -67,7 +67,9 @@ pub fn run(args: &Args) -> Outcome {
     } else {
         input.take(LARGEST + 1 - bytes.len() as u64).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LARGEST {
-            return Err(Failure::failed(format!("{name} is longer than {LARGEST} bytes, the most for a capture with HTTP heads")));
+            return Err(Failure::failed(format!(
+                "{name} is longer than {LARGEST} bytes, the most for a capture with HTTP heads"
+            )));
         }
         decode.capture(&bytes)?;
     }

@@ -167,7 +167,11 @@ impl Demo<'_> {
                 return Ok(());
             }
             self.output.show(self.client);
-            match self.client.next(if self.output.has_status() { left.min(Duration::from_millis(500)) } else { left }) {
+            match self.client.next(if self.output.has_status() {
+                left.min(Duration::from_millis(500))
+            } else {
+                left
+            }) {
                 Next::Event(event) => self.take(event)?,
                 Next::Closed => return Err(Early::Closed("the client is closed".into())),
                 _ => {}

@@ -57,7 +57,8 @@ pub fn run(args: &Args) -> Outcome {
             .map_err(|e| Failure::failed(format!("cannot write the item as JSON: {e}")))?;
         return Ok(print(&clean_json(line))?);
     }
-    let path = item.mime_path.ok_or_else(|| Failure::failed("the server gave no MIME content of the item"))?;
+    let path =
+        item.mime_path.ok_or_else(|| Failure::failed("the server gave no MIME content of the item"))?;
     let failed = |e: io::Error| Failure::failed(format!("cannot read the message back from {path}: {e}"));
     let mut file = File::open(&path).map_err(failed)?;
     let mut out = io::stdout().lock();

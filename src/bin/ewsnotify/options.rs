@@ -66,11 +66,13 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn markdown() -> String {
-    let mut table = String::from("| Key | Of | Value | Default | Meaning |\n| --- | --- | --- | --- | --- |\n");
+    let mut table =
+        String::from("| Key | Of | Value | Default | Meaning |\n| --- | --- | --- | --- | --- |\n");
     for spec in Options::table() {
         let default = if spec.default.is_empty() { String::new() } else { format!("`{}`", spec.default) };
         let (name, scope, kind) = (spec.name, scope(spec), kind(spec.kind));
-        let row = [&format!("`{name}`"), scope, &kind, &default, spec.meaning].map(|cell| cell.replace('|', "\\|"));
+        let row =
+            [&format!("`{name}`"), scope, &kind, &default, spec.meaning].map(|cell| cell.replace('|', "\\|"));
         let _ = writeln!(table, "| {} |", row.join(" | "));
     }
     table

@@ -15,7 +15,9 @@ pub fn read(env: Option<&str>, stdin: bool, user: &str) -> Outcome<Zeroizing<Str
     let password = match env {
         // The name is not told: somebody may have given the password in its place.
         Some(name) => Zeroizing::new(std::env::var(name).map_err(|_| {
-            Failure::usage("there is no environment variable of the name given to --password-env, or it is not UTF-8")
+            Failure::usage(
+                "there is no environment variable of the name given to --password-env, or it is not UTF-8",
+            )
         })?),
         None if stdin => line()?,
         None if io::stdin().is_terminal() => ask(user)?,
@@ -58,7 +60,9 @@ struct Silence(Termios);
 
 impl Silence {
     fn begin() -> Outcome<Silence> {
-        let failed = |e| Failure::failed(format!("cannot hide what is typed at this terminal: {e}; use --password-env"));
+        let failed = |e| {
+            Failure::failed(format!("cannot hide what is typed at this terminal: {e}; use --password-env"))
+        };
         let before = tcgetattr(io::stdin()).map_err(failed)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);

@@ -87,8 +87,13 @@ pub fn run(args: &Args) -> Outcome {
     let stop = Stop::listen()?;
     let sim = args.start(&users)?;
     let ca_file = sim.ca_file().map(|path| path.display().to_string());
-    let ready = Ready { url: sim.url(), ca_file, users: users.iter().map(|&(user, password)| User { user, password }).collect() };
-    let line = serde_json::to_string(&ready).map_err(|e| Failure::failed(format!("cannot write JSON: {e}")))?;
+    let ready = Ready {
+        url: sim.url(),
+        ca_file,
+        users: users.iter().map(|&(user, password)| User { user, password }).collect(),
+    };
+    let line =
+        serde_json::to_string(&ready).map_err(|e| Failure::failed(format!("cannot write JSON: {e}")))?;
     print(&line)?;
 
     let mut delivered = 0;

@@ -47,7 +47,8 @@ impl StatusLines {
             }
         }
         while self.lines.len() < texts.len() {
-            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             self.lines.push(self.all.add(ProgressBar::new_spinner().with_style(style)));
         }
         for (line, text) in self.lines.iter().zip(texts) {

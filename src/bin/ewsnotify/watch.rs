@@ -108,20 +108,21 @@ fn tell(client: &Client, stop: &Stop, until: Option<Instant>, output: &mut Outpu
     while !stop.requested() {
         output.show(client);
         let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-        let event = match client.next(if output.has_status() { left.min(Duration::from_secs(1)) } else { left }) {
-            Next::Event(event) => event,
-            Next::Closed => {
-                told.end = End::GivenUp(Failure::failed("the client closed by itself"));
-                return Ok(told);
-            }
-            _ => {
-                if until.is_some_and(|until| until <= Instant::now()) {
-                    told.end = End::TimeOver;
+        let event =
+            match client.next(if output.has_status() { left.min(Duration::from_secs(1)) } else { left }) {
+                Next::Event(event) => event,
+                Next::Closed => {
+                    told.end = End::GivenUp(Failure::failed("the client closed by itself"));
                     return Ok(told);
                 }
-                continue;
-            }
-        };
+                _ => {
+                    if until.is_some_and(|until| until <= Instant::now()) {
+                        told.end = End::TimeOver;
+                        return Ok(told);
+                    }
+                    continue;
+                }
+            };
         output.event(&event)?;
         match event.kind {
             EventKind::Connected => told.connected = true,
@@ -139,7 +140,9 @@ fn tell(client: &Client, stop: &Stop, until: Option<Instant>, output: &mut Outpu
 /// Why a watch ended that nobody had closed.
 fn given_up(closed: &Event, trouble: Option<&str>) -> Failure {
     let why = match (text::reason(closed), trouble) {
-        (why, Some(trouble)) if closed.detail.as_ref().is_none_or(|d| d.message.is_none()) => format!("{why}; {trouble}"),
+        (why, Some(trouble)) if closed.detail.as_ref().is_none_or(|d| d.message.is_none()) => {
+            format!("{why}; {trouble}")
+        }
         (why, _) => why,
     };
     let text = format!("the watch of {} was given up: {why}", closed.mailbox);

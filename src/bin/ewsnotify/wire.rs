@@ -2,8 +2,8 @@
 //! (subscription, watermarks, `Status`), and a line for everything else.
 
 use ewsnotify::proto::{
-    Body, ConnectionStatus, Envelope, Fault, Folder, Id, Item, Mailbox, Notice, NoticeKind, Notification, Response,
-    ResponseClass, Streamed, SyncChange, SyncPage, Target,
+    Body, ConnectionStatus, Envelope, Fault, Folder, Id, Item, Mailbox, Notice, NoticeKind, Notification,
+    Response, ResponseClass, Streamed, SyncChange, SyncPage, Target,
 };
 use serde::Serialize;
 
@@ -115,7 +115,12 @@ pub fn lines(envelope: Envelope) -> Vec<Line> {
 
 /// A line for what a response message says of itself, then one for each thing that it carries. The first is left out where
 /// it says only that all is well and something follows.
-fn each<T>(responses: Vec<Response<T>>, operation: &str, out: &mut Vec<Line>, mut carry: impl FnMut(T, &mut Line, &mut Vec<Line>)) {
+fn each<T>(
+    responses: Vec<Response<T>>,
+    operation: &str,
+    out: &mut Vec<Line>,
+    mut carry: impl FnMut(T, &mut Line, &mut Vec<Line>),
+) {
     for response in responses {
         let name = if response.class == ResponseClass::Error { "Error" } else { operation };
         let mut about = line(name);
@@ -127,7 +132,8 @@ fn each<T>(responses: Vec<Response<T>>, operation: &str, out: &mut Vec<Line>, mu
         about.retry_ms = response.back_off.map(|d| d.as_millis() as u64);
         let mut carried = Vec::new();
         carry(response.body, &mut about, &mut carried);
-        let says = !bare || about.subscription.is_some() || about.status.is_some() || about.sync_state.is_some();
+        let says =
+            !bare || about.subscription.is_some() || about.status.is_some() || about.sync_state.is_some();
         if says || carried.is_empty() {
             out.push(about);
         }
@@ -257,8 +263,11 @@ fn sync(page: SyncPage, about: &mut Line, out: &mut Vec<Line>) {
         SyncChange::Create(i) => item("Create", i),
         SyncChange::Update(i) => item("Update", i),
         SyncChange::Delete(id) => Line { item_id: Some(id.id), change_key: id.change_key, ..line("Delete") },
-        SyncChange::ReadFlagChange { id, is_read } => {
-            Line { item_id: Some(id.id), change_key: id.change_key, is_read: Some(is_read), ..line("ReadFlagChange") }
-        }
+        SyncChange::ReadFlagChange { id, is_read } => Line {
+            item_id: Some(id.id),
+            change_key: id.change_key,
+            is_read: Some(is_read),
+            ..line("ReadFlagChange")
+        },
     }));
 }
