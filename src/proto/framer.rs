@@ -339,10 +339,9 @@ impl Framer {
         let tag = &self.buf[self.mark + 1..];
         if let Some(end) = memchr2(b'<', b'>', tag)
             && tag[end] == b'>'
+            && quotes_are_closed(&tag[..end])
         {
-            if quotes_are_closed(&tag[..end]) {
-                return self.end_of_start_tag(self.mark + 1 + end);
-            }
+            return self.end_of_start_tag(self.mark + 1 + end);
         }
         self.state = State::StartTag(0);
         self.pos = self.mark + 1;
