@@ -1,73 +1,54 @@
-//! A stream: opened by a short-lived thread with a deep stack, read by a thread of its own with a shallow one.
+//! A stream: opened by a worker with a deep stack, read by a thread of its own with a shallow one.
 //!
-//! A handshake touches some 55 KiB of stack that a thread never gives back; reading needs 16. With two threads an idle
-//! stream costs half the memory.
+//! A handshake touches some 55 KiB of stack that a thread never gives back; reading needs 16.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::links::Watch;
 use super::threads::guarded;
+use super::workers::Job;
 use crate::engine::{ConnId, Input};
 use crate::net::{Cancel, Opened, Post, Stream};
-use crate::proto::{self, Body, Framer, Header, Request, StreamDecoder};
+use crate::proto::{self, Body, Framer, StreamDecoder};
 use crate::{Error, ErrorKind, Result};
 
-/// Room for a TLS handshake in a debug build (160 KiB are needed). More than four times the reader's, so that glibc never
-/// gives a reader the stack of an opener that has ended, with all that it has touched.
-const OPEN_STACK: usize = 1024 * 1024;
-/// Reading touches some 16 KiB; the rest is room that costs nothing.
+/// Reading touches some 16 KiB; the rest is room that costs nothing. Less than a quarter of a worker's, or glibc would give
+/// readers the stacks of workers that have ended, with all that they have touched.
 const READ_STACK: usize = 192 * 1024;
 
-/// Opens and reads a stream on threads of its own. An error is its end: nothing was started.
-pub(super) fn start(
-    core: &Arc<Core>,
-    conn: ConnId,
-    watch: Arc<Watch>,
-    header: Header,
-    request: Request,
-    cancel: Cancel,
-) -> Result<()> {
-    core.threads.spawn("ewsn-open", OPEN_STACK, {
-        let core = core.clone();
-        move || {
-            let opened = guarded("opening a stream", || open(&watch, &header, &request, &cancel));
-            let reading = match opened {
-                Ok(Opened::Stream(stream)) => {
-                    core.feed(Input::Opened(conn));
-                    let envelope_timeout = watch.config.envelope_timeout;
-                    core.clone().threads.spawn("ewsn-stream", READ_STACK, {
-                        let core = core.clone();
-                        move || {
-                            let result =
-                                guarded("reading a stream", || read(&core, conn, stream, envelope_timeout));
-                            core.ended(conn, result);
-                        }
-                    })
-                }
-                Ok(Opened::Whole(reply)) => {
-                    let result = guarded("reading an answer", || whole(&core, conn, &reply.body));
+/// Opens a stream and starts its reader; or tells its end.
+pub(super) fn open(core: &Arc<Core>, conn: ConnId, job: &Job, cancel: &Cancel) {
+    let opened = guarded("opening a stream", || ask(job, cancel));
+    let started = match opened {
+        Ok(Opened::Stream(stream)) => {
+            core.feed(Input::Opened(conn));
+            let envelope_timeout = job.watch.config.envelope_timeout;
+            core.threads.spawn("ewsn-stream", READ_STACK, {
+                let core = core.clone();
+                move || {
+                    let result = guarded("reading a stream", || read(&core, conn, stream, envelope_timeout));
                     core.ended(conn, result);
-                    return;
                 }
-                Err(e) => Err(e),
-            };
-            if let Err(e) = reading {
-                core.ended(conn, Err(e));
-            }
+            })
         }
-    })
+        Ok(Opened::Whole(reply)) => {
+            let result = guarded("reading an answer", || whole(core, conn, &reply.body));
+            return core.ended(conn, result);
+        }
+        Err(e) => Err(e),
+    };
+    if let Err(e) = started {
+        core.ended(conn, Err(e));
+    }
 }
 
-fn open(watch: &Watch, header: &Header, request: &Request, cancel: &Cancel) -> Result<Opened> {
-    let body = proto::write_request(request, header)?;
-    let post = Post {
-        body: &body,
-        soap_action: proto::soap_action(request),
-        anchor_mailbox: Some(&watch.config.mailbox),
-    };
-    watch.link.open(&post, cancel)
+fn ask(job: &Job, cancel: &Cancel) -> Result<Opened> {
+    let body = proto::write_request(&job.request, &job.header)?;
+    let mailbox = &job.watch.config.mailbox;
+    let post =
+        Post { body: &body, soap_action: proto::soap_action(&job.request), anchor_mailbox: Some(mailbox) };
+    job.watch.link.open(&post, cancel)
 }
 
 /// An answer that is no stream: a fault, or response messages with an HTTP status of failure.

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::connection;
 use super::links::Watch;
 use super::queue::Queue;
 use super::spool::Spool;
 use super::status::Status;
 use super::threads::{Threads, guarded, lock};
-use super::workers::{Job, Workers};
+use super::workers::{Job, What, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
@@ -25,7 +24,9 @@ const TIMER_STACK: usize = 256 * 1024;
 /// What the threads of a client share.
 pub(super) struct Core {
     pub queue: Queue,
-    pub workers: Workers,
+    pub workers: Arc<Workers>,
+    /// Those that open streams: one that is slow to open holds up no question.
+    openers: Arc<Workers>,
     pub spool: Spool,
     pub threads: Threads,
     pub counters: Arc<Counters>,
@@ -77,7 +78,8 @@ impl Core {
         };
         let core = Arc::new(Core {
             queue: Queue::new(engine::Limits { events: config.queue_events, bytes: config.queue_bytes })?,
-            workers: Workers::new(config.workers),
+            workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
+            openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
             spool: Spool::new(config.spool_dir.clone(), config.spool_bytes),
             threads: Threads::default(),
             counters: Arc::default(),
@@ -190,6 +192,7 @@ impl Core {
         lock(&self.timer).stopped = true;
         self.timer_changed.notify_all();
         self.workers.stop();
+        self.openers.stop();
         let state = lock(&self.state);
         for cancel in state.streams.values().chain(state.asides.values()) {
             cancel.cancel();
@@ -241,7 +244,8 @@ impl Core {
             Command::Call { call, watch, version, request } => {
                 let pushed = match state.watches.get(&watch) {
                     Some(watch) => {
-                        let job = Job { call, header: watch.header(version), watch: watch.clone(), request };
+                        let what = What::Call(call);
+                        let job = Job { what, header: watch.header(version), watch: watch.clone(), request };
                         self.workers.push(self, job)
                     }
                     None => Err(closed()),
@@ -253,7 +257,9 @@ impl Core {
                     Some(watch) => {
                         let cancel = Cancel::new();
                         state.streams.insert(conn, cancel.clone());
-                        connection::start(self, conn, watch.clone(), watch.header(version), request, cancel)
+                        let what = What::Open(conn, cancel);
+                        let job = Job { what, header: watch.header(version), watch: watch.clone(), request };
+                        self.openers.push(self, job)
                     }
                     None => Err(closed()),
                 };

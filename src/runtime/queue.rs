@@ -45,8 +45,7 @@ impl Queue {
         let (readable, signal) = std::io::pipe().map_err(|e| {
             Error::new(ErrorKind::Io, format!("cannot make a pipe for the queue of events: {e}"))
         })?;
-        let inner =
-            Inner { delivery: Delivery::new(limits), signalled: false, woken: false, ended: false };
+        let inner = Inner { delivery: Delivery::new(limits), signalled: false, woken: false, ended: false };
         Ok(Queue { inner: Mutex::new(inner), readable, signal })
     }
 

@@ -1,13 +1,14 @@
-//! The threads that ask the server things beside the streams: up to `workers` for each link, ended when idle.
+//! The threads that ask the server things, and those that open streams: up to `workers` of each for a link, ended when idle.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::connection;
 use super::core::Core;
 use super::links::Watch;
 use super::threads::{guarded, lock};
-use crate::engine::{Answer, CallId, Input};
+use crate::engine::{Answer, CallId, ConnId, Input};
 use crate::net::{Cancel, Link, Post};
 use crate::proto::{self, Body, Header, Request, Response};
 use crate::{Error, ErrorKind, Result};
@@ -15,17 +16,26 @@ use crate::{Error, ErrorKind, Result};
 /// How long a worker waits for more to do before it ends.
 const IDLE: Duration = Duration::from_secs(5);
 /// Room for a TLS handshake and a request in a debug build (160 KiB are needed).
-const STACK: usize = 512 * 1024;
+const STACK: usize = 1024 * 1024;
 
 /// Something to ask.
 pub(super) struct Job {
-    pub call: CallId,
+    pub what: What,
     pub watch: Arc<Watch>,
     pub header: Header,
     pub request: Request,
 }
 
+/// What comes of a job.
+pub(super) enum What {
+    /// An answer.
+    Call(CallId),
+    /// A stream, or its end.
+    Open(ConnId, Cancel),
+}
+
 pub(super) struct Workers {
+    name: &'static str,
     max: usize,
     state: Mutex<State>,
     ready: Condvar,
@@ -49,12 +59,12 @@ struct Pool {
 }
 
 impl Workers {
-    pub fn new(max: usize) -> Workers {
-        Workers { max, state: Mutex::default(), ready: Condvar::new() }
+    pub fn new(name: &'static str, max: usize) -> Workers {
+        Workers { name, max, state: Mutex::default(), ready: Condvar::new() }
     }
 
     /// Queues a job. An error is the job's answer: it was not queued.
-    pub fn push(&self, core: &Arc<Core>, job: Job) -> Result<()> {
+    pub fn push(self: &Arc<Self>, core: &Arc<Core>, job: Job) -> Result<()> {
         let mut state = lock(&self.state);
         if state.stopped || (state.closing && !is_goodbye(&job.request)) {
             return Err(closed());
@@ -66,9 +76,9 @@ impl Workers {
             self.ready.notify_all();
             return Ok(());
         }
-        let started = core.threads.spawn("ewsn-worker", STACK, {
-            let core = core.clone();
-            move || work(&core, link)
+        let started = core.threads.spawn(self.name, STACK, {
+            let (workers, core) = (self.clone(), core.clone());
+            move || work(&workers, &core, link)
         });
         match started {
             Ok(()) => pool.live += 1,
@@ -93,11 +103,12 @@ impl Workers {
         }
         let mut dropped = Vec::new();
         for pool in state.pools.values_mut() {
-            pool.queue.retain(|job| {
-                is_goodbye(&job.request) || {
-                    dropped.push(job.call);
+            pool.queue.retain(|job| match job.what {
+                What::Call(call) if !is_goodbye(&job.request) => {
+                    dropped.push(call);
                     false
                 }
+                _ => true,
             });
         }
         dropped
@@ -123,9 +134,14 @@ impl Workers {
             let stopped = state.stopped;
             let pool = state.pools.entry(link).or_default();
             if let Some(job) = pool.queue.pop_front() {
-                let cancel = Cancel::new();
-                let goodbye = is_goodbye(&job.request);
-                state.running.insert(job.call, (cancel.clone(), goodbye));
+                let cancel = match &job.what {
+                    What::Call(call) => {
+                        let cancel = Cancel::new();
+                        state.running.insert(*call, (cancel.clone(), is_goodbye(&job.request)));
+                        cancel
+                    }
+                    What::Open(_, cancel) => cancel.clone(),
+                };
                 return Some((job, cancel));
             }
             if stopped {
@@ -155,11 +171,16 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the client is closed")
 }
 
-fn work(core: &Arc<Core>, link: u32) {
-    while let Some((job, cancel)) = core.workers.take(link) {
-        let result = guarded("asking the server", || ask(core, &job, &cancel));
-        lock(&core.workers.state).running.remove(&job.call);
-        core.feed(Input::Called { call: job.call, result });
+fn work(workers: &Workers, core: &Arc<Core>, link: u32) {
+    while let Some((job, cancel)) = workers.take(link) {
+        match job.what {
+            What::Call(call) => {
+                let result = guarded("asking the server", || ask(core, &job, &cancel));
+                lock(&workers.state).running.remove(&call);
+                core.feed(Input::Called { call, result });
+            }
+            What::Open(conn, _) => connection::open(core, conn, &job, &cancel),
+        }
     }
 }
 
