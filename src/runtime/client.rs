@@ -56,6 +56,10 @@ pub struct Client {
 
 /// What [`Client::next`] brought.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would cost an allocation an event"
+)]
 #[non_exhaustive]
 pub enum Next {
     /// An event.

@@ -14,6 +14,10 @@ use crate::{Error, ErrorKind, Event, Result};
 
 /// What a wait brought.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would cost an allocation an event"
+)]
 pub(super) enum Taken {
     Event(Event),
     TimedOut,
