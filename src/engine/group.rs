@@ -467,14 +467,18 @@ impl Engine {
         }
     }
 
-    /// The server's queue ran over. If the watch has just come back, its gap has been told.
+    /// The server's queue ran over: while the stream stands, or before it did, told a little later.
     fn tell_missed(&mut self, id: u64, error: &Error) {
         let mono = self.now.mono;
         let Some(w) = self.watches.get(&id) else { return };
-        let just_told = w.connected == Some(mono) && w.gap_at == Some(mono);
-        if !just_told {
-            self.tell_gap(id, Reason::MissedByServer, Some(error.to_string()));
+        // A gap that ends now has just been told.
+        if w.gap_at == Some(mono) && w.connected == Some(mono) {
+            return;
         }
+        let young = w.connected.is_some_and(|since| mono.saturating_sub(since) < QUEUE_TRUSTED);
+        let certain = self.certain(id);
+        let since = if young && w.gap_at < w.connected { w.before.min(certain) } else { certain };
+        self.tell_gap_since(id, Reason::MissedByServer, since, Some(error.to_string()));
     }
 
     /// An envelope could not be read: it may have told something to anybody.

@@ -1,6 +1,6 @@
 //! A watch: from its folders to its subscription, its losses and its end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
@@ -87,6 +87,10 @@ pub(super) struct Watch {
     pub certain: SystemTime,
     /// When the last gap was told, monotonic.
     pub gap_at: Option<Duration>,
+    /// What `certain` was before the present stream.
+    pub before: SystemTime,
+    /// When something proved last that the subscription is this watch's: its making, or an event of its folders.
+    proved: SystemTime,
     pub continuity: Continuity,
     /// Why the link is gone.
     pub down: Option<Reason>,
@@ -115,6 +119,8 @@ impl Watch {
             resubscribing: false,
             certain: now.wall,
             gap_at: None,
+            before: now.wall,
+            proved: now.wall,
             continuity: Continuity::Queued { from: now.mono },
             down: None,
             connected: None,
@@ -162,6 +168,35 @@ impl Watch {
     pub fn may_be_refused(&mut self) -> bool {
         self.refusals += 1;
         self.has_worked && self.refusals <= REFUSALS
+    }
+}
+
+/// Whose each subscription id is or was, the newest ones: ids may come back.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    owners: BTreeMap<String, (u64, u64)>,
+    by_age: BTreeMap<u64, String>,
+    age: u64,
+}
+
+impl Owners {
+    /// More are forgotten, the oldest first.
+    const MOST: usize = 20_000;
+
+    /// Who had it before.
+    fn insert(&mut self, id: String, watch: u64) -> Option<u64> {
+        self.age += 1;
+        self.by_age.insert(self.age, id.clone());
+        let before = self.owners.insert(id, (watch, self.age));
+        if let Some((_, age)) = before {
+            self.by_age.remove(&age);
+        }
+        if self.by_age.len() > Self::MOST
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.owners.remove(&oldest);
+        }
+        before.map(|(watch, _)| watch)
     }
 }
 
@@ -297,10 +332,10 @@ impl Engine {
 
     fn subscribed(&mut self, id: u64, made: &Call, subscription: String, watermark: Option<String>) {
         let now = self.now;
-        // A restarted server counts from one again: whoever had this id before has lost it.
-        let before =
-            self.endpoint(made.endpoint).owners.insert(subscription.clone(), id).filter(|other| *other != id);
-        if let Some(other) = before
+        // A restarted server counts from one again: whoever had this id before has lost it, and a stream that was opened
+        // for it may have been given this watch's events.
+        let before = self.endpoint(made.endpoint).owners.insert(subscription.clone(), id);
+        if let Some(other) = before.filter(|other| *other != id)
             && self
                 .watches
                 .get(&other)
@@ -329,7 +364,11 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         // From when it was asked for: events between the server's doing and its answer belong to it already.
         w.certain = made.sent.wall;
-        w.continuity = Continuity::Queued { from: now.mono };
+        w.proved = made.sent.wall;
+        w.continuity = match before {
+            Some(_) => Continuity::Broken(Reason::SubscriptionLost),
+            None => Continuity::Queued { from: now.mono },
+        };
         self.not_preparing(id);
         if streaming {
             self.enter_lobby(id, endpoint);
@@ -416,7 +455,6 @@ impl Engine {
         let endpoint = w.spec.endpoint;
         let old = w.subscription.take();
         if let Some(s) = &old {
-            self.endpoints.entry(endpoint).or_default().disown(&s.id, id);
             let healthy = w.connected.map_or(Duration::ZERO, |since| mono.saturating_sub(since));
             if healthy >= HEALTHY || (s.told && mono.saturating_sub(s.at) >= HEALTHY_WITH_EVENT) {
                 w.losses.reset();
@@ -482,7 +520,6 @@ impl Engine {
         let endpoint = w.spec.endpoint;
         self.tell_closed(id, w.spec.mailbox.clone(), reason);
         if let Some(s) = w.subscription.take() {
-            self.endpoint(endpoint).disown(&s.id, id);
             self.unsubscribe(id, endpoint, s.id);
         }
         self.endpoint(endpoint).lobby.remove(&id);
@@ -514,14 +551,23 @@ impl Engine {
         };
         if notification.notices.iter().any(foreign) {
             self.counters.foreign += notification.notices.len() as u64;
+            // Heartbeats on somebody else's subscription have proved nothing.
+            let proved = w.proved;
             let error = Error::new(
                 crate::ErrorKind::Protocol,
                 "an event of a folder that is not watched came: the server has given the subscription's id to somebody else",
             );
-            return self.lost(id, Reason::ForeignEvent, &error, false);
+            self.lost(id, Reason::ForeignEvent, &error, false);
+            if let Some(w) = self.watches.get_mut(&id) {
+                w.certain = w.certain.min(proved);
+            }
+            return;
         }
-        if let Some(s) = &mut w.subscription {
-            s.told |= notification.notices.iter().any(|n| n.kind != NoticeKind::Status);
+        if notification.notices.iter().any(|n| n.kind != NoticeKind::Status) {
+            w.proved = self.now.wall;
+            if let Some(s) = &mut w.subscription {
+                s.told = true;
+            }
         }
         for notice in notification.notices {
             if let Some(event) = self.mailbox_event(id, notice) {

@@ -25,7 +25,7 @@ use crate::{Error, Event, EventKind, Fetch, Reason};
 use backoff::Gate;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Link};
-use mailbox::{Step, Watch};
+use mailbox::{Owners, Step, Watch};
 use timers::{Timer, Timers};
 
 pub use delivery::{Delivery, Limits, Pushed};
@@ -251,17 +251,9 @@ struct Endpoint {
     lobby: BTreeSet<u64>,
     /// Streams whose watches have all gone and whose end has not come.
     orphans: usize,
-    /// Whose each subscription is.
-    owners: BTreeMap<String, u64>,
+    /// Whose each subscription is, and was.
+    owners: Owners,
     fetches: Fetches,
-}
-
-impl Endpoint {
-    fn disown(&mut self, subscription: &str, watch: u64) {
-        if self.owners.get(subscription) == Some(&watch) {
-            self.owners.remove(subscription);
-        }
-    }
 }
 
 /// A call under way.

@@ -37,8 +37,20 @@ impl Engine {
 
     /// Tells that something may have been missed up to now.
     pub(super) fn tell_gap(&mut self, watch: u64, reason: Reason, message: Option<String>) {
+        let since = self.certain(watch);
+        self.tell_gap_since(watch, reason, since, message);
+    }
+
+    /// As `tell_gap`, from a time before what would be certain otherwise.
+    pub(super) fn tell_gap_since(
+        &mut self,
+        watch: u64,
+        reason: Reason,
+        since: SystemTime,
+        message: Option<String>,
+    ) {
         let now = self.now.wall;
-        let since = self.certain(watch).min(now);
+        let since = since.min(now);
         self.counters.gaps += 1;
         let detail = Detail {
             reason: Some(reason),
@@ -82,6 +94,7 @@ impl Engine {
         w.told_down = false;
         w.down = None;
         w.continuity = Continuity::Live;
+        w.before = w.certain;
         self.tell(watch, EventKind::Connected, Detail::default());
         if let Some(reason) = gap {
             self.tell_gap(watch, reason, None);
