@@ -79,6 +79,13 @@ impl Group {
         }
     }
 
+    /// A stream that worked for so long was no failed attempt.
+    fn forgive(&mut self, now: Duration, least: Duration) {
+        if self.good && now.saturating_sub(self.opened) >= least {
+            self.backoff.reset();
+        }
+    }
+
     pub fn attempts(&self) -> u32 {
         self.backoff.failures()
     }
@@ -230,7 +237,8 @@ impl Engine {
                     message: Some("the server said Closed and did not end the stream".into()),
                     ..Detail::default()
                 };
-                return self.abort_group(group, Reason::ClosedByServer, detail, Duration::ZERO);
+                let wait = self.group_wait(group, None);
+                return self.abort_group(group, Reason::ClosedByServer, detail, wait);
             }
             _ => return,
         }
@@ -369,7 +377,7 @@ impl Engine {
             match member {
                 Some(id) => {
                     self.connected(id, reached);
-                    self.deliver(id, notification);
+                    self.deliver(id, notification, now.wall);
                 }
                 None => self.counters.foreign += notification.notices.len() as u64,
             }
@@ -390,15 +398,19 @@ impl Engine {
             .with_retry_after(response.back_off);
             let verdict = verdict.unwrap_or(Verdict::Resubscribe);
             let closed = status == Some(ConnectionStatus::Closed);
-            match error_subscription_ids.is_empty() {
+            let known = |id: &String| self.groups.get(&group).is_some_and(|g| g.ids.contains_key(id));
+            // A stream that begins with an error about ids that nobody here has, means one of ours all the same.
+            match error_subscription_ids.is_empty() || (first && !error_subscription_ids.iter().any(known)) {
                 true => self.stream_error(group, &error, verdict),
-                false => self.subscription_errors(
-                    group,
-                    &error,
-                    verdict,
-                    &error_subscription_ids,
-                    first && !closed,
-                ),
+                false => {
+                    self.subscription_errors(
+                        group,
+                        &error,
+                        verdict,
+                        &error_subscription_ids,
+                        first || closed,
+                    );
+                }
             }
         }
         if let Some(g) = self.groups.get_mut(&group) {
@@ -515,10 +527,7 @@ impl Engine {
         }
         g.link = Link::Waiting;
         let in_order = g.closed_told && result.is_ok();
-        let lived = now.saturating_sub(g.opened);
-        if g.good && lived >= if in_order { SHORT_CLOSED } else { SHORT_BROKEN } {
-            g.backoff.reset();
-        }
+        g.forgive(now, if in_order { SHORT_CLOSED } else { SHORT_BROKEN });
         let never_began = !g.any_message && g.head.is_none();
         let error = match result {
             Err(error) => error,
@@ -604,8 +613,14 @@ impl Engine {
     }
 
     fn group_wait(&mut self, group: GroupId, asked: Option<Duration>) -> Duration {
+        let now = self.now.mono;
         match self.groups.get_mut(&group) {
-            Some(g) => g.backoff.next(&mut self.rng, asked),
+            Some(g) => {
+                if g.link != Link::Waiting {
+                    g.forgive(now, SHORT_BROKEN);
+                }
+                g.backoff.next(&mut self.rng, asked)
+            }
             None => Duration::ZERO,
         }
     }

@@ -543,8 +543,9 @@ impl Engine {
         }
     }
 
-    /// Hands the events of a notification out, unless one of them belongs to nobody here.
-    pub(super) fn deliver(&mut self, id: u64, notification: Notification) {
+    /// Hands the events of a notification out, unless one of them belongs to nobody here. `asked` is when the server
+    /// may have written it at the earliest.
+    pub(super) fn deliver(&mut self, id: u64, notification: Notification, asked: SystemTime) {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let foreign = |n: &crate::proto::Notice| {
             n.kind != NoticeKind::Status && !w.folder_ids.is_empty() && !touches(n, &w.folder_ids)
@@ -564,7 +565,7 @@ impl Engine {
             return;
         }
         if notification.notices.iter().any(|n| n.kind != NoticeKind::Status) {
-            w.proved = self.now.wall;
+            w.proved = asked;
             if let Some(s) = &mut w.subscription {
                 s.told = true;
             }

@@ -29,7 +29,7 @@ impl Engine {
         }
         // A server that says "more" for ever without getting anywhere is asked at the usual pace.
         let more = notification.more_events && advanced;
-        self.deliver(id, notification);
+        self.deliver(id, notification, made.sent.wall);
         let Some(w) = self.watches.get(&id) else { return };
         if w.subscription.is_some()
             && let WatchMode::Pull { interval, .. } = w.spec.mode

@@ -64,6 +64,8 @@ struct World {
     asked: VecDeque<Duration>,
     finished: bool,
     hits: BTreeMap<&'static str, u64>,
+    /// What happens is printed: a seed is replayed.
+    trace: bool,
 }
 
 impl World {
@@ -121,6 +123,7 @@ impl World {
             asked: VecDeque::new(),
             finished: false,
             hits: BTreeMap::new(),
+            trace: number("EWSN_WORLD_SEED").is_some(),
             rng,
         };
         for mailbox in 0..mailboxes {
@@ -151,6 +154,9 @@ impl World {
     }
 
     fn hit(&mut self, fault: &'static str) {
+        if self.trace {
+            println!("{:9.3} * {fault}", self.mono.as_secs_f64());
+        }
         *self.hits.entry(fault).or_default() += 1;
     }
 
@@ -169,8 +175,14 @@ impl World {
 
     fn feed(&mut self, input: Input) {
         let now = self.now();
+        if self.trace && !matches!(input, Input::Tick) {
+            println!("{:9.3} < {input:?}", self.mono.as_secs_f64());
+        }
         self.engine.handle(now, input);
         while let Some(command) = self.engine.poll() {
+            if self.trace {
+                println!("{:9.3}   > {command:?}", self.mono.as_secs_f64());
+            }
             assert!(!self.finished, "a command after Finished");
             match command {
                 Command::Call { call, watch, request, .. } => {
@@ -320,6 +332,7 @@ impl World {
                 if self.server.streams.get(&conn).is_some_and(|s| s.server_alive) {
                     self.write(conn, closed(), &[]);
                     self.cut(conn, 0.01, 0.0, Ok(()));
+                    self.server.detach(conn);
                 }
             }
             Act::Notice(conn) => self.server.detach(conn),
@@ -386,7 +399,7 @@ impl World {
             return self.feed(Input::BadEnvelope { conn, error: error(ErrorKind::Protocol) });
         }
         let mut response = response;
-        if stream.gromox_error {
+        if stream.gromox_error && !items.is_empty() {
             response.class = ResponseClass::Error;
             response.code = ResponseCode("ErrorInvalidSubscription".into());
             response.body.error_subscription_ids = vec!["unknown".into()];
@@ -413,7 +426,7 @@ impl World {
 
     /// A socket dies: each side notices in its own time, or the server has ended it itself.
     fn cut(&mut self, conn: ConnId, we: f64, server: f64, result: Result<(), Error>) {
-        let Some(stream) = self.server.streams.get_mut(&conn) else { return };
+        let Some(stream) = self.server.streams.get_mut(&conn).filter(|s| s.client_alive) else { return };
         stream.client_alive = false;
         if server == 0.0 {
             self.server.detach(conn);
@@ -436,10 +449,7 @@ impl World {
         if self.server.streams.contains_key(&conn) {
             // Aborted before it came about: its end is under way. The request may arrive all the same.
             if self.rng.bool() {
-                self.server.attach(conn, &ids);
-                if let Some(s) = self.server.streams.get_mut(&conn) {
-                    s.client_alive = false;
-                }
+                self.attach_in_vain(conn, &ids);
                 self.later(1.0, Act::Notice(conn));
             }
             return;
@@ -447,13 +457,10 @@ impl World {
         if let Some(error) = self.refused() {
             return self.later(0.1, Act::Over(conn, Err(error)));
         }
-        if self.unanswered > 0 {
+        if self.unanswered > 0 && self.mono < self.faults_until {
             self.unanswered -= 1;
             self.hit("stream request without an answer");
-            self.server.attach(conn, &ids);
-            if let Some(s) = self.server.streams.get_mut(&conn) {
-                s.client_alive = false;
-            }
+            self.attach_in_vain(conn, &ids);
             self.later(5.0, Act::Notice(conn));
             return self.later(5.0, Act::Over(conn, Err(error(ErrorKind::Io))));
         }
@@ -473,6 +480,15 @@ impl World {
         self.at(self.mono + Duration::from_secs(30), Act::Heartbeat(conn));
         let life = self.rng.u64(40..200);
         self.at(self.mono + Duration::from_secs(life), Act::Close(conn));
+    }
+
+    /// The server writes what it has on a socket that is dead already.
+    fn attach_in_vain(&mut self, conn: ConnId, ids: &[String]) {
+        let (_, queued) = self.server.attach(conn, ids);
+        queued.iter().flat_map(|(_, items)| items).for_each(|item| self.ledger.excuse(item));
+        if let Some(s) = self.server.streams.get_mut(&conn) {
+            s.client_alive = false;
+        }
     }
 
     /// Whether a request is refused before the server acts on it.
@@ -514,7 +530,7 @@ impl World {
             Request::GetEvents { subscription_id, watermark } => {
                 match self.server.events(&subscription_id, watermark) {
                     Ok((notification, popped)) => {
-                        let lost = self.unanswered > 0;
+                        let lost = self.unanswered > 0 && self.mono < self.faults_until;
                         if lost {
                             popped.iter().for_each(|item| self.ledger.excuse(item));
                         }
@@ -544,7 +560,7 @@ impl World {
             },
             other => panic!("{other:?}"),
         };
-        if self.unanswered > 0 {
+        if self.unanswered > 0 && self.mono < self.faults_until {
             self.unanswered -= 1;
             self.hit("call without an answer");
             return Err(error(ErrorKind::Io));
