@@ -487,10 +487,7 @@ impl Engine {
         if w.gap_at == Some(mono) && w.connected == Some(mono) {
             return;
         }
-        let young = w.connected.is_some_and(|since| mono.saturating_sub(since) < QUEUE_TRUSTED);
-        let certain = self.certain(id);
-        let since = if young && w.gap_at < w.connected { w.before.min(certain) } else { certain };
-        self.tell_gap_since(id, Reason::MissedByServer, since, Some(error.to_string()));
+        self.tell_gap(id, Reason::MissedByServer, Some(error.to_string()));
     }
 
     /// An envelope could not be read: it may have told something to anybody.

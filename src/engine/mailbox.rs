@@ -21,6 +21,8 @@ const ALWAYS: [NoticeKind; 4] =
 const HEALTHY: Duration = Duration::from_secs(60);
 /// As `HEALTHY`, where an event came.
 const HEALTHY_WITH_EVENT: Duration = Duration::from_secs(5);
+/// A server may tell a little after a stream's first message that its queue ran over before.
+const SETTLED: Duration = Duration::from_secs(10);
 /// How often a refused sign-in is tried again where it worked before, and how long is waited at least.
 const REFUSALS: u32 = 2;
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
@@ -144,6 +146,11 @@ impl Watch {
 
     pub fn is_streaming(&self) -> bool {
         matches!(self.spec.mode, WatchMode::Streaming { .. })
+    }
+
+    /// Whether its stream is old enough that the server would have told what it lost before the stream.
+    pub fn has_settled(&self, now: Duration) -> bool {
+        self.connected.is_some_and(|since| now.saturating_sub(since) >= SETTLED)
     }
 
     /// Events come: earlier refusals and failures are forgotten.

@@ -37,20 +37,8 @@ impl Engine {
 
     /// Tells that something may have been missed up to now.
     pub(super) fn tell_gap(&mut self, watch: u64, reason: Reason, message: Option<String>) {
-        let since = self.certain(watch);
-        self.tell_gap_since(watch, reason, since, message);
-    }
-
-    /// As `tell_gap`, from a time before what would be certain otherwise.
-    pub(super) fn tell_gap_since(
-        &mut self,
-        watch: u64,
-        reason: Reason,
-        since: SystemTime,
-        message: Option<String>,
-    ) {
         let now = self.now.wall;
-        let since = since.min(now);
+        let since = self.certain(watch).min(now);
         self.counters.gaps += 1;
         let detail = Detail {
             reason: Some(reason),
@@ -62,6 +50,7 @@ impl Engine {
         self.tell(watch, EventKind::Gap, detail);
         if let Some(w) = self.watches.get_mut(&watch) {
             w.certain = now;
+            w.before = now;
             w.gap_at = Some(self.now.mono);
         }
     }
@@ -71,7 +60,8 @@ impl Engine {
         let Some(w) = self.watches.get(&watch) else { return self.now.wall };
         let heard = w.group().and_then(|g| self.groups.get(&g)).and_then(|g| g.heard);
         match (w.connected, heard) {
-            (Some(_), Some(heard)) => w.certain.max(heard),
+            (Some(_), Some(heard)) if w.has_settled(self.now.mono) => w.certain.max(heard),
+            (Some(_), Some(_)) => w.before,
             _ => w.certain,
         }
     }

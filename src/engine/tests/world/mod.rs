@@ -61,6 +61,8 @@ struct World {
     host_sleeps_until: Duration,
     unanswered: u32,
     refusals: u32,
+    /// Streams that are over for us.
+    over: BTreeSet<ConnId>,
     asked: VecDeque<Duration>,
     finished: bool,
     hits: BTreeMap<&'static str, u64>,
@@ -105,7 +107,7 @@ impl World {
             mono: Duration::ZERO,
             order: 0,
             acts: BTreeMap::new(),
-            server: Server::new(style),
+            server: Server::new(style, if faults { 12 } else { 10_000 }),
             ledger: Ledger::default(),
             watches: BTreeMap::new(),
             next_watch: 0,
@@ -120,6 +122,7 @@ impl World {
             host_sleeps_until: Duration::ZERO,
             unanswered: 0,
             refusals: 0,
+            over: BTreeSet::new(),
             asked: VecDeque::new(),
             finished: false,
             hits: BTreeMap::new(),
@@ -245,7 +248,15 @@ impl World {
     fn run(&mut self) {
         let quiet = self.mail_until + Duration::from_secs(300);
         while let Some((&(at, order), _)) = self.acts.first_key_value() {
-            if at > quiet {
+            // A stream may be between two lives just then.
+            let all_well = || {
+                let status = self.engine.status();
+                let well = |w: &WatchStatus| {
+                    matches!(w.state, WatchState::Connected | WatchState::Pulling) && w.held == 0
+                };
+                status.watches.iter().all(well)
+            };
+            if at > quiet && (at > quiet + Duration::from_secs(60) || all_well()) {
                 break;
             }
             self.mono = self.mono.max(at);
@@ -253,7 +264,7 @@ impl World {
                 self.act(act);
             }
         }
-        self.mono = quiet;
+        self.mono = self.mono.max(quiet);
         self.host_takes(usize::MAX);
         for watch in self.engine.status().watches {
             assert!(
@@ -339,6 +350,7 @@ impl World {
             Act::Over(conn, result) => {
                 self.server.detach(conn);
                 self.server.streams.remove(&conn);
+                self.over.insert(conn);
                 self.feed(Input::Ended { conn, result });
             }
             Act::Fault => {
@@ -367,7 +379,7 @@ impl World {
     /// A notification into whatever subscriptions its folder has.
     fn put(&mut self, folder: &str, item: &str) {
         let ids = self.server.subscriptions_of(folder);
-        if ids.is_empty() {
+        if !ids.iter().any(|id| self.server.is_known(id)) {
             self.ledger.excuse(item);
         }
         for id in ids {
@@ -446,7 +458,7 @@ impl World {
     }
 
     fn attach(&mut self, conn: ConnId, ids: Vec<String>) {
-        if self.server.streams.contains_key(&conn) {
+        if self.over.contains(&conn) || self.server.streams.contains_key(&conn) {
             // Aborted before it came about: its end is under way. The request may arrive all the same.
             if self.rng.bool() {
                 self.attach_in_vain(conn, &ids);
@@ -464,7 +476,7 @@ impl World {
             self.later(5.0, Act::Notice(conn));
             return self.later(5.0, Act::Over(conn, Err(error(ErrorKind::Io))));
         }
-        let (first, queued) = self.server.attach(conn, &ids);
+        let (first, queued) = self.attach_at_server(conn, &ids);
         self.feed(Input::Opened(conn));
         if first.body.error_subscription_ids.is_empty() {
             self.write(conn, first, &[]);
@@ -482,9 +494,20 @@ impl World {
         self.at(self.mono + Duration::from_secs(life), Act::Close(conn));
     }
 
+    /// A second stream for a subscription ends the first one's.
+    fn attach_at_server(&mut self, conn: ConnId, ids: &[String]) -> server::Attached {
+        let before: Vec<(ConnId, String)> =
+            ids.iter().filter_map(|id| Some((self.server.conn_of(id)?, id.clone()))).collect();
+        let attached = self.server.attach(conn, ids);
+        for (old, id) in before.into_iter().filter(|(old, _)| *old != conn) {
+            self.write(old, bad_ids("ErrorNewEventStreamConnectionOpened", &[&id]), &[]);
+        }
+        attached
+    }
+
     /// The server writes what it has on a socket that is dead already.
     fn attach_in_vain(&mut self, conn: ConnId, ids: &[String]) {
-        let (_, queued) = self.server.attach(conn, ids);
+        let (_, queued) = self.attach_at_server(conn, ids);
         queued.iter().flat_map(|(_, items)| items).for_each(|item| self.ledger.excuse(item));
         if let Some(s) = self.server.streams.get_mut(&conn) {
             s.client_alive = false;
@@ -505,7 +528,8 @@ impl World {
                 false => http(503).with_retry_after(asked),
             });
         }
-        if self.refusals > 0 {
+        // Three refusals in a row end a watch; that has a test of its own.
+        if self.refusals > 0 && self.hits.get("401").is_none_or(|n| *n < 2) {
             self.refusals -= 1;
             self.hit("401");
             return Some(http(401));
@@ -516,6 +540,9 @@ impl World {
     fn serve(&mut self, watch: u64, request: Request) -> Result<Answer, Error> {
         let starting = !self.ledger.promised(watch);
         if let Some(error) = self.refused() {
+            if let Request::Unsubscribe { subscription_id } = &request {
+                self.server.stray(subscription_id);
+            }
             // A sign-in that is refused at the very start ends a watch; that has a test of its own.
             return Err(if starting && error.http_status() == Some(401) { http(503) } else { error });
         }
@@ -563,6 +590,9 @@ impl World {
         if self.unanswered > 0 && self.mono < self.faults_until {
             self.unanswered -= 1;
             self.hit("call without an answer");
+            if let Ok(Answer::Subscribed { id, .. }) = &result {
+                self.server.stray(id);
+            }
             return Err(error(ErrorKind::Io));
         }
         if let (Ok(Answer::Subscribed { .. }), true) = (&result, starting) {

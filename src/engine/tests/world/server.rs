@@ -2,7 +2,6 @@
 
 use super::*;
 
-const QUEUE: usize = 12;
 const PAGE: usize = 3;
 const STRANGER: &str = "F-stranger";
 
@@ -33,11 +32,15 @@ struct Subscription {
     /// Pull with watermarks: how many events were forgotten, being answered.
     base: usize,
     missed: bool,
+    /// Its answer was lost: nobody knows of it.
+    stray: bool,
     conn: Option<ConnId>,
 }
 
 pub(super) struct Server {
     style: Style,
+    /// How many events wait for a stream or a question.
+    bound: usize,
     subs: BTreeMap<String, Subscription>,
     pub streams: BTreeMap<ConnId, Stream>,
     next: u64,
@@ -50,9 +53,12 @@ pub(super) enum Put {
     Write(ConnId, Response<Streamed>),
 }
 
+/// The first message of a stream, and what was queued, with the items in it.
+pub(super) type Attached = (Response<Streamed>, Vec<(Response<Streamed>, Vec<String>)>);
+
 impl Server {
-    pub fn new(style: Style) -> Server {
-        Server { style, subs: BTreeMap::new(), streams: BTreeMap::new(), next: 0, life: 0 }
+    pub fn new(style: Style, bound: usize) -> Server {
+        Server { style, bound, subs: BTreeMap::new(), streams: BTreeMap::new(), next: 0, life: 0 }
     }
 
     fn new_id(&mut self) -> String {
@@ -65,7 +71,15 @@ impl Server {
 
     fn add(&mut self, folder: String, pull: bool) -> String {
         let id = self.new_id();
-        let sub = Subscription { folder, pull, queue: VecDeque::new(), base: 0, missed: false, conn: None };
+        let sub = Subscription {
+            folder,
+            pull,
+            queue: VecDeque::new(),
+            base: 0,
+            missed: false,
+            stray: false,
+            conn: None,
+        };
         self.subs.insert(id.clone(), sub);
         id
     }
@@ -86,6 +100,16 @@ impl Server {
         self.subs.iter().filter(|(_, s)| s.folder == folder).map(|(id, _)| id.clone()).collect()
     }
 
+    pub fn stray(&mut self, id: &str) {
+        if let Some(sub) = self.subs.get_mut(id) {
+            sub.stray = true;
+        }
+    }
+
+    pub fn is_known(&self, id: &str) -> bool {
+        self.subs.get(id).is_some_and(|s| !s.stray)
+    }
+
     pub fn ours(&self) -> Vec<String> {
         self.subs.iter().filter(|(_, s)| s.folder != STRANGER).map(|(id, _)| id.clone()).collect()
     }
@@ -100,7 +124,7 @@ impl Server {
         if let Some(conn) = sub.conn {
             return Put::Write(conn, told(id, folder, &[(item.to_owned(), at)]));
         }
-        if sub.missed || (sub.queue.len() >= QUEUE && !(sub.pull && watermarks)) {
+        if sub.missed || (sub.queue.len() >= self.bound && !(sub.pull && watermarks)) {
             sub.missed = true;
             return Put::Overflow;
         }
@@ -126,8 +150,9 @@ impl Server {
         let sub = self.subs.get_mut(id)?;
         match sub.conn {
             Some(conn) => Some((conn, bad_ids("ErrorMissedNotificationEvents", &[id]))),
+            // With a watermark a question is answered from what the mailbox remembers: there is no queue.
             None => {
-                sub.missed = true;
+                sub.missed = !(sub.pull && self.style == Style::Exchange);
                 None
             }
         }
@@ -144,12 +169,7 @@ impl Server {
     }
 
     /// Opens a stream: its first message, and what was queued.
-    #[allow(clippy::type_complexity)]
-    pub fn attach(
-        &mut self,
-        conn: ConnId,
-        ids: &[String],
-    ) -> (Response<Streamed>, Vec<(Response<Streamed>, Vec<String>)>) {
+    pub fn attach(&mut self, conn: ConnId, ids: &[String]) -> Attached {
         let bad: Vec<&str> =
             ids.iter().filter(|id| !self.subs.contains_key(*id)).map(String::as_str).collect();
         let stream = Stream { client_alive: true, server_alive: true, ..Stream::default() };
