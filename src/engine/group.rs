@@ -371,6 +371,7 @@ impl Engine {
             }
         }
         // Notifications count whatever the message's class is: gromox puts live ones into errors.
+        let more = notifications.iter().any(|n| n.more_events);
         for notification in notifications {
             let member =
                 self.groups.get(&group).and_then(|g| g.ids.get(&notification.subscription_id)).copied();
@@ -414,7 +415,10 @@ impl Engine {
             }
         }
         if let Some(g) = self.groups.get_mut(&group) {
-            g.heard = Some(now.wall);
+            // What follows may be older than this message.
+            if !more {
+                g.heard = Some(now.wall);
+            }
             g.heard_mono = Some(now.mono);
         }
     }

@@ -92,7 +92,9 @@ pub(super) struct Watch {
     /// What `certain` was before the present stream.
     pub before: SystemTime,
     /// When something proved last that the subscription is this watch's: its making, or an event of its folders.
-    proved: SystemTime,
+    pub proved: SystemTime,
+    /// Whether the present stream has told an event of its folders.
+    pub told_on_stream: bool,
     pub continuity: Continuity,
     /// Why the link is gone.
     pub down: Option<Reason>,
@@ -123,6 +125,7 @@ impl Watch {
             gap_at: None,
             before: now.wall,
             proved: now.wall,
+            told_on_stream: false,
             continuity: Continuity::Queued { from: now.mono },
             down: None,
             connected: None,
@@ -482,6 +485,8 @@ impl Engine {
         self.leave_group(id);
         if let Some(w) = self.watches.get_mut(&id) {
             w.continuity = Continuity::Broken(reason);
+            // Heartbeats have proved nothing, if the id was somebody else's already.
+            w.certain = w.certain.min(w.proved);
             if w.is_streaming() && wait.is_zero() {
                 self.endpoint(endpoint).preparing.insert(id);
             }
@@ -551,7 +556,7 @@ impl Engine {
     }
 
     /// Hands the events of a notification out, unless one of them belongs to nobody here. `asked` is when the server
-    /// may have written it at the earliest.
+    /// may have written it at the earliest. Where more is to come, the rest is older than that.
     pub(super) fn deliver(&mut self, id: u64, notification: Notification, asked: SystemTime) {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let foreign = |n: &crate::proto::Notice| {
@@ -559,20 +564,18 @@ impl Engine {
         };
         if notification.notices.iter().any(foreign) {
             self.counters.foreign += notification.notices.len() as u64;
-            // Heartbeats on somebody else's subscription have proved nothing.
-            let proved = w.proved;
             let error = Error::new(
                 crate::ErrorKind::Protocol,
                 "an event of a folder that is not watched came: the server has given the subscription's id to somebody else",
             );
-            self.lost(id, Reason::ForeignEvent, &error, false);
-            if let Some(w) = self.watches.get_mut(&id) {
-                w.certain = w.certain.min(proved);
-            }
-            return;
+            w.told_on_stream = false;
+            return self.lost(id, Reason::ForeignEvent, &error, false);
         }
         if notification.notices.iter().any(|n| n.kind != NoticeKind::Status) {
-            w.proved = asked;
+            w.told_on_stream = w.group().is_some();
+            if !notification.more_events {
+                w.proved = asked;
+            }
             if let Some(s) = &mut w.subscription {
                 s.told = true;
             }

@@ -100,6 +100,10 @@ impl Engine {
         let certain = self.certain(watch);
         let Some(w) = self.watches.get_mut(&watch) else { return };
         w.certain = certain;
+        if std::mem::take(&mut w.told_on_stream) {
+            // A stream that told one event of the watch's was the watch's all along.
+            w.proved = certain;
+        }
         w.down = detail.reason;
         w.connected = None;
         if !w.told_down {

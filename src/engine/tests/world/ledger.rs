@@ -61,6 +61,16 @@ impl Ledger {
         }
     }
 
+    /// An overflow of the engine's or of the host's queue, before other gaps are merged with it.
+    pub fn overflow(&mut self, event: &Event) {
+        if let (Some(detail), Some(told)) = (&event.detail, self.watches.get_mut(&event.watch))
+            && detail.reason == Some(Reason::QueueOverflow)
+            && let Some(since) = detail.since
+        {
+            told.overflows.push((since, event.time));
+        }
+    }
+
     pub fn is_of(&self, item: &str, mailbox: usize) -> bool {
         parse(item).is_some_and(|(m, _)| m == mailbox)
     }
@@ -87,9 +97,6 @@ impl Ledger {
                 let detail = gap_of(&event);
                 let span = (detail.since.expect("checked"), event.time);
                 told.gaps.push(span);
-                if detail.reason == Some(Reason::QueueOverflow) {
-                    told.overflows.push(span);
-                }
                 self.reasons.insert(match detail.reason.expect("a gap has a reason") {
                     Reason::BadEnvelope => "gap: BadEnvelope",
                     Reason::ConnectionLost => "gap: ConnectionLost",

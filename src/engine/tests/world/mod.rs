@@ -208,6 +208,7 @@ impl World {
                 Command::Open { request, .. } => panic!("{request:?}"),
                 Command::Abort(conn) => self.abort(conn),
                 Command::Tell(event) => {
+                    self.ledger.overflow(&event);
                     let dropped = event.kind.is_mailbox().then(|| event.item_id.clone()).flatten();
                     if self.delivery.push(event) == Pushed::Dropped {
                         self.hit("queue overflow");
@@ -330,7 +331,16 @@ impl World {
                 self.later(slow, Act::Answer(call, result));
             }
             Act::Answer(call, result) => {
+                let items: Vec<String> = match &result {
+                    Ok(Answer::Events(n)) => n.notices.iter().filter_map(item_of).collect(),
+                    _ => Vec::new(),
+                };
+                let before = self.engine.status().counters.events;
                 self.feed(Input::Called { call, result });
+                // It came too late: the watch has another subscription by now.
+                if self.engine.status().counters.events == before {
+                    items.iter().for_each(|item| self.ledger.excuse(item));
+                }
             }
             Act::Attach(conn, ids) => self.attach(conn, ids),
             Act::Heartbeat(conn) => {
@@ -697,6 +707,13 @@ impl World {
         if let Some(conn) = conn {
             self.write(conn, bad_ids(code, &[id]), &[]);
         }
+    }
+}
+
+fn item_of(notice: &Notice) -> Option<String> {
+    match &notice.target {
+        Some(Target::Item(id)) => Some(id.id.clone()),
+        _ => None,
     }
 }
 
