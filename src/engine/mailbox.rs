@@ -193,6 +193,11 @@ impl Owners {
     /// More are forgotten, the oldest first.
     const MOST: usize = 20_000;
 
+    /// Whose it is, or was.
+    pub fn get(&self, id: &str) -> Option<u64> {
+        self.owners.get(id).map(|(watch, _)| *watch)
+    }
+
     /// Who had it before.
     fn insert(&mut self, id: String, watch: u64) -> Option<u64> {
         self.age += 1;
@@ -276,8 +281,12 @@ impl Engine {
         let id = made.watch;
         let waits = self.watches.get(&id).is_some_and(|w| w.phase == Phase::Calling(step, call));
         if !waits {
-            if let Ok(Answer::Subscribed { id: subscription, .. }) = result {
-                self.unsubscribe(id, made.endpoint, subscription);
+            match result {
+                Ok(Answer::Subscribed { id: subscription, .. }) => {
+                    self.unsubscribe(id, made.endpoint, subscription)
+                }
+                Ok(Answer::Events(notification)) => self.polled_late(made.endpoint, &notification),
+                _ => {}
             }
             return;
         }
@@ -445,11 +454,11 @@ impl Engine {
     fn tell_failure(&mut self, id: u64, error: &Error, wait: Duration, link: bool) {
         let mono = self.now.mono;
         let Some(w) = self.watches.get(&id) else { return };
-        let (failures, endpoint) = (w.failures(), w.spec.endpoint);
+        let (failures, endpoint, connected) = (w.failures(), w.spec.endpoint, w.connected.is_some());
         let at = self.gate_until(endpoint).unwrap_or(mono).max(mono + wait);
         let mut detail = detail(error, link.then(|| verdict::reason(error)));
         detail.retry_ms = Some((at - mono).as_millis() as u64);
-        if link && failures == 1 {
+        if link && (failures == 1 || connected) {
             return self.disconnected(id, detail);
         }
         if failures == 1 || failures.is_multiple_of(TOLD_EVERY) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::mailbox::{Continuity, Step};
 use super::verdict;
 use super::{Call, Engine, WatchMode};
-use crate::proto::Notification;
+use crate::proto::{NoticeKind, Notification};
 use crate::{Error, ErrorKind, Reason};
 
 impl Engine {
@@ -36,6 +36,17 @@ impl Engine {
         {
             let least = Duration::from_millis(10);
             self.due(id, Step::Poll, if more { Duration::ZERO } else { interval.max(least) });
+        }
+    }
+
+    /// An answer that nobody waits for any more. Where the id has come back to a watch, its events were in there.
+    pub(super) fn polled_late(&mut self, endpoint: u32, notification: &Notification) {
+        let id = &notification.subscription_id;
+        let Some(owner) = self.endpoint(endpoint).owners.get(id) else { return };
+        let is_its_own =
+            self.watches.get(&owner).and_then(|w| w.subscription.as_ref()).is_some_and(|s| s.id == *id);
+        if is_its_own && notification.notices.iter().any(|n| n.kind != NoticeKind::Status) {
+            self.tell_gap(owner, Reason::Unanswered, None);
         }
     }
 
