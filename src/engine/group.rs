@@ -180,8 +180,11 @@ impl Engine {
         }
     }
 
-    /// Takes a watch off its stream, which goes on if others are on it.
+    /// Takes a watch off its stream, which goes on if others are on it, or out of those that wait for one.
     pub(super) fn leave_group(&mut self, id: u64) {
+        if let Some(endpoint) = self.watches.get(&id).map(|w| w.spec.endpoint) {
+            self.endpoint(endpoint).lobby.remove(&id);
+        }
         let Some(group) = self.watches.get(&id).and_then(|w| w.group()) else { return };
         let Some(g) = self.groups.get_mut(&group) else { return };
         g.members.remove(&id);

@@ -543,7 +543,6 @@ impl Engine {
         if let Some(s) = w.subscription.take() {
             self.unsubscribe(id, endpoint, s.id);
         }
-        self.endpoint(endpoint).lobby.remove(&id);
         self.settle_lobby(endpoint);
     }
 

@@ -392,6 +392,9 @@ impl World {
         if !ids.iter().any(|id| self.server.is_known(id)) {
             self.ledger.excuse(item);
         }
+        if self.trace {
+            println!("{:9.3} + {item} into {ids:?}", self.mono.as_secs_f64());
+        }
         for id in ids {
             match self.server.put(&id, folder, item, self.now().wall) {
                 server::Put::Queued => {}
