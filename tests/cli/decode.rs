@@ -65,10 +65,13 @@ fn envelopes_streams_and_raw_answers() {
 #[test]
 fn what_cannot_be_read_is_told_with_its_place_after_the_rest() {
     let (good, bad) = (envelope(MOVED), envelope("<m:ConnectionStatus>OK</m:Nonsense>"));
+    // Whole as far as its tags go, but no XML.
+    let unreadable = envelope("<m:ConnectionStatus>&nope;</m:ConnectionStatus>");
     let cut = &good[..good.len() - 20];
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (capture, offsets) in [
         (format!("{good}{bad}{good}"), good.len()..good.len() + bad.len()),
+        (format!("{good}\n{unreadable}{good}"), good.len() + 1..good.len() + 2),
         (format!("{good}\n{cut}"), good.len() + 1..good.len() + 2),
         (format!("{head}{:x}\r\n{good}\r\nfff\r\n{cut}", good.len()), head.len() + good.len()..usize::MAX),
         (format!("{head}{:x}\r\n{good}\r\nzz\r\n{good}", good.len()), head.len() + good.len()..usize::MAX),

@@ -37,7 +37,6 @@ fn a_password_in_the_wrong_place_is_refused_and_not_repeated() {
     let start = ["watch", "--url", "127.0.0.1:1", "--user", USER];
     for rest in [
         vec!["--password-stdin", "--option", &secret],
-        vec!["--option", &secret],
         vec!["--password", PASSWORD],
         vec![&long],
         vec!["--password-env", PASSWORD],
@@ -50,6 +49,12 @@ fn a_password_in_the_wrong_place_is_refused_and_not_repeated() {
         assert_eq!(ended.code, Some(2), "{rest:?}: {ended:?}");
         assert_no_secret(&ended);
     }
+    // With all else in its place: the option alone is the reason.
+    let words = ["--password-env", "EWSN_TEST_PASSWORD", "--for", "1s", "--option", &secret];
+    let ended = run(&[&start[..], &words].concat());
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("option password is a secret"), "{ended:?}");
+    assert_no_secret(&ended);
     let words =
         ["watch", "--url", &url, "--user", USER, "--password-env", "EWSN_TEST_PASSWORD", "--for", "1s"];
     let ended = run(&words);

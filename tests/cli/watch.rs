@@ -7,7 +7,9 @@ use std::process::Stdio;
 use ewsnotify::sim::server::fault::{Action, Fault};
 use rustix::process::Signal;
 
-use crate::support::{PASSWORD, Running, Terminal, USER, assert_no_secret, command, line, reach, run, sim};
+use crate::support::{
+    DEADLINE, PASSWORD, Running, Terminal, USER, assert_no_secret, command, line, reach, run, sim,
+};
 
 const MAIL: &[u8] = b"From: =?utf-8?Q?J=C3=B6rg?= <joerg@example.test>\r\nSubject: Hello\r\n\r\nWorld\r\n";
 
@@ -197,6 +199,20 @@ fn a_closed_pipe_ends_it_quietly() {
         assert_eq!(ended.status.code(), Some(0), "{args:?}");
         assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{args:?}");
     }
+}
+
+// Ctrl-C must work while a server that does not answer is being waited for.
+#[test]
+fn it_can_be_stopped_before_there_is_a_connection() {
+    let sim = sim();
+    sim.add_fault(Fault::new(Action::NoHandshake).always());
+    let reach = reach(&sim);
+    let rest = ["--option", "connect_timeout=600s", "--option", "call_timeout=600s"];
+    let watch = Running::start(command(&line("watch", &reach, &rest)));
+    assert!(sim.wait_until(DEADLINE, |stats| stats.accepted > 0));
+    watch.signal(Signal::INT);
+    let ended = watch.end();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
 }
 
 // A second mailbox's folders are another matter; a folder that does not exist must not be taken for a quiet one.
