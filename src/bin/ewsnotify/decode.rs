@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ewsnotify::proto::capture::{self, Part};
-use ewsnotify::proto::{FrameLimits, Framer, read_envelope};
+use ewsnotify::proto::{FrameError, FrameLimits, Framer, read_envelope};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome, warn};
@@ -126,7 +126,7 @@ impl Decode {
             let read = match found {
                 Ok(bytes) => read_envelope(bytes).map_err(|e| (bytes.len() as u64, e)),
                 Err(e) => {
-                    self.problem(place(e.offset), &e.to_string());
+                    self.frame_problem(&e, place);
                     continue;
                 }
             };
@@ -146,8 +146,15 @@ impl Decode {
 
     fn end(&mut self, framer: &mut Framer, place: &dyn Fn(u64) -> u64) {
         if let Some(e) = framer.finish() {
-            self.problem(place(e.offset), &e.to_string());
+            self.frame_problem(&e, place);
         }
+    }
+
+    fn frame_problem(&mut self, e: &FrameError, place: &dyn Fn(u64) -> u64) {
+        let text = e.to_string();
+        // The place in the body, where the place in the capture is told.
+        let bare = text.strip_prefix(&format!("At byte {} of the answer: ", e.offset)).unwrap_or(&text);
+        self.problem(place(e.offset), bare);
     }
 
     fn problem(&mut self, offset: u64, text: &str) {
