@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
-use super::mailbox::{Continuity, Phase};
-use super::tell::{TOLD_EVERY, detail};
+use super::mailbox::Phase;
 use super::timers::Timer;
-use super::verdict::{self, Verdict};
-use super::{Command, Conn, ConnId, Engine, WatchMode};
+use super::{Command, ConnId, Engine};
 use crate::event::Detail;
-use crate::proto::{ConnectionStatus, Request, Response, ResponseClass, Streamed};
-use crate::{Error, ErrorKind, EventKind, Reason};
+use crate::{EventKind, Reason};
 
 /// Names a group.
 pub(super) type GroupId = u64;
@@ -20,16 +17,6 @@ pub(super) type GroupId = u64;
 pub(super) const QUEUE_TRUSTED: Duration = Duration::from_secs(60);
 /// How long a watch that is ready waits for others that are not.
 const LOBBY: Duration = Duration::from_secs(2);
-/// How long a stream may hang on after it said `Closed`.
-const CLOSING: Duration = Duration::from_secs(5);
-/// A stream that ended sooner counts as a failed attempt: in order, and otherwise.
-const SHORT_CLOSED: Duration = Duration::from_secs(1);
-const SHORT_BROKEN: Duration = Duration::from_secs(5);
-/// The least wait before a refused sign-in is tried again.
-const REFUSED_WAIT: Duration = Duration::from_secs(30);
-/// How many failures in a row a `RetryThenStop` allows.
-const TRIES: u32 = 5;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     /// Between streams: the timer opens the next one.
@@ -45,16 +32,16 @@ pub(super) struct Group {
     pub endpoint: u32,
     pub members: BTreeSet<u64>,
     /// The subscriptions on the stream.
-    ids: BTreeMap<String, u64>,
+    pub ids: BTreeMap<String, u64>,
     pub link: Link,
-    backoff: Backoff,
+    pub backoff: Backoff,
     /// When the stream was commanded, and when its head came.
     pub opened: Duration,
-    head: Option<Duration>,
+    pub head: Option<Duration>,
     /// Whether a response message came on the stream; whether a good one did; whether `Closed` was told.
-    any_message: bool,
+    pub any_message: bool,
     pub good: bool,
-    closed_told: bool,
+    pub closed_told: bool,
     /// Wall time of the stream's last readable message.
     pub heard: Option<SystemTime>,
     /// The same, monotonic.
@@ -80,7 +67,7 @@ impl Group {
     }
 
     /// A stream that worked for so long was no failed attempt.
-    fn forgive(&mut self, now: Duration, least: Duration) {
+    pub fn forgive(&mut self, now: Duration, least: Duration) {
         if self.good && now.saturating_sub(self.opened) >= least {
             self.backoff.reset();
         }
@@ -217,415 +204,11 @@ impl Engine {
         groups + self.endpoint(endpoint).orphans
     }
 
-    fn per_stream(&self) -> usize {
+    pub(super) fn per_stream(&self) -> usize {
         self.settings.subscriptions_per_connection.clamp(1, 200)
     }
 
-    fn members(&self, group: GroupId) -> Vec<u64> {
+    pub(super) fn members(&self, group: GroupId) -> Vec<u64> {
         self.groups.get(&group).map(|g| g.members.iter().copied().collect()).unwrap_or_default()
-    }
-}
-
-/// The life of a stream.
-impl Engine {
-    /// A group's timer has rung.
-    pub(super) fn group_due(&mut self, group: GroupId) {
-        let Some(g) = self.groups.get(&group) else { return };
-        let endpoint = g.endpoint;
-        match g.link {
-            Link::Waiting => {}
-            Link::Hanging(_) if g.closed_told => {
-                let detail = Detail {
-                    reason: Some(Reason::ClosedByServer),
-                    message: Some("the server said Closed and did not end the stream".into()),
-                    ..Detail::default()
-                };
-                let wait = self.group_wait(group, None);
-                return self.abort_group(group, Reason::ClosedByServer, detail, wait);
-            }
-            _ => return,
-        }
-        if let Some(at) = self.gate_shut(endpoint) {
-            return self.timers.set(Timer::Group(group), at);
-        }
-        self.absorb_waiting(group);
-        self.open(group);
-    }
-
-    /// Takes the members of other groups in that are between streams too.
-    fn absorb_waiting(&mut self, group: GroupId) {
-        let most = self.per_stream();
-        let Some(g) = self.groups.get(&group) else { return };
-        let (endpoint, mut len) = (g.endpoint, g.members.len());
-        let mut others = Vec::new();
-        for (id, other) in &self.groups {
-            if *id != group
-                && other.endpoint == endpoint
-                && other.link == Link::Waiting
-                && len + other.members.len() <= most
-            {
-                len += other.members.len();
-                others.push(*id);
-            }
-        }
-        for other in others {
-            self.timers.clear(Timer::Group(other));
-            let Some(other) = self.groups.remove(&other) else { continue };
-            for id in &other.members {
-                if let Some(w) = self.watches.get_mut(id) {
-                    w.phase = Phase::Grouped(group);
-                }
-            }
-            if let Some(g) = self.groups.get_mut(&group) {
-                g.members.extend(other.members);
-            }
-        }
-    }
-
-    fn open(&mut self, group: GroupId) {
-        let now = self.now;
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        let mut minutes = 30;
-        g.ids.clear();
-        for id in &g.members {
-            let Some(w) = self.watches.get(id) else { continue };
-            if let WatchMode::Streaming { connection_minutes } = w.spec.mode {
-                minutes = minutes.min(connection_minutes.clamp(1, 30));
-            }
-            if let Some(s) = &w.subscription {
-                g.ids.insert(s.id.clone(), *id);
-            }
-        }
-        self.next_conn += 1;
-        let conn = self.next_conn;
-        g.link = Link::Hanging(conn);
-        g.opened = now.mono;
-        g.head = None;
-        (g.any_message, g.good, g.closed_told) = (false, false, false);
-        (g.heard, g.heard_mono) = (None, None);
-        let subscription_ids: Vec<String> = g.ids.keys().cloned().collect();
-        let watch = g.members.first().copied().unwrap_or(0);
-        let endpoint = g.endpoint;
-        let version = self.endpoint(endpoint).version;
-        self.conns.insert(conn, Conn { endpoint, group: Some(group), version });
-        self.counters.opens += 1;
-        let request = Request::GetStreamingEvents { subscription_ids, minutes };
-        self.out.push_back(Command::Open { conn, watch, version, request });
-    }
-
-    /// Ends a stream; the next one opens when it is over, after the wait at least.
-    fn abort_group(&mut self, group: GroupId, reason: Reason, detail: Detail, wait: Duration) {
-        let not_before = self.now.mono + wait;
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        let Link::Hanging(conn) = g.link else { return };
-        g.link = Link::Aborted(conn, not_before);
-        self.timers.clear(Timer::Group(group));
-        self.out.push_back(Command::Abort(conn));
-        for id in self.members(group) {
-            self.disconnected(id, detail.clone());
-            if let Some(w) = self.watches.get_mut(&id) {
-                w.doubt(reason);
-            }
-        }
-    }
-
-    /// The head of the answer came.
-    pub(super) fn opened(&mut self, conn: ConnId) {
-        let now = self.now.mono;
-        let Some(c) = self.conns.get(&conn) else { return };
-        let (endpoint, group) = (c.endpoint, c.group);
-        self.endpoint(endpoint).version_works = true;
-        self.endpoint(endpoint).gate.worked(now);
-        if let Some(g) = group.and_then(|g| self.groups.get_mut(&g)) {
-            g.head = Some(now);
-        }
-    }
-
-    /// An envelope came.
-    pub(super) fn message(&mut self, conn: ConnId, responses: Vec<Response<Streamed>>) {
-        let Some(group) = self.hanging(conn) else { return };
-        for response in responses {
-            // An earlier message may have ended it all.
-            if self.hanging(conn) != Some(group) {
-                return;
-            }
-            self.response(group, response);
-        }
-    }
-
-    fn hanging(&self, conn: ConnId) -> Option<GroupId> {
-        let group = self.conns.get(&conn)?.group?;
-        (self.groups.get(&group)?.link == Link::Hanging(conn)).then_some(group)
-    }
-
-    fn response(&mut self, group: GroupId, response: Response<Streamed>) {
-        let now = self.now;
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        let first = !std::mem::replace(&mut g.any_message, true);
-        let reached = g.head.unwrap_or(now.mono);
-        let Streamed { notifications, error_subscription_ids, status } = response.body;
-        let failed = response.class == ResponseClass::Error;
-        let verdict = failed.then(|| verdict::of_code(response.code.as_str()));
-        if !failed || verdict == Some(Verdict::Missed) {
-            if !std::mem::replace(&mut g.good, true) {
-                for id in self.members(group) {
-                    self.connected(id, reached);
-                }
-            }
-        }
-        // Notifications count whatever the message's class is: gromox puts live ones into errors.
-        let more = notifications.iter().any(|n| n.more_events);
-        for notification in notifications {
-            let member =
-                self.groups.get(&group).and_then(|g| g.ids.get(&notification.subscription_id)).copied();
-            match member {
-                Some(id) => {
-                    self.connected(id, reached);
-                    self.deliver(id, notification, now.wall);
-                }
-                None => self.counters.foreign += notification.notices.len() as u64,
-            }
-        }
-        if status == Some(ConnectionStatus::Closed)
-            && let Some(g) = self.groups.get_mut(&group)
-        {
-            g.closed_told = true;
-            self.timers.set(Timer::Group(group), now.mono + CLOSING);
-        }
-        if failed || !error_subscription_ids.is_empty() {
-            let text = response.text.as_deref().unwrap_or("no text");
-            let error = Error::new(
-                ErrorKind::Server,
-                format!("GetStreamingEvents: {}: {text}", response.code.as_str()),
-            )
-            .with_code(response.code.as_str())
-            .with_retry_after(response.back_off);
-            let verdict = verdict.unwrap_or(Verdict::Resubscribe);
-            let closed = status == Some(ConnectionStatus::Closed);
-            let known = |id: &String| self.groups.get(&group).is_some_and(|g| g.ids.contains_key(id));
-            // A stream that begins with an error about ids that nobody here has, means one of ours all the same.
-            match error_subscription_ids.is_empty() || (first && !error_subscription_ids.iter().any(known)) {
-                true => self.stream_error(group, &error, verdict),
-                false => {
-                    self.subscription_errors(
-                        group,
-                        &error,
-                        verdict,
-                        &error_subscription_ids,
-                        first || closed,
-                    );
-                }
-            }
-        }
-        if let Some(g) = self.groups.get_mut(&group) {
-            // What follows may be older than this message.
-            if !more {
-                g.heard = Some(now.wall);
-            }
-            g.heard_mono = Some(now.mono);
-        }
-    }
-
-    /// An error that names subscriptions: it concerns those alone. But a stream that begins with one gives the good ids
-    /// nothing (Exchange), or says `Closed` and hangs on (gromox): it is opened anew without the bad ones.
-    fn subscription_errors(
-        &mut self,
-        group: GroupId,
-        error: &Error,
-        verdict: Verdict,
-        ids: &[String],
-        reopen: bool,
-    ) {
-        let Some(g) = self.groups.get(&group) else { return };
-        let named: Vec<u64> = ids.iter().filter_map(|id| g.ids.get(id)).copied().collect();
-        for id in &named {
-            self.member_error(*id, error, verdict);
-        }
-        if reopen && verdict != Verdict::Missed && self.groups.contains_key(&group) {
-            let mut detail = detail(error, Some(Reason::ServerError));
-            let wait = self.group_wait(group, None);
-            detail.retry_ms = Some(wait.as_millis() as u64);
-            self.abort_group(group, Reason::ServerError, detail, wait);
-        }
-    }
-
-    fn member_error(&mut self, id: u64, error: &Error, verdict: Verdict) {
-        self.shut_gate_of(id, error);
-        let taken = error.code() == Some(verdict::TAKEN_OVER);
-        match verdict {
-            Verdict::Missed => self.tell_missed(id, error),
-            Verdict::FolderGone => self.folder_gone(id, error),
-            Verdict::Stop => self.stop(id, error, verdict),
-            Verdict::Resubscribe if taken => self.lost(id, Reason::TakenOver, error, false),
-            Verdict::Resubscribe => self.lost(id, Reason::SubscriptionLost, error, false),
-            // The subscription may stand, but not on this stream.
-            _ => self.lost(id, Reason::ServerError, error, true),
-        }
-    }
-
-    /// An error that names no subscription: it concerns them all.
-    fn stream_error(&mut self, group: GroupId, error: &Error, verdict: Verdict) {
-        match verdict {
-            Verdict::Missed => {
-                for id in self.members(group) {
-                    self.tell_missed(id, error);
-                }
-            }
-            Verdict::Resubscribe | Verdict::FolderGone | Verdict::Stop => {
-                for id in self.members(group) {
-                    self.member_error(id, error, verdict);
-                }
-            }
-            _ => {
-                if let Some(wait) = self.group_failed(group, error, verdict) {
-                    let mut detail = detail(error, Some(Reason::ServerError));
-                    detail.retry_ms = Some(wait.as_millis() as u64);
-                    self.abort_group(group, Reason::ServerError, detail, wait);
-                }
-            }
-        }
-    }
-
-    /// The server's queue ran over: while the stream stands, or before it did, told a little later.
-    fn tell_missed(&mut self, id: u64, error: &Error) {
-        let mono = self.now.mono;
-        let Some(w) = self.watches.get(&id) else { return };
-        // A gap that ends now has just been told.
-        if w.gap_at == Some(mono) && w.connected == Some(mono) {
-            return;
-        }
-        self.tell_gap(id, Reason::MissedByServer, Some(error.to_string()));
-    }
-
-    /// An envelope could not be read: it may have told something to anybody.
-    pub(super) fn bad_envelope(&mut self, conn: ConnId, error: &Error) {
-        let now = self.now;
-        let Some(group) = self.hanging(conn) else { return };
-        for id in self.members(group) {
-            let Some(w) = self.watches.get_mut(&id) else { continue };
-            if w.connected.is_some() {
-                self.tell_gap(id, Reason::BadEnvelope, Some(error.to_string()));
-            } else {
-                w.doubt(Reason::BadEnvelope);
-            }
-        }
-        if let Some(g) = self.groups.get_mut(&group) {
-            g.heard = Some(now.wall);
-            g.heard_mono = Some(now.mono);
-        }
-    }
-
-    /// A stream is over.
-    pub(super) fn ended(&mut self, conn: ConnId, result: Result<(), Error>) {
-        let now = self.now.mono;
-        let Some(Conn { endpoint, group, version }) = self.conns.remove(&conn) else { return };
-        let Some(group) = group else {
-            let e = self.endpoint(endpoint);
-            e.orphans = e.orphans.saturating_sub(1);
-            return self.settle_lobby(endpoint);
-        };
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        if let Link::Aborted(_, not_before) = g.link {
-            g.link = Link::Waiting;
-            return self.timers.set(Timer::Group(group), not_before.max(now));
-        }
-        g.link = Link::Waiting;
-        let in_order = g.closed_told && result.is_ok();
-        g.forgive(now, if in_order { SHORT_CLOSED } else { SHORT_BROKEN });
-        let never_began = !g.any_message && g.head.is_none();
-        let error = match result {
-            Err(error) => error,
-            Ok(()) if in_order => {
-                Error::new(ErrorKind::Io, "the server closed the stream, its time being over")
-            }
-            Ok(()) => Error::new(ErrorKind::Io, "the stream ended without a word"),
-        };
-        let nothing_done = never_began && verdict::nothing_done(&error);
-        let (reason, verdict) = match in_order {
-            true => (Reason::ClosedByServer, Verdict::Retry),
-            false => (verdict::reason(&error), verdict::of_error(&error)),
-        };
-        for id in self.members(group) {
-            let Some(w) = self.watches.get_mut(&id) else { continue };
-            match (in_order, w.connected) {
-                (true, Some(_)) => w.continuity = Continuity::Queued { from: now },
-                (true, None) => {}
-                (false, _) if nothing_done => {}
-                (false, _) => w.doubt(reason),
-            }
-        }
-        match verdict {
-            Verdict::Resubscribe | Verdict::FolderGone | Verdict::Stop => {
-                for id in self.members(group) {
-                    self.member_error(id, &error, verdict);
-                }
-            }
-            Verdict::LowerVersion if self.lower_version(endpoint, version) => {
-                self.timers.set(Timer::Group(group), now);
-            }
-            _ => {
-                if let Some(wait) = self.group_failed(group, &error, verdict) {
-                    let at = self.gate_until(endpoint).unwrap_or(now).max(now + wait);
-                    let mut detail = detail(&error, Some(reason));
-                    detail.retry_ms = Some((at - now).as_millis() as u64);
-                    for id in self.members(group) {
-                        self.disconnected(id, detail.clone());
-                    }
-                    self.timers.set(Timer::Group(group), now + wait);
-                }
-            }
-        }
-    }
-
-    /// Counts a failure of a stream. `None` if its watches were stopped, else the wait before the next one.
-    fn group_failed(&mut self, group: GroupId, error: &Error, verdict: Verdict) -> Option<Duration> {
-        let members = self.members(group);
-        self.shut_gate_of(*members.first()?, error);
-        let failures = self.groups.get(&group)?.attempts();
-        let mut stop = Vec::new();
-        for id in &members {
-            let Some(w) = self.watches.get_mut(id) else { continue };
-            let gives_up = match verdict {
-                Verdict::Refused => !w.may_be_refused(),
-                Verdict::RetryThenStop => failures >= TRIES,
-                Verdict::LowerVersion => true,
-                _ => false,
-            };
-            if gives_up {
-                stop.push(*id);
-            }
-        }
-        for id in stop {
-            self.stop(id, error, verdict);
-        }
-        let asked = (verdict == Verdict::Refused)
-            .then_some(REFUSED_WAIT)
-            .max(verdict::least_wait(error.code()).map(Duration::from_secs))
-            .max(error.retry_after());
-        self.groups.get(&group)?;
-        let wait = self.group_wait(group, asked);
-        let failures = failures + 1;
-        if failures.is_multiple_of(TOLD_EVERY) {
-            for id in self.members(group) {
-                let mut detail = detail(error, Some(verdict::reason(error)));
-                detail.retry_ms = Some(wait.as_millis() as u64);
-                detail.message = Some(format!("{error} (failure {failures} in a row, it is tried again)"));
-                self.tell(id, EventKind::Error, detail);
-            }
-        }
-        Some(wait)
-    }
-
-    fn group_wait(&mut self, group: GroupId, asked: Option<Duration>) -> Duration {
-        let now = self.now.mono;
-        match self.groups.get_mut(&group) {
-            Some(g) => {
-                if g.link != Link::Waiting {
-                    g.forgive(now, SHORT_BROKEN);
-                }
-                g.backoff.next(&mut self.rng, asked)
-            }
-            None => Duration::ZERO,
-        }
     }
 }

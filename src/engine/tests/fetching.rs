@@ -204,7 +204,7 @@ fn what_waits_is_bounded_and_a_gap_stands_for_the_rest() {
 fn a_watch_that_stops_tells_what_it_has() {
     let (mut d, conn) = fetching(Fetch::Summary, |_| {});
     d.message(conn, mail("s1", &["a", "b"]));
-    let (_, ..) = wanted(&mut d);
+    wanted(&mut d);
     let (b, ..) = wanted(&mut d);
     d.answer(b, item("B"));
     d.message(conn, bad_ids("ErrorNonExistentMailbox", &["s1"]));

@@ -342,3 +342,26 @@ fn a_watch_without_room_is_told_and_gets_room_later() {
     d.begin(conn);
     assert_eq!(d.story(), ["2 Connected"]);
 }
+
+// A host with ten thousand mailboxes would start for hours, on thousands of connections.
+#[test]
+fn ten_thousand_watches_start_on_fifty_streams() {
+    let mut d = Desk::new(Settings { connections: 50, ..settings() });
+    for watch in 1..=10_000 {
+        d.add(watch, |s| s.folders.clear());
+    }
+    let calls = std::mem::take(&mut d.calls);
+    assert_eq!(calls.len(), 10_000);
+    for (call, watch, ..) in calls {
+        d.answer(call, Answer::Subscribed { id: format!("s{watch}"), watermark: None });
+    }
+    assert_eq!(d.opens.len(), 50);
+    while let Some((conn, ..)) = d.opens.pop_front() {
+        d.begin(conn);
+        d.message(conn, ok());
+    }
+    assert_eq!(d.told.len(), 10_000);
+    assert!(d.aborts.is_empty());
+    // A day of heartbeats costs no timer.
+    assert_eq!(d.engine.wake_at(), None);
+}

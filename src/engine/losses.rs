@@ -1,0 +1,172 @@
+//! What goes wrong with a watch: failures of its steps, a lost subscription, a folder that is gone, its end.
+
+use std::time::Duration;
+
+use super::mailbox::{Continuity, Phase, Step};
+use super::tell::{TOLD_EVERY, detail};
+use super::timers::Timer;
+use super::verdict::{self, Verdict};
+use super::{Call, Engine};
+use crate::{Error, EventKind, Reason};
+
+/// A loss of the subscription after so long a healthy time is not one of a row.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// As `HEALTHY`, where an event came.
+const HEALTHY_WITH_EVENT: Duration = Duration::from_secs(5);
+/// How long is waited at least after a refused sign-in.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// How many failures in a row a `RetryThenStop` allows.
+const TRIES: u32 = 5;
+
+impl Engine {
+    /// A step's call failed.
+    pub(super) fn step_failed(&mut self, id: u64, made: &Call, step: Step, error: Error) {
+        self.not_preparing(id);
+        let verdict = verdict::of_error(&error);
+        let endpoint = made.endpoint;
+        if step == Step::Poll {
+            self.poll_doubts(id, &error);
+        }
+        match verdict {
+            Verdict::LowerVersion => {
+                return match self.lower_version(endpoint, made.version) {
+                    true => self.due(id, step, Duration::ZERO),
+                    false => self.stop(id, &error, verdict),
+                };
+            }
+            Verdict::FolderGone => return self.folder_gone(id, &error),
+            Verdict::Resubscribe if step == Step::Poll => {
+                return self.lost(id, Reason::SubscriptionLost, &error, false);
+            }
+            Verdict::Missed if step == Step::Poll => {
+                self.connected(id, Duration::ZERO);
+                self.tell_gap(id, Reason::MissedByServer, Some(error.to_string()));
+            }
+            Verdict::Stop | Verdict::ItemGone | Verdict::ItemUnreadable => {
+                return self.stop(id, &error, verdict);
+            }
+            _ => {}
+        }
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        let may_go_on = match verdict {
+            Verdict::Refused => w.may_be_refused(),
+            Verdict::RetryThenStop => w.failures() < TRIES,
+            _ => true,
+        };
+        if !may_go_on {
+            return self.stop(id, &error, verdict);
+        }
+        let wait = self.wait_for(id, &error, verdict);
+        if verdict != Verdict::Missed {
+            self.tell_failure(id, &error, wait, step == Step::Poll);
+        }
+        self.due(id, step, wait);
+    }
+
+    /// The wait of a watch after a failure.
+    fn wait_for(&mut self, id: u64, error: &Error, verdict: Verdict) -> Duration {
+        let Some(w) = self.watches.get_mut(&id) else { return Duration::ZERO };
+        let least = match verdict {
+            Verdict::Refused => Some(REFUSED_WAIT),
+            Verdict::Resubscribe => Some(Duration::from_secs(1)),
+            _ => verdict::least_wait(error.code()).map(Duration::from_secs),
+        };
+        w.backoff.next(&mut self.rng, least.max(error.retry_after()))
+    }
+
+    /// Tells the first failure of a row, and then each tenth.
+    fn tell_failure(&mut self, id: u64, error: &Error, wait: Duration, link: bool) {
+        let mono = self.now.mono;
+        let Some(w) = self.watches.get(&id) else { return };
+        let (failures, endpoint, connected) = (w.failures(), w.spec.endpoint, w.connected.is_some());
+        let at = self.gate_until(endpoint).unwrap_or(mono).max(mono + wait);
+        let mut detail = detail(error, link.then(|| verdict::reason(error)));
+        detail.retry_ms = Some((at - mono).as_millis() as u64);
+        if link && (failures == 1 || connected) {
+            return self.disconnected(id, detail);
+        }
+        if failures == 1 || failures.is_multiple_of(TOLD_EVERY) {
+            detail.message = Some(format!("{error} (failure {failures} in a row, it is tried again)"));
+            self.tell(id, EventKind::Error, detail);
+        }
+    }
+
+    /// The subscription is of no use any more: a new one is made, after a pause if that happens again and again.
+    pub(super) fn lost(&mut self, id: u64, reason: Reason, error: &Error, unsubscribe: bool) {
+        let mono = self.now.mono;
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        let endpoint = w.spec.endpoint;
+        let old = w.subscription.take();
+        if let Some(s) = &old {
+            let healthy = w.connected.map_or(Duration::ZERO, |since| mono.saturating_sub(since));
+            if healthy >= HEALTHY || (s.told && mono.saturating_sub(s.at) >= HEALTHY_WITH_EVENT) {
+                w.losses.reset();
+            }
+        }
+        let asked = error.retry_after().max(verdict::least_wait(error.code()).map(Duration::from_secs));
+        let wait = w.losses.next(&mut self.rng, asked);
+        w.resubscribing = true;
+        let failures = w.losses.failures();
+        let mut detail = detail(error, Some(reason));
+        detail.retry_ms = Some(wait.as_millis() as u64);
+        if failures > 1 && failures.is_multiple_of(TOLD_EVERY) {
+            let mut detail = detail.clone();
+            detail.message = Some(format!("the subscription was lost {failures} times in a row: {error}"));
+            self.tell(id, EventKind::Error, detail);
+        }
+        self.disconnected(id, detail);
+        self.leave_group(id);
+        if let Some(w) = self.watches.get_mut(&id) {
+            w.continuity = Continuity::Broken(reason);
+            // Heartbeats have proved nothing, if the id was somebody else's already.
+            w.certain = w.certain.min(w.proved);
+            if w.is_streaming() && wait.is_zero() {
+                self.endpoint(endpoint).preparing.insert(id);
+            }
+        }
+        if let (Some(s), true) = (old, unsubscribe) {
+            self.unsubscribe(id, endpoint, s.id);
+        }
+        self.due(id, Step::Subscribe, wait);
+    }
+
+    /// One of the watch's folders is gone: which, GetFolder tells. A watch of one folder ends.
+    pub(super) fn folder_gone(&mut self, id: u64, error: &Error) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.folders_gone += 1;
+        let asking = matches!(w.phase, Phase::Calling(Step::Folders, _));
+        if w.folders.len() < 2 || asking || w.folders_gone > 3 {
+            return self.stop(id, error, Verdict::FolderGone);
+        }
+        if w.subscription.is_some() {
+            self.lost(id, Reason::SubscriptionLost, error, true);
+        }
+        let wait = self.wait_for(id, error, Verdict::FolderGone);
+        self.due(id, Step::Folders, wait);
+    }
+
+    /// Gives a watch up, loudly.
+    pub(super) fn stop(&mut self, id: u64, error: &Error, verdict: Verdict) {
+        let mut detail = detail(error, None);
+        detail.message = Some(format!("{error}; the watch has ended: {}", verdict::advice(error, verdict)));
+        self.flush_unfetched(id);
+        self.tell(id, EventKind::Error, detail);
+        let reason = if verdict == Verdict::Refused { Reason::SignInRefused } else { verdict::reason(error) };
+        self.end_watch(id, reason);
+    }
+
+    /// Ends a watch: `Closed` is its last event. What is held back is dropped.
+    pub(super) fn end_watch(&mut self, id: u64, reason: Reason) {
+        self.not_preparing(id);
+        self.leave_group(id);
+        self.forget_fetches(id);
+        self.timers.clear(Timer::Watch(id));
+        let Some(mut w) = self.watches.remove(&id) else { return };
+        let endpoint = w.spec.endpoint;
+        self.tell_closed(id, w.spec.mailbox.clone(), reason);
+        if let Some(s) = w.subscription.take() {
+            self.unsubscribe(id, endpoint, s.id);
+        }
+        self.settle_lobby(endpoint);
+    }
+}
