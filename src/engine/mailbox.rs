@@ -180,11 +180,34 @@ pub(super) struct Owners {
     owners: BTreeMap<String, (u64, u64)>,
     by_age: BTreeMap<u64, String>,
     age: u64,
+    /// What we take off the server, and when that was answered: it must not hit an id that has come back.
+    ended: BTreeMap<String, Option<Duration>>,
 }
 
 impl Owners {
     /// More are forgotten, the oldest first.
     const MOST: usize = 20_000;
+
+    /// An Unsubscribe leaves.
+    fn unsubscribing(&mut self, id: String) {
+        if self.ended.len() >= Self::MOST {
+            self.ended.retain(|_, answered| answered.is_none());
+        }
+        self.ended.insert(id, None);
+    }
+
+    /// It was answered; `done` if the server may have acted.
+    pub fn unsubscribed(&mut self, id: String, now: Duration, done: bool) {
+        match done {
+            true => self.ended.insert(id, Some(now)),
+            false => self.ended.remove(&id),
+        };
+    }
+
+    /// Whether an Unsubscribe of ours may have ended the subscription that was asked for then.
+    fn may_have_ended(&self, id: &str, asked: Duration) -> bool {
+        self.ended.get(id).is_some_and(|answered| answered.is_none_or(|at| at >= asked))
+    }
 
     /// Whose it is, or was.
     pub fn get(&self, id: &str) -> Option<u64> {
@@ -344,6 +367,11 @@ impl Engine {
 
     fn subscribed(&mut self, id: u64, made: &Call, subscription: String, watermark: Option<String>) {
         let now = self.now;
+        // An id of a watch that was taken back, given out again before our Unsubscribe for it arrived: dead, perhaps.
+        if self.endpoint(made.endpoint).owners.may_have_ended(&subscription, made.sent.mono) {
+            self.unsubscribe(id, made.endpoint, subscription);
+            return self.due(id, Step::Subscribe, Duration::from_secs(1));
+        }
         // A restarted server counts from one again: whoever had this id before has lost it, and a stream that was opened
         // for it may have been given this watch's events.
         let before = self.endpoint(made.endpoint).owners.insert(subscription.clone(), id);
@@ -391,12 +419,9 @@ impl Engine {
 
     /// Tries to take a subscription off the server.
     pub(super) fn unsubscribe(&mut self, watch: u64, endpoint: u32, subscription: String) {
-        self.call_at(
-            watch,
-            endpoint,
-            Job::Unsubscribe,
-            Request::Unsubscribe { subscription_id: subscription },
-        );
+        self.endpoint(endpoint).owners.unsubscribing(subscription.clone());
+        let job = Job::Unsubscribe(subscription.clone());
+        self.call_at(watch, endpoint, job, Request::Unsubscribe { subscription_id: subscription });
     }
 
     pub(super) fn due(&mut self, id: u64, step: Step, wait: Duration) {

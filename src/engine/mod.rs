@@ -269,11 +269,12 @@ struct Call {
 }
 
 /// What a call is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Job {
     Step(Step),
     Fetch(FetchId),
-    Unsubscribe,
+    /// Of this subscription.
+    Unsubscribe(String),
 }
 
 /// A stream under way.
@@ -373,8 +374,11 @@ impl Engine {
             }
             Err(error) => self.shut_gate(made.endpoint, error),
         }
-        match made.job {
-            Job::Unsubscribe => {}
+        match made.job.clone() {
+            Job::Unsubscribe(subscription) => {
+                let done = !result.is_err_and(|error| verdict::nothing_done(&error));
+                self.endpoint(made.endpoint).owners.unsubscribed(subscription, now, done);
+            }
             Job::Fetch(_) if closing => {}
             Job::Fetch(fetch) => self.fetched(made.endpoint, fetch, result),
             Job::Step(step) => self.stepped(call, made, step, result),

@@ -268,6 +268,45 @@ fn an_id_that_comes_back_belongs_to_the_newer_watch() {
     assert_eq!(d.told(), [(2, EventKind::Connected), (2, EventKind::Gap)]);
 }
 
+// The Unsubscribe of a watch that was taken back would end another watch's subscription that has its id by now: that
+// one would be deaf for ever.
+#[test]
+fn an_unsubscribe_that_is_under_way_makes_its_id_useless() {
+    for answered_first in [false, true] {
+        let mut d = Desk::new(settings());
+        d.streaming(1, "0001");
+        d.feed(Input::Remove(1));
+        let (unsubscribing, ..) = d.call();
+        d.add(2, |s| s.folders.clear());
+        let (subscribing, ..) = d.call();
+        if answered_first {
+            d.answer(unsubscribing, Answer::Unsubscribed);
+        }
+        d.answer(subscribing, Answer::Subscribed { id: "0001".into(), watermark: None });
+        d.wait(2.0);
+        assert!(d.opens.is_empty());
+        d.calls.retain(|c| !matches!(c.3, Request::Unsubscribe { .. }));
+        d.subscribe("0002");
+        assert_eq!(d.open().1, ["0002"]);
+    }
+}
+
+// Two watches wait for a stream and one loses its subscription: it would be put on a stream without one.
+#[test]
+fn a_watch_that_waits_for_a_stream_may_lose_its_subscription() {
+    let mut d = Desk::new(settings());
+    for watch in 1..=3 {
+        d.add(watch, |s| s.folders.clear());
+    }
+    d.subscribe_watch(1, "0001");
+    d.subscribe_watch(2, "0001");
+    d.wait(2.1);
+    assert_eq!(d.open().1, ["0001"]);
+    d.subscribe_watch(1, "0002");
+    d.subscribe_watch(3, "0003");
+    assert_eq!(d.open().1, ["0002", "0003"]);
+}
+
 // A server's overflow would be hidden, or cost a subscription that stands.
 #[test]
 fn missed_events_are_a_gap_and_the_subscription_stands() {
