@@ -28,7 +28,7 @@ use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 ///
 /// let sim = Sim::builder().user("ada@example.test", "secret").start()?;
 /// let mut options = Options::new();
-/// options.set("url", &sim.url())?.set("ca_file", sim.ca_file())?;
+/// options.set("url", sim.url())?.set("ca_file", sim.ca_file().unwrap().to_str().unwrap())?;
 /// options.set("user", "ada@example.test")?.set("password", "secret")?.set("fetch", "summary")?;
 ///
 /// let client = Client::open(&options)?;
