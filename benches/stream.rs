@@ -28,7 +28,7 @@ fn main() {
     if let Some(at) = arguments.iter().position(|a| a == "--idle-client") {
         return idle_client(&arguments[at + 1], &arguments[at + 2]);
     }
-    let clients: [(&str, bool, fn(&Server, usize) -> Run); 3] = [
+    let clients: [(&str, bool, Measured); 3] = [
         ("floor, plain", false, floor),
         ("ewsnotify, plain", false, library),
         ("ewsnotify, TLS", true, library),
@@ -61,6 +61,9 @@ fn main() {
         idle_streams(tls);
     }
 }
+
+/// Takes so many events from a server.
+type Measured = fn(&Server, usize) -> Run;
 
 struct Run {
     /// Microseconds from the server's write to the host's thread.

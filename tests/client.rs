@@ -66,6 +66,7 @@ fn every_kind_of_event() {
             let seqs: Vec<u64> = w.events.iter().map(|e| e.seq).collect();
             assert!(seqs.is_sorted() && seqs.iter().collect::<BTreeSet<_>>().len() == seqs.len(), "{seqs:?}");
             assert_eq!(w.count(EventKind::Gap), 0);
+            w.assert_no_busy_loop(10);
         }
     }
 }
