@@ -167,6 +167,7 @@ impl Engine {
         if let Some(s) = w.subscription.take() {
             self.unsubscribe(id, endpoint, s.id);
         }
+        self.forget(id);
         self.settle_lobby(endpoint);
     }
 }

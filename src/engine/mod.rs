@@ -196,6 +196,8 @@ pub enum Command {
     Abort(ConnId),
     /// Tell the host (`seq` is set by the queue).
     Tell(Event),
+    /// A watch has ended, and no command will name it any more.
+    Forget(u64),
     /// Everything is closed; no command follows.
     Finished,
 }
@@ -227,6 +229,8 @@ pub struct Engine {
     watches: BTreeMap<u64, Watch>,
     groups: BTreeMap<GroupId, Group>,
     calls: BTreeMap<CallId, Call>,
+    /// How many calls of a watch are under way.
+    calls_of: BTreeMap<u64, usize>,
     conns: BTreeMap<ConnId, Conn>,
     items: BTreeMap<FetchId, Wanted>,
     /// Endpoints whose fetches are to be looked after when the input has been handled.
@@ -298,6 +302,7 @@ impl Engine {
             watches: BTreeMap::new(),
             groups: BTreeMap::new(),
             calls: BTreeMap::new(),
+            calls_of: BTreeMap::new(),
             conns: BTreeMap::new(),
             items: BTreeMap::new(),
             dirty_fetches: BTreeSet::new(),
@@ -358,13 +363,12 @@ impl Engine {
         self.watches.len()
     }
 
-    /// Whether a command may still name this watch.
-    pub fn knows(&self, watch: u64) -> bool {
-        self.watches.contains_key(&watch) || self.calls.values().any(|call| call.watch == watch)
-    }
-
     fn called(&mut self, call: CallId, result: Result<Answer, Error>) {
         let Some(made) = self.calls.remove(&call) else { return };
+        let watch = made.watch;
+        if let Some(of) = self.calls_of.get_mut(&watch) {
+            *of -= 1;
+        }
         let (now, closing) = (self.now.mono, self.closing);
         let e = self.endpoint(made.endpoint);
         match &result {
@@ -382,6 +386,17 @@ impl Engine {
             Job::Fetch(_) if closing => {}
             Job::Fetch(fetch) => self.fetched(made.endpoint, fetch, result),
             Job::Step(step) => self.stepped(call, made, step, result),
+        }
+        if self.calls_of.get(&watch) == Some(&0) {
+            self.calls_of.remove(&watch);
+            self.forget(watch);
+        }
+    }
+
+    /// Says so if a watch has ended and nothing of it is under way.
+    fn forget(&mut self, watch: u64) {
+        if !self.watches.contains_key(&watch) && !self.calls_of.contains_key(&watch) {
+            self.out.push_back(Command::Forget(watch));
         }
     }
 
@@ -408,6 +423,7 @@ impl Engine {
             if let Some(subscription) = watch.subscription {
                 self.unsubscribe(id, watch.spec.endpoint, subscription.id);
             }
+            self.forget(id);
         }
         for endpoint in self.endpoints.values_mut() {
             endpoint.lobby.clear();
@@ -430,6 +446,7 @@ impl Engine {
         let (call, sent) = (self.next_call, self.now);
         let version = self.endpoint(endpoint).version;
         self.calls.insert(call, Call { watch, endpoint, version, sent, job });
+        *self.calls_of.entry(watch).or_default() += 1;
         self.counters.calls += 1;
         self.out.push_back(Command::Call { call, watch, version, request });
         call

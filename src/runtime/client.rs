@@ -47,7 +47,7 @@ use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 /// # Ok::<(), ewsnotify::Error>(())
 /// ```
 pub struct Client {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     links: Mutex<Links>,
     defaults: Options,
     close_timeout: Duration,

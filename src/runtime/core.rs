@@ -19,6 +19,8 @@ use crate::{Error, ErrorKind, Event, Result};
 
 /// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
 const GRACE: Duration = Duration::from_secs(5);
+/// No closing waits longer; the clock has no room for any time-out.
+const LONGEST: Duration = Duration::from_secs(86_400 * 365);
 const TIMER_STACK: usize = 256 * 1024;
 
 /// What the threads of a client share.
@@ -168,7 +170,7 @@ impl Core {
 
     /// Ends everything; true once no thread is left. May be called from any thread, and again.
     pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST);
         if !self.closing.swap(true, Ordering::SeqCst) {
             self.queue.close();
             let dropped = self.workers.begin_close();
@@ -232,9 +234,6 @@ impl Core {
                 inputs.extend(self.execute(state, command));
             }
         }
-        if state.watches.len() > state.engine.watch_count() {
-            state.watches.retain(|watch, _| state.engine.knows(*watch));
-        }
         self.set_timer(state.engine.wake_at());
     }
 
@@ -276,6 +275,10 @@ impl Core {
             }
             Command::Tell(event) => {
                 self.queue.push(event);
+                None
+            }
+            Command::Forget(watch) => {
+                state.watches.remove(&watch);
                 None
             }
             Command::Finished => {

@@ -173,3 +173,106 @@ fn a_waiting_host_is_told() {
         assert_eq!(waiting.join().unwrap(), [EventKind::Closed]);
     });
 }
+
+// "Wait as long as it takes" must not be a time-out that the clock has no room for.
+#[test]
+fn closing_without_a_limit() {
+    let client = Client::open(&Options::new()).unwrap();
+    assert!(client.close_within(Duration::MAX));
+}
+
+// A job that nobody takes, or an answer that nobody hears of, would leave a watch in silence and its subscription on the
+// server: thousands of watches come and go, on workers that come and go, and everything is answered once.
+#[test]
+fn every_call_is_answered_and_every_watch_is_told_its_end() {
+    use super::links::Watch;
+    use crate::engine::{WatchMode, WatchSpec};
+    use crate::net::{Cancel, Link, Opened, Post, Reply};
+    use crate::options::WatchConfig;
+    use crate::{Error, ErrorKind, Result};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[derive(Default)]
+    struct Server(Mutex<(u64, BTreeSet<String>)>);
+    impl Link for Server {
+        fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply> {
+            if cancel.is_cancelled() {
+                return Err(Error::new(ErrorKind::Closed, "cancelled"));
+            }
+            let body = std::str::from_utf8(post.body).unwrap();
+            let mut server = self.0.lock().unwrap();
+            let (name, inside) = if body.contains("Unsubscribe") {
+                let (id, _) = body.split_once("SubscriptionId>").unwrap().1.split_once('<').unwrap();
+                assert!(server.1.remove(id), "{id} is taken off twice");
+                ("Unsubscribe", String::new())
+            } else if body.contains("GetEvents") {
+                let (id, _) = body.split_once("SubscriptionId>").unwrap().1.split_once('<').unwrap();
+                let id = format!("<SubscriptionId>{id}</SubscriptionId><MoreEvents>false</MoreEvents>");
+                ("GetEvents", format!("<Notification>{id}</Notification>"))
+            } else {
+                server.0 += 1;
+                let id = format!("s{}", server.0);
+                server.1.insert(id.clone());
+                ("Subscribe", format!("<SubscriptionId>{id}</SubscriptionId><Watermark>w</Watermark>"))
+            };
+            let body = format!(
+                "<Envelope><Body><{name}Response><ResponseMessages><{name}ResponseMessage ResponseClass=\"Success\">\
+                 <ResponseCode>NoError</ResponseCode>{inside}</{name}ResponseMessage></ResponseMessages></{name}Response>\
+                 </Body></Envelope>"
+            );
+            Ok(Reply { status: 200, body: body.into_bytes(), date: None })
+        }
+
+        fn open(&self, _: &Post<'_>, _: &Cancel) -> Result<Opened> {
+            unreachable!("nothing streams here")
+        }
+    }
+
+    const WATCHES: u64 = 2000;
+    let server = Arc::new(Server::default());
+    let client = Client::open(&Options::new()).unwrap();
+    let config = WatchConfig::read(&options("http://127.0.0.1:9")).unwrap();
+    let mut told = BTreeMap::new();
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let (client, config, server) = (&client, &config, &server);
+            scope.spawn(move || {
+                for id in (1..=WATCHES).filter(|id| id % 4 == part) {
+                    let spec = WatchSpec {
+                        watch: id,
+                        mailbox: config.mailbox.clone(),
+                        endpoint: (id % 3) as u32,
+                        folders: Vec::new(),
+                        events: config.events.clone(),
+                        mode: WatchMode::Pull { interval: Duration::from_secs(1), timeout_minutes: 1 },
+                        fetch: config.fetch,
+                    };
+                    let link: Arc<dyn Link> = server.clone();
+                    let watch = Watch { id, config: config.clone(), endpoint: spec.endpoint, link };
+                    client.core.add(watch, spec).unwrap();
+                    if id % 8 < 4 {
+                        client.unwatch(id).unwrap();
+                    }
+                }
+            });
+        }
+        while told.values().filter(|kinds: &&Vec<_>| !kinds.is_empty()).count() < WATCHES as usize {
+            let Next::Event(e) = client.next(Duration::from_secs(60)) else {
+                panic!("{:?}", client.status())
+            };
+            assert!(matches!(e.kind, EventKind::Connected | EventKind::Closed), "{}", e.to_json());
+            told.entry(e.watch).or_default().push(e.kind);
+        }
+    });
+    assert!(client.close_within(Duration::from_secs(60)));
+    for event in &client {
+        told.entry(event.watch).or_default().push(event.kind);
+    }
+    assert_eq!(told.len() as u64, WATCHES + 1);
+    for (watch, kinds) in told {
+        let closed = kinds.iter().filter(|k| **k == EventKind::Closed).count();
+        assert_eq!((closed, kinds.last()), (1, Some(&EventKind::Closed)), "watch {watch}: {kinds:?}");
+    }
+    let left = server.0.lock().unwrap();
+    assert!(left.1.is_empty(), "left on the server: {:?}", left.1);
+}

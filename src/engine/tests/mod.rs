@@ -23,6 +23,7 @@ pub(super) struct Desk {
     pub opens: VecDeque<(ConnId, u64, RequestVersion, Request)>,
     pub aborts: Vec<ConnId>,
     pub told: VecDeque<Event>,
+    pub forgotten: Vec<u64>,
     pub finished: bool,
 }
 
@@ -38,6 +39,7 @@ impl Desk {
             opens: VecDeque::new(),
             aborts: Vec::new(),
             told: VecDeque::new(),
+            forgotten: Vec::new(),
             finished: false,
         }
     }
@@ -46,6 +48,11 @@ impl Desk {
         self.engine.handle(self.now, input);
         while let Some(command) = self.engine.poll() {
             assert!(!self.finished, "a command after Finished: {command:?}");
+            if let Command::Call { watch, .. } | Command::Open { watch, .. } | Command::Forget(watch) =
+                &command
+            {
+                assert!(!self.forgotten.contains(watch), "a command about what was forgotten: {command:?}");
+            }
             match command {
                 Command::Call { call, watch, version, request } => {
                     self.calls.push_back((call, watch, version, request))
@@ -55,6 +62,7 @@ impl Desk {
                 }
                 Command::Abort(conn) => self.aborts.push(conn),
                 Command::Tell(event) => self.told.push_back(event),
+                Command::Forget(watch) => self.forgotten.push(watch),
                 Command::Finished => self.finished = true,
             }
         }

@@ -566,3 +566,35 @@ fn words_about_unknown_calls_and_streams_are_ignored() {
     assert_eq!(d.opens.len(), 1);
     assert_eq!(d.story(), ["1 Disconnected ConnectionLost"]);
 }
+
+// The runtime would hold on to watches that are no more, or look for them in vain when it is to unsubscribe.
+#[test]
+fn a_watch_is_forgotten_after_the_last_word_about_it() {
+    let mut d = Desk::new(settings());
+    d.streaming(1, "s1");
+    d.add(2, |_| {});
+    d.feed(Input::Remove(1));
+    assert!(d.forgotten.is_empty());
+    let at = d.calls.iter().position(|c| matches!(c.3, Request::Unsubscribe { .. })).unwrap();
+    let (unsubscribing, ..) = d.calls.remove(at).unwrap();
+    d.answer(unsubscribing, Answer::Unsubscribed);
+    assert_eq!(d.forgotten, [1]);
+
+    // One that ends while it is asked something, and one while nothing is asked.
+    let (asking, ..) = d.call();
+    d.feed(Input::Remove(2));
+    assert_eq!(d.forgotten, [1]);
+    d.fail(asking, error(ErrorKind::Io));
+    assert_eq!(d.forgotten, [1, 2]);
+    d.add(3, |_| {});
+    let (asking, ..) = d.call();
+    d.fail(asking, error(ErrorKind::Invalid));
+    assert_eq!(d.forgotten, [1, 2, 3]);
+
+    d.told();
+    d.streaming(4, "s4");
+    d.feed(Input::Close);
+    let (unsubscribing, ..) = d.call();
+    d.answer(unsubscribing, Answer::Unsubscribed);
+    assert_eq!(d.forgotten, [1, 2, 3, 4]);
+}

@@ -216,6 +216,7 @@ impl World {
                         self.ledger.excuse(&dropped.unwrap_or_default());
                     }
                 }
+                Command::Forget(_) => {}
                 Command::Finished => self.finished = true,
             }
         }
