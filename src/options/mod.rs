@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::auth::Secret;
+use crate::net::Endpoint;
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use config::{Access, ClientConfig, WatchConfig};
@@ -74,6 +75,10 @@ impl Options {
     pub fn set(&mut self, key: &str, value: &str) -> Result<&mut Options> {
         let spec = table::find(key)?;
         spec.check(value)?;
+        if spec.name == "url" {
+            // One with a password in it would be printed with the rest.
+            Endpoint::parse(value.trim())?;
+        }
         if spec.kind == OptionKind::Secret {
             self.secret.insert(spec.name, Secret::new(value));
         } else {
@@ -197,6 +202,8 @@ mod tests {
         assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
         let e = options.set_json(r#"{"password": ["s3cr3t-value", {}]}"#).unwrap_err();
         assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
+        let e = options.set("url", "https://ada:s3cr3t-value@mail.example.test").unwrap_err();
+        assert!(!format!("{e:?} {e} {options:?}").contains("s3cr3t-value"));
     }
 
     // A typing error must not be taken for a setting.
