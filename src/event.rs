@@ -1,6 +1,8 @@
 //! What a host is told, and its one JSON form.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -250,6 +252,53 @@ pub struct ItemContent {
     /// The file with the whole message, mode 0600. It is the host's to remove.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime_path: Option<String>,
+    #[serde(skip)]
+    pub(crate) spooled: Option<Spooled>,
+}
+
+/// A message's file. It goes with the last one that holds it, unless a host was told of it.
+#[derive(Clone, Debug)]
+pub struct Spooled(Arc<SpooledFile>);
+
+#[derive(Debug)]
+struct SpooledFile {
+    path: PathBuf,
+    told: AtomicBool,
+}
+
+impl Spooled {
+    pub(crate) fn new(path: PathBuf) -> Spooled {
+        Spooled(Arc::new(SpooledFile { path, told: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl PartialEq for Spooled {
+    fn eq(&self, other: &Spooled) -> bool {
+        self.path() == other.path()
+    }
+}
+
+impl Eq for Spooled {}
+
+impl Drop for SpooledFile {
+    fn drop(&mut self) {
+        if !*self.told.get_mut() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl ItemContent {
+    /// The host is told of it: from here on the file is the host's.
+    pub(crate) fn told(&mut self) {
+        if let Some(spooled) = self.spooled.take() {
+            spooled.0.told.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 /// What lifecycle events tell beside their kind.

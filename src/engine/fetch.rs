@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Answer, Command, Engine, Job};
-use crate::event::{Content, Detail, Fill, ItemContent};
+use crate::event::{Content, Detail, Fill, ItemContent, Spooled};
 use crate::proto::{Id, Item, Mailbox, Request};
 use crate::{Error, ErrorKind, Event, EventKind, Fetch, Reason};
 
@@ -149,8 +149,8 @@ impl Engine {
         self.dirty_fetches.insert(endpoint);
         let Some(item) = self.items.get_mut(&fetch) else { return };
         let (content, message) = match result {
-            Ok(Answer::Item { item: got, mime_path }) => {
-                let mut content = item_content(*got, mime_path);
+            Ok(Answer::Item { item: got, mime }) => {
+                let mut content = item_content(*got, mime);
                 if item.without_mime.is_some() {
                     content.content = Some(Content::Unreadable);
                 }
@@ -303,7 +303,7 @@ fn only(content: Content) -> ItemContent {
 }
 
 /// What the host is told of an item.
-pub fn item_content(item: Item, mime_path: Option<String>) -> ItemContent {
+pub fn item_content(item: Item, mime: Option<Spooled>) -> ItemContent {
     ItemContent {
         content: Some(Content::Ok),
         subject: item.subject,
@@ -314,7 +314,8 @@ pub fn item_content(item: Item, mime_path: Option<String>) -> ItemContent {
         size: item.size,
         is_read: item.is_read,
         attachments: item.attachments,
-        mime_path,
+        mime_path: mime.as_ref().map(|file| file.path().to_string_lossy().into_owned()),
+        spooled: mime,
     }
 }
 

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::event::Spooled;
 use crate::proto::{FolderRef, Item, NoticeKind, Request, RequestVersion, Response, Streamed};
 use crate::{Error, Event, EventKind, Fetch, Reason};
 
@@ -163,7 +164,7 @@ pub enum Answer {
         /// The item.
         item: Box<Item>,
         /// The file with its MIME.
-        mime_path: Option<String>,
+        mime: Option<Spooled>,
     },
 }
 

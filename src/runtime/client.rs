@@ -283,8 +283,10 @@ impl Client {
         let mut items = workers::first(responses, &request)?;
         let mut item =
             items.pop().ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's answer has no item"))?;
-        let mime_path = item.mime_base64.take().map(|base64| self.core.spool.write(&base64)).transpose()?;
-        Ok(item_content(item, mime_path))
+        let mime = item.mime_base64.take().map(|base64| self.core.spool.write(&base64)).transpose()?;
+        let mut content = item_content(item, mime);
+        content.told();
+        Ok(content)
     }
 
     /// What is going on.

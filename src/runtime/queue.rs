@@ -105,7 +105,12 @@ impl Queue {
 
     fn try_take(&self) -> Option<Taken> {
         self.change(|inner| match inner.delivery.pop() {
-            Some(event) => Some(Taken::Event(event)),
+            Some(mut event) => {
+                if let Some(item) = &mut event.item {
+                    item.told();
+                }
+                Some(Taken::Event(event))
+            }
             None if std::mem::take(&mut inner.woken) => Some(Taken::Interrupted),
             None if inner.ended => Some(Taken::Closed),
             None => None,
@@ -128,5 +133,84 @@ impl Queue {
         };
         debug_assert!(done.is_ok(), "{done:?}");
         changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EventKind;
+    use crate::event::{ItemContent, Spooled};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
+
+    fn mail(dir: &Path, name: &str) -> (Event, PathBuf) {
+        let path = dir.join(name);
+        std::fs::write(&path, name).unwrap();
+        let mut event = Event::new(EventKind::NewMail, 1, "ada".into(), SystemTime::UNIX_EPOCH);
+        let spooled = Some(Spooled::new(path.clone()));
+        event.item = Some(Box::new(ItemContent { spooled, ..ItemContent::default() }));
+        (event, path)
+    }
+
+    // Messages of events that nobody will ever be told of would fill the spool, until no message fits any more, and lie
+    // in the host's folder for ever.
+    #[test]
+    fn files_that_no_host_is_told_of_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::new(Limits { events: 2, bytes: 1 << 20 }).unwrap();
+        let (event, told) = mail(dir.path(), "told");
+        // One file may belong to several events.
+        queue.push(event.clone());
+        queue.push(event);
+        let (event, overflown) = mail(dir.path(), "overflown");
+        assert_eq!(queue.push(event), Pushed::Dropped);
+        assert!(!overflown.exists());
+        assert!(matches!(queue.take(None), Taken::Event(e) if e.kind == EventKind::NewMail));
+        queue.close();
+        assert!(told.exists());
+
+        let queue = Queue::new(Limits { events: 2, bytes: 1 << 20 }).unwrap();
+        let (event, waiting) = mail(dir.path(), "waiting");
+        queue.push(event);
+        assert!(waiting.exists());
+        queue.close();
+        let (event, late) = mail(dir.path(), "late");
+        assert_eq!(queue.push(event), Pushed::Closed);
+        assert!(!waiting.exists() && !late.exists());
+    }
+
+    // A wake-up that gets lost between many threads would leave events lying, or a thread waiting for ever.
+    #[test]
+    fn many_producers_and_consumers() {
+        const EACH: usize = 5_000;
+        let queue = Queue::new(Limits { events: 1 << 20, bytes: 1 << 30 }).unwrap();
+        let taken = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while let Taken::Event(_) | Taken::Interrupted = queue.take(None) {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let producers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..EACH {
+                            queue.push(Event::new(EventKind::NewMail, 1, "a".into(), SystemTime::UNIX_EPOCH));
+                        }
+                    })
+                })
+                .collect();
+            for producer in producers {
+                producer.join().unwrap();
+            }
+            queue.end();
+        });
+        assert_eq!(taken.into_inner(), 4 * EACH);
+        let mut fds = [PollFd::from_borrowed_fd(queue.as_fd(), PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1), "its end can be seen");
     }
 }

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::threads::lock;
+use crate::event::Spooled;
 use crate::{Error, ErrorKind, Result};
 
 pub(super) struct Spool {
@@ -28,11 +29,13 @@ struct State {
 
 impl Spool {
     pub fn new(given: Option<PathBuf>, limit: u64) -> Spool {
+        // A host that changes its folder later (a daemon does) finds its messages all the same.
+        let given = given.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
         Spool { given, limit, state: Mutex::default() }
     }
 
-    /// Writes a message that came in base64; the path of its file.
-    pub fn write(&self, base64: &str) -> Result<String> {
+    /// Writes a message that came in base64; its file, which goes unless a host is told of it.
+    pub fn write(&self, base64: &str) -> Result<Spooled> {
         let mut plain = base64.to_owned().into_bytes();
         plain.retain(|b| !b.is_ascii_whitespace());
         let mime = STANDARD.decode(&plain).map_err(|e| {
@@ -49,9 +52,8 @@ impl Spool {
             return Err(trouble("write the message to", &path, &e));
         }
         state.bytes += size;
-        let text = path.to_string_lossy().into_owned();
-        state.written.push((path, size));
-        Ok(text)
+        state.written.push((path.clone(), size));
+        Ok(Spooled::new(path))
     }
 
     fn make_room(&self, state: &mut State, size: u64) -> Result<()> {
@@ -109,11 +111,12 @@ mod tests {
     #[test]
     fn files_are_private_and_go_with_the_client() {
         let spool = Spool::new(None, 100);
-        let path = spool.write("aGVs\r\n bG8=").unwrap();
+        let file = spool.write("aGVs\r\n bG8=").unwrap();
+        let path = file.path().to_owned();
         assert_eq!(fs::read(&path).unwrap(), b"hello");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(spool);
-        assert!(!Path::new(&path).exists());
+        assert!(!path.exists());
     }
 
     // A host that never removes files must not fill the disk, and one that does must not run dry.
@@ -125,8 +128,15 @@ mod tests {
         let e = spool.write("aGVsbG8=").unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Limit);
         assert!(e.to_string().contains("spool_bytes"), "{e}");
-        fs::remove_file(first).unwrap();
+        fs::remove_file(first.path()).unwrap();
         spool.write("aGVsbG8=").unwrap();
         assert_eq!(spool.write("!").unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    // A daemon changes to the root folder after its start: the files would go there, and their paths lead nowhere.
+    #[test]
+    fn a_relative_folder_stays_where_it_was_when_the_client_was_opened() {
+        let given = Spool::new(Some("some/where".into()), 8).given.unwrap();
+        assert_eq!(given, std::env::current_dir().unwrap().join("some/where"));
     }
 }

@@ -220,11 +220,11 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
         }
         (Request::GetItem { .. }, Body::Items(responses)) => {
             let mut item = first(responses, &job.request)?.pop().ok_or_else(unexpected)?;
-            let mime_path = match item.mime_base64.take() {
+            let mime = match item.mime_base64.take() {
                 Some(base64) => Some(core.spool.write(&base64)?),
                 None => None,
             };
-            Ok(Answer::Item { item: Box::new(item), mime_path })
+            Ok(Answer::Item { item: Box::new(item), mime })
         }
         _ => Err(unexpected()),
     }

@@ -31,7 +31,7 @@ fn wanted(d: &mut Desk) -> (CallId, String, bool) {
 
 fn item(subject: &str) -> Answer {
     let item = Item { subject: Some(subject.to_owned()), ..Item::default() };
-    Answer::Item { item: Box::new(item), mime_path: None }
+    Answer::Item { item: Box::new(item), mime: None }
 }
 
 // A slow item would let later events overtake it, or stop the stream.
@@ -126,8 +126,9 @@ fn an_unreadable_item_is_asked_for_once_more_without_mime() {
     let got = told.item.unwrap();
     assert_eq!((got.content, got.subject.as_deref()), (Some(Content::Unreadable), Some("A")));
     assert!(told.detail.unwrap().message.is_some());
-    let path = Some("/spool/b.eml".to_owned());
-    d.answer(b, Answer::Item { item: Box::default(), mime_path: path.clone() });
+    let path = Some("/nowhere/b.eml".to_owned());
+    let mime = path.as_ref().map(|path| Spooled::new(path.into()));
+    d.answer(b, Answer::Item { item: Box::default(), mime });
     let got = d.told.pop_front().unwrap().item.unwrap();
     assert_eq!((got.content, got.mime_path), (Some(Content::Ok), path));
 }
@@ -229,7 +230,7 @@ fn people_are_shown_by_what_is_known_of_them() {
         who("Eve", "e@x.test "),
     ];
     let item = Item { from: Some(who("Ada", "a@x.test")), to, is_read: Some(false), ..Item::default() };
-    d.answer(call, Answer::Item { item: Box::new(item), mime_path: None });
+    d.answer(call, Answer::Item { item: Box::new(item), mime: None });
     let got = d.told.pop_front().unwrap().item.unwrap();
     assert_eq!(got.from.as_deref(), Some("Ada <a@x.test>"));
     assert_eq!(got.to, ["b@x.test", "Carol", "d@x.test", "Eve <e@x.test>"]);

@@ -597,7 +597,7 @@ impl World {
                 1 if self.mono < self.faults_until => Err(error(ErrorKind::Timeout)),
                 _ => Ok(Answer::Item {
                     item: Box::new(Item { id: items[0].clone(), ..Item::default() }),
-                    mime_path: None,
+                    mime: None,
                 }),
             },
             other => panic!("{other:?}"),
