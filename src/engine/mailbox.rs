@@ -369,6 +369,10 @@ impl Engine {
         let now = self.now;
         // An id of a watch that was taken back, given out again before our Unsubscribe for it arrived: dead, perhaps.
         if self.endpoint(made.endpoint).owners.may_have_ended(&subscription, made.sent.mono) {
+            if let Some(w) = self.watches.get_mut(&id).filter(|w| !w.resubscribing) {
+                w.resubscribing = true;
+                (w.certain, w.proved) = (made.sent.wall, made.sent.wall);
+            }
             self.unsubscribe(id, made.endpoint, subscription);
             return self.due(id, Step::Subscribe, Duration::from_secs(1));
         }

@@ -62,10 +62,14 @@ struct World {
     host_sleeps_until: Duration,
     unanswered: u32,
     refusals: u32,
+    /// Subscriptions whose answer is on its way to us.
+    answered: BTreeSet<String>,
     /// Streams that are over for us.
     over: BTreeSet<ConnId>,
     asked: VecDeque<Duration>,
     finished: bool,
+    /// The tick that is on its way.
+    tick: Option<Duration>,
     hits: BTreeMap<&'static str, u64>,
     /// What happens is printed: a seed is replayed.
     trace: bool,
@@ -100,7 +104,7 @@ impl World {
         let fetch =
             (0..mailboxes).map(|_| if rng.u8(..4) == 0 { Fetch::Summary } else { Fetch::None }).collect();
         let style = if rng.bool() { Style::Exchange } else { Style::Gromox };
-        let faults_until = Duration::from_secs(if faults { 400 } else { 0 });
+        let faults_until = Duration::from_secs(if faults { 300 } else { 0 });
         let mut world = World {
             seed,
             engine: Engine::new(settings),
@@ -115,17 +119,19 @@ impl World {
             pull,
             fetch,
             faults_until,
-            mail_until: faults_until + Duration::from_secs(450),
-            mail_every: [2.0, 6.0, 15.0][rng.usize(..3)],
+            mail_until: faults_until + Duration::from_secs(300),
+            mail_every: [3.0, 8.0, 20.0][rng.usize(..3)],
             refusing_until: Duration::ZERO,
             busy_until: Duration::ZERO,
             slow_until: Duration::ZERO,
             host_sleeps_until: Duration::ZERO,
             unanswered: 0,
             refusals: 0,
+            answered: BTreeSet::new(),
             over: BTreeSet::new(),
             asked: VecDeque::new(),
             finished: false,
+            tick: None,
             hits: BTreeMap::new(),
             trace: number("EWSN_WORLD_SEED").is_some(),
             rng,
@@ -220,8 +226,12 @@ impl World {
                 Command::Finished => self.finished = true,
             }
         }
-        if let Some(at) = self.engine.wake_at() {
-            self.at(at.max(self.mono), Act::Tick);
+        let at = self.engine.wake_at().map(|at| at.max(self.mono));
+        if at != self.tick {
+            self.tick = at;
+            if let Some(at) = at {
+                self.at(at, Act::Tick);
+            }
         }
     }
 
@@ -311,6 +321,7 @@ impl World {
         match act {
             Act::Tick => {
                 if self.engine.wake_at().is_some_and(|at| at <= self.mono) {
+                    self.tick = None;
                     self.feed(Input::Tick);
                 }
             }
@@ -337,10 +348,13 @@ impl World {
                     Ok(Answer::Events(n)) => n.notices.iter().filter_map(item_of).collect(),
                     _ => Vec::new(),
                 };
-                let before = self.engine.status().counters.events;
+                if let Ok(Answer::Subscribed { id, .. }) = &result {
+                    self.answered.remove(id);
+                }
+                let before = self.engine.counters.events;
                 self.feed(Input::Called { call, result });
                 // It came too late: the watch has another subscription by now.
-                if self.engine.status().counters.events == before {
+                if self.engine.counters.events == before {
                     items.iter().for_each(|item| self.ledger.excuse(item));
                 }
             }
@@ -368,15 +382,15 @@ impl World {
             Act::Fault => {
                 if self.mono < self.faults_until {
                     self.fault();
-                    self.later(12.0, Act::Fault);
+                    self.later(9.0, Act::Fault);
                 }
             }
             Act::Host => {
                 if self.mono >= self.host_sleeps_until {
-                    let some = self.rng.usize(1..30);
+                    let some = self.rng.usize(1..60);
                     self.host_takes(some);
                 }
-                self.later(0.5, Act::Host);
+                self.later(2.0, Act::Host);
             }
         }
     }
@@ -391,7 +405,12 @@ impl World {
     /// A notification into whatever subscriptions its folder has.
     fn put(&mut self, folder: &str, item: &str) {
         let ids = self.server.subscriptions_of(folder);
-        if !ids.iter().any(|id| self.server.is_known(id)) {
+        // A subscription that the engine has given up, or does not know of, is none.
+        let is_ours = |id: &String| {
+            let owned = |w: &Watch| w.subscription.as_ref().is_some_and(|s| s.id == *id);
+            self.answered.contains(id) || self.engine.watches.values().any(owned)
+        };
+        if !ids.iter().any(|id| self.server.is_known(id) && is_ours(id)) {
             self.ledger.excuse(item);
         }
         if self.trace {
@@ -440,11 +459,10 @@ impl World {
         self.feed(Input::Message { conn, responses: vec![response] });
         // What the engine did not want any more is covered by a gap or by nothing.
         let connected = self.server.streams.get(&conn).is_some_and(|s| s.client_alive);
-        let status = self.engine.status();
         for item in items {
-            let wanted = status.watches.iter().any(|w| {
-                matches!(w.state, WatchState::Connected) && self.ledger.is_of(item, self.watches[&w.watch])
-            });
+            let is_on = |w: &u64| self.engine.watches.get(w).is_some_and(|w| w.connected.is_some());
+            let wanted =
+                self.watches.iter().any(|(w, mailbox)| self.ledger.is_of(item, *mailbox) && is_on(w));
             if !connected || !wanted {
                 self.ledger.excuse(item);
             }
@@ -556,7 +574,8 @@ impl World {
         let starting = !self.ledger.promised(watch);
         if let Some(error) = self.refused() {
             if let Request::Unsubscribe { subscription_id } = &request {
-                self.server.stray(subscription_id);
+                let items = self.server.stray(subscription_id);
+                items.iter().for_each(|item| self.ledger.excuse(item));
             }
             // A sign-in that is refused at the very start ends a watch; that has a test of its own.
             return Err(if starting && error.http_status() == Some(401) { http(503) } else { error });
@@ -610,8 +629,11 @@ impl World {
             }
             return Err(error(ErrorKind::Io));
         }
-        if let (Ok(Answer::Subscribed { .. }), true) = (&result, starting) {
-            self.ledger.promise(watch, now.wall);
+        if let Ok(Answer::Subscribed { id, .. }) = &result {
+            self.answered.insert(id.clone());
+            if starting {
+                self.ledger.promise(watch, now.wall);
+            }
         }
         result
     }

@@ -100,10 +100,11 @@ impl Server {
         self.subs.iter().filter(|(_, s)| s.folder == folder).map(|(id, _)| id.clone()).collect()
     }
 
-    pub fn stray(&mut self, id: &str) {
-        if let Some(sub) = self.subs.get_mut(id) {
-            sub.stray = true;
-        }
+    /// Nobody will ever ask for what this subscription has, and will have.
+    pub fn stray(&mut self, id: &str) -> Vec<String> {
+        let Some(sub) = self.subs.get_mut(id) else { return Vec::new() };
+        sub.stray = true;
+        sub.queue.iter().map(|(item, _)| item.clone()).collect()
     }
 
     pub fn is_known(&self, id: &str) -> bool {
