@@ -450,6 +450,20 @@ impl World {
             response.code = ResponseCode("ErrorInvalidSubscription".into());
             response.body.error_subscription_ids = vec!["unknown".into()];
         }
+        // What comes under an id that the engine takes for another watch's is a stranger's to it.
+        for n in &response.body.notifications {
+            let owner = self
+                .engine
+                .watches
+                .iter()
+                .find(|(_, w)| w.subscription.as_ref().is_some_and(|s| s.id == n.subscription_id));
+            let mailbox = owner.and_then(|(w, _)| self.watches.get(w)).copied();
+            for item in items {
+                if mailbox.is_none_or(|m| !self.ledger.is_of(item, m)) {
+                    self.ledger.excuse(item);
+                }
+            }
+        }
         let foreign = response.body.notifications.iter().any(|n| {
             n.notices.iter().any(|n| n.parent_folder_id.as_ref().is_some_and(|p| p.id == "F-stranger"))
         });
