@@ -249,7 +249,8 @@ pub struct ItemContent {
     /// Its attachments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
-    /// The file with the whole message, mode 0600. It is the host's to remove.
+    /// The file with the whole message, mode 0600. It is the host's to remove. The `Created` and the `NewMail` of one mail
+    /// may name the same file: remove it after the latter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime_path: Option<String>,
     #[serde(skip)]

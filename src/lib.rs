@@ -1,7 +1,7 @@
 //! Tells a program at once when something happens in an Exchange mailbox: new mail, changes, moves, deletions.
 //!
 //! A [`Client`] has watches, a watch is a mailbox with its folders, and what happens comes as [`Event`]s out of one bounded
-//! queue. All calls block, there is no async runtime; a stream costs a thread and some 30 KiB.
+//! queue. All calls block, there is no async runtime; a stream costs a thread and some 60 KiB.
 //!
 //! ```no_run
 //! use ewsnotify::{Client, EventKind, Options};
