@@ -317,14 +317,34 @@ fn a_sign_in_that_is_refused_for_a_moment() {
 // A redirect to another host would send the password there.
 #[test]
 fn redirects_to_other_hosts() {
-    let mut w = Watching::start(server(Style::Exchange), &[]);
-    w.connected();
-    w.sim.add_fault(
-        Fault::new(Action::Redirect { to: "https://evil.example.test/EWS".into() }).on("GetStreamingEvents"),
-    );
-    w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
-    w.settle();
-    w.compare(true);
+    for (mode, operation) in [("streaming", "GetStreamingEvents"), ("pull", "GetEvents")] {
+        let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
+        w.connected();
+        let elsewhere = Action::Redirect { to: "https://evil.example.test/EWS".into() };
+        w.sim.add_fault(Fault::new(elsewhere).on(operation));
+        w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
+        w.settle();
+        w.compare(true);
+    }
+}
+
+// A subscription can die without a word. Until its loss is told nothing can be known (an audit comes with catch-up); from
+// then on all is well again, and it is told that there was a loss.
+#[test]
+fn a_subscription_that_dies_silently() {
+    for mode in ["streaming", "pull"] {
+        let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
+        w.connected();
+        w.settle();
+        assert_eq!(w.sim.exchange().silent_death(ADA), 1);
+        let unheard = w.sim.exchange().deliver(ADA, b"Subject: unheard\r\n\r\n").unwrap();
+        assert_eq!(w.sim.exchange().lose_subscription(ADA), 1);
+        w.until("Resubscribed", |e| e.kind == EventKind::Resubscribed);
+        w.settle();
+        assert!(w.events.iter().all(|e| e.item_id.as_ref() != Some(&unheard)));
+        assert!(w.count(EventKind::Gap) >= 1);
+        w.assert_no_busy_loop(20);
+    }
 }
 
 // Another program took our subscription: we make our own again and do not fight for the old one.

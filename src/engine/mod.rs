@@ -359,9 +359,9 @@ impl Engine {
         self.timers.next()
     }
 
-    /// How many watches have not ended.
-    pub fn watch_count(&self) -> usize {
-        self.watches.len()
+    /// Whether a watch was added and has not ended.
+    pub fn watches(&self, watch: u64) -> bool {
+        self.watches.contains_key(&watch)
     }
 
     fn called(&mut self, call: CallId, result: Result<Answer, Error>) {

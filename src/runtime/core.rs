@@ -113,7 +113,8 @@ impl Core {
 
     pub fn remove(self: &Arc<Self>, watch: u64) -> Result<()> {
         let mut state = lock(&self.state);
-        if !state.watches.contains_key(&watch) {
+        // One that has ended is kept here until the server was told.
+        if !state.engine.watches(watch) {
             return Err(Error::new(ErrorKind::Invalid, format!("there is no watch {watch}")));
         }
         self.drive(&mut state, Input::Remove(watch));
