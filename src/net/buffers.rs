@@ -42,8 +42,13 @@ impl Pair {
         self.output = output;
     }
 
-    /// Whether there is room for input, after moving and growing as far as allowed.
-    pub fn make_room(&mut self) -> bool {
+    /// Whether no more input can be taken before some is consumed.
+    pub fn is_full(&self) -> bool {
+        self.end - self.start == MAX_INPUT
+    }
+
+    /// Makes room for input, by moving and growing as far as allowed.
+    fn make_room(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -56,7 +61,6 @@ impl Pair {
             let size = (self.input.len() * 2).clamp(self.size.clamp(MIN_INPUT, MAX_INPUT), MAX_INPUT);
             self.input.resize(size, 0);
         }
-        self.end < self.input.len()
     }
 
     /// After bytes came: if they filled all room, more comes at once, most likely, and the next buffer may be larger.
@@ -112,7 +116,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut pair, mut sent, mut got) = (Pair::default(), 0u32, 0u32);
         for _ in 0..20_000 {
-            if random.bool() && pair.make_room() {
+            if random.bool() && !pair.is_full() {
                 let room = pair.input_append_buf();
                 let n = random.usize(..=room.len());
                 for b in &mut room[..n] {
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn a_full_buffer_says_so() {
         let mut pair = Pair::default();
-        while pair.make_room() {
+        while !pair.is_full() {
             let n = pair.input_append_buf().len();
             pair.input_appended(n);
         }

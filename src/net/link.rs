@@ -190,6 +190,8 @@ impl Link for HttpLink {
             }
             return Err(self.not_xml(&answer, &begin[..len]));
         }
+        // Nobody asks for them any more, and the stream may last.
+        answer.headers = Default::default();
         Ok(Opened::Stream(Box::new(HttpStream { answer, lane, idle: self.ground.config.idle_timeout })))
     }
 }

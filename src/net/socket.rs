@@ -133,6 +133,11 @@ impl Socket {
         }
     }
 
+    /// Waits until there is something to read, if only the end.
+    pub fn wait_readable(&self, limits: &Limits) -> Result<(), Stop> {
+        self.wait(PollFlags::IN, limits)
+    }
+
     /// Writes some bytes.
     pub fn write(&self, buf: &[u8], limits: &Limits) -> Result<usize, Stop> {
         loop {

@@ -42,6 +42,11 @@ impl Wire {
     }
 
     fn receive(&mut self, limits: &Limits) -> Result<usize, Stop> {
+        // Waiting comes before the buffer: a stream that idles holds none.
+        if !self.more && !self.tls.as_mut().is_some_and(|tls| has_plaintext(tls)) {
+            self.socket.wait_readable(limits)?;
+            self.more = true;
+        }
         let mut link = Link { socket: &self.socket, limits, ready: self.more, stop: None };
         let buf = self.buffers.input_append_buf();
         let got = match &mut self.tls {
@@ -92,7 +97,7 @@ impl Transport for Wire {
             self.slot.enter(Phase::Head);
         }
         self.buffers.rest();
-        if !self.buffers.make_room() {
+        if self.buffers.is_full() {
             let text = format!(
                 "{}: the head of the answer, or of a chunk of it, is longer than {} KiB: is this an Exchange server?",
                 self.slot.endpoint(),
@@ -170,6 +175,12 @@ fn send_tls(tls: &mut ClientConnection, mut bytes: &[u8], link: &mut Link<'_>) -
         }
     }
     Ok(())
+}
+
+/// Whether a read would give something, an end or an error without a byte from the socket.
+fn has_plaintext(tls: &mut ClientConnection) -> bool {
+    tls.process_new_packets()
+        .map_or(true, |state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed())
 }
 
 fn receive_tls(tls: &mut ClientConnection, buf: &mut [u8], link: &mut Link<'_>) -> io::Result<usize> {

@@ -50,6 +50,8 @@ impl StreamDecoder {
         StreamDecoder::default()
     }
 
+    // Here and below, and where envelopes are read in full, `inline(never)` keeps frames apart: what is touched of its stack
+    // once, a stream's thread keeps for good.
     /// Reads one envelope, as the framer gives it: from the `<` of its root to its end.
     pub fn decode(&mut self, envelope: &[u8]) -> Result<Envelope> {
         if let Some(read) = self.read_fast(envelope) {
@@ -57,6 +59,11 @@ impl StreamDecoder {
             self.in_vain = 0;
             return Ok(read);
         }
+        self.read_full(envelope)
+    }
+
+    #[inline(never)]
+    fn read_full(&mut self, envelope: &[u8]) -> Result<Envelope> {
         self.full += 1;
         self.in_vain += 1;
         let read = read_stream_envelope(envelope)?;
@@ -77,6 +84,7 @@ impl StreamDecoder {
         self.full
     }
 
+    #[inline(never)]
     fn read_fast(&mut self, bytes: &[u8]) -> Option<Envelope> {
         if let Some((_, known)) = self.whole.iter().find(|(whole, _)| **whole == *bytes) {
             return Some(known.clone());
@@ -87,6 +95,7 @@ impl StreamDecoder {
         Some(read)
     }
 
+    #[inline(never)]
     fn learn(&mut self, bytes: &[u8], read: &Envelope) {
         let Body::Streaming(responses) = &read.body else { return };
         if bytes.len() <= LONGEST && responses.iter().all(|r| r.body.notifications.is_empty()) {
@@ -99,11 +108,14 @@ impl StreamDecoder {
 
 fn keep<T>(list: &mut Vec<T>, new: T) {
     list.truncate(KEPT - 1);
+    // A stream has one or two, of which one is large.
+    list.reserve_exact(1);
     list.insert(0, new);
 }
 
 impl Frame {
     /// The frame of an envelope that was read in full; None if it has none that bears the trials.
+    #[inline(never)]
     fn learn(bytes: &[u8], read: &Envelope) -> Option<Frame> {
         let (head, tail, prefix) = split(bytes)?;
         let content = &bytes[head..bytes.len() - tail];

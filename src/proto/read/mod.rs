@@ -109,6 +109,7 @@ fn body(r: &mut Reader, start: Start) -> Result<Body> {
 
 /// `ResponseMessages`, whose children may have any name (gromox calls that of GetEvents `x`). `part` reads a child of a
 /// message that is not one of those which every message has.
+#[inline(never)]
 fn responses<T: Default>(
     r: &mut Reader,
     part: impl Fn(&mut Reader, Start, &mut T) -> Result<()>,
@@ -125,6 +126,7 @@ fn responses<T: Default>(
     Ok(found)
 }
 
+#[inline(never)]
 fn response<T: Default>(
     r: &mut Reader,
     start: Start,
@@ -158,6 +160,7 @@ fn response<T: Default>(
 }
 
 /// A fault of SOAP 1.1 (`faultcode`, `faultstring`, `detail`) or 1.2 (`Code`, `Reason`, `Detail`).
+#[inline(never)]
 fn fault(r: &mut Reader) -> Result<Fault> {
     let (mut outer_code, mut outer_text) = (None, None);
     let (mut code, mut text, mut back_off) = (None, None, None);

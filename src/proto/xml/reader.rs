@@ -67,7 +67,8 @@ impl Start {
 
 /// Reads one document.
 pub(crate) struct Reader<'a> {
-    events: EventReader<Source<'a>>,
+    /// In a box, since it is large and would be moved about on the shallow stacks of streams.
+    events: Box<EventReader<Source<'a>>>,
     limits: Limits,
     depth: usize,
     things: usize,
@@ -75,6 +76,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader at the start of the document, or what is wrong with its first bytes.
+    #[inline(never)]
     pub fn new(bytes: &'a [u8], limits: Limits) -> Result<Reader<'a>> {
         let body = skip_prolog(bytes).map_err(|e| protocol(format!("The answer cannot be read: {e}.")))?;
         if body.is_empty() {
@@ -98,7 +100,7 @@ impl<'a> Reader<'a> {
             .max_entity_expansion_depth(1)
             .max_entity_expansion_length(64);
         let text = repair::repair(body).ok_or_else(|| protocol("The answer is not text in UTF-8."))?;
-        let events = config.create_reader(Source { text, at: 0 });
+        let events = Box::new(config.create_reader(Source { text, at: 0 }));
         Ok(Reader { events, limits, depth: 0, things: 0 })
     }
 
