@@ -117,7 +117,10 @@ fn measure(server: &Server, count: usize, mut take: impl FnMut() -> usize) -> Ru
 }
 
 fn library(server: &Server, count: usize) -> Run {
-    let client = Client::open(&options(server, count)).unwrap();
+    let mut options = options(&server.url, server.ca_file.as_deref());
+    options.set("queue_events", &(count + 100).to_string()).unwrap();
+    options.set("queue_bytes", "1000000000").unwrap();
+    let client = Client::open(&options).unwrap();
     client.watch(&Options::new()).unwrap();
     loop {
         match client.next(Duration::from_secs(10)) {
@@ -134,16 +137,11 @@ fn library(server: &Server, count: usize) -> Run {
     run
 }
 
-fn options(server: &Server, queue: usize) -> Options {
+fn options(url: &str, ca_file: Option<&str>) -> Options {
     let mut options = Options::new();
-    options.set("url", &server.url).unwrap();
+    options.set("url", url).unwrap();
     options.set("user", "ada@example.test").unwrap().set("password", "secret").unwrap();
-    options
-        .set("queue_events", &(queue + 100).to_string())
-        .unwrap()
-        .set("queue_bytes", "1000000000")
-        .unwrap();
-    if let Some(file) = &server.ca_file {
+    if let Some(file) = ca_file {
         options.set("ca_file", file).unwrap();
     }
     options
@@ -214,18 +212,8 @@ fn idle_streams(tls: bool) {
 
 fn idle_client(url: &str, ca_file: &str) {
     const STREAMS: usize = 500;
-    let mut options = Options::new();
-    options
-        .set("url", url)
-        .unwrap()
-        .set("user", "ada@example.test")
-        .unwrap()
-        .set("password", "secret")
-        .unwrap();
+    let mut options = options(url, Some(ca_file).filter(|file| !file.is_empty()));
     options.set("connections", "501").unwrap().set("subscriptions_per_connection", "1").unwrap();
-    if !ca_file.is_empty() {
-        options.set("ca_file", ca_file).unwrap();
-    }
     let client = Client::open(&options).unwrap();
     let open = |count: usize| {
         for _ in 0..count {

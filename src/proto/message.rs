@@ -38,6 +38,39 @@ pub enum NoticeKind {
     Status,
 }
 
+impl NoticeKind {
+    /// All kinds; those that a new mail brings stand first.
+    pub const ALL: [NoticeKind; 8] = [
+        NoticeKind::Created,
+        NoticeKind::NewMail,
+        NoticeKind::Modified,
+        NoticeKind::Deleted,
+        NoticeKind::Moved,
+        NoticeKind::Copied,
+        NoticeKind::FreeBusyChanged,
+        NoticeKind::Status,
+    ];
+
+    /// The local name of its element.
+    pub const fn element(self) -> &'static str {
+        match self {
+            NoticeKind::Copied => "CopiedEvent",
+            NoticeKind::Created => "CreatedEvent",
+            NoticeKind::Deleted => "DeletedEvent",
+            NoticeKind::FreeBusyChanged => "FreeBusyChangedEvent",
+            NoticeKind::Modified => "ModifiedEvent",
+            NoticeKind::Moved => "MovedEvent",
+            NoticeKind::NewMail => "NewMailEvent",
+            NoticeKind::Status => "StatusEvent",
+        }
+    }
+
+    /// The kind of an element with this local name.
+    pub fn of_element(name: &str) -> Option<NoticeKind> {
+        Self::ALL.into_iter().find(|kind| kind.element() == name)
+    }
+}
+
 /// One event element, with every field that the schema gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {

@@ -14,18 +14,6 @@ const LONGEST_VALUE: usize = 4 << 10;
 /// The most notifications and events that are read here; more may meet the reader's limits.
 const MOST_THINGS: usize = 16 << 10;
 
-/// Event elements, those of a new mail first.
-const KINDS: [(&str, NoticeKind); 8] = [
-    ("CreatedEvent", NoticeKind::Created),
-    ("NewMailEvent", NoticeKind::NewMail),
-    ("ModifiedEvent", NoticeKind::Modified),
-    ("DeletedEvent", NoticeKind::Deleted),
-    ("MovedEvent", NoticeKind::Moved),
-    ("CopiedEvent", NoticeKind::Copied),
-    ("FreeBusyChangedEvent", NoticeKind::FreeBusyChanged),
-    ("StatusEvent", NoticeKind::Status),
-];
-
 /// The tags as they are written in one frame, with its prefixes.
 #[derive(Debug)]
 pub(super) struct Grammar {
@@ -33,6 +21,7 @@ pub(super) struct Grammar {
     subscription_id: Tags,
     previous_watermark: Tags,
     more_events: Tags,
+    /// In the order of [`NoticeKind::ALL`].
     kinds: [Tags; 8],
     watermark: Tags,
     time_stamp: Tags,
@@ -82,7 +71,7 @@ impl Grammar {
             subscription_id: tags(inner, "SubscriptionId"),
             previous_watermark: tags(inner, "PreviousWatermark"),
             more_events: tags(inner, "MoreEvents"),
-            kinds: KINDS.map(|(name, _)| tags(inner, name)),
+            kinds: NoticeKind::ALL.map(|kind| tags(inner, kind.element())),
             watermark: tags(inner, "Watermark"),
             time_stamp: tags(inner, "TimeStamp"),
             item_id: id("ItemId"),
@@ -130,7 +119,7 @@ impl Grammar {
             return self.empty_status(at);
         };
         let close = &self.kinds[kind].close;
-        let mut notice = empty(KINDS[kind].1);
+        let mut notice = empty(NoticeKind::ALL[kind]);
         notice.watermark = at.text(&self.watermark)?.map(str::to_owned);
         notice.time_stamp = at.text(&self.time_stamp)?.map(str::to_owned);
         notice.target = at.target(&self.item_id, &self.folder_id)?;
@@ -148,7 +137,7 @@ impl Grammar {
 
     /// `<t:StatusEvent/>`.
     fn empty_status(&self, at: &mut Cursor) -> Option<Notice> {
-        let open = &self.kinds[KINDS.len() - 1].open;
+        let open = &self.kinds[NoticeKind::ALL.len() - 1].open;
         let rest = at.rest.strip_prefix(&open[..open.len() - 1])?;
         at.rest = rest.strip_prefix("/>").or_else(|| rest.strip_prefix(" />"))?;
         Some(empty(NoticeKind::Status))
@@ -182,7 +171,7 @@ impl Grammar {
                 out += &text(&self.unread_count, "7");
                 out += &tags.close;
             }
-            out += &format!("{}/>", self.kinds[KINDS.len() - 1].open.trim_end_matches('>'));
+            out += &format!("{}/>", self.kinds[NoticeKind::ALL.len() - 1].open.trim_end_matches('>'));
             out += &self.notification.close;
         }
         out

@@ -160,22 +160,9 @@ fn write_scope(
 fn write_event_types(w: &mut Writer, events: &[NoticeKind]) -> Result<()> {
     within(events.len(), 1, usize::MAX, "the number of event types")?;
     w.element("t:EventTypes", |w| {
-        events.iter().try_for_each(|kind| {
-            w.text(
-                "t:EventType",
-                match kind {
-                    NoticeKind::Copied => "CopiedEvent",
-                    NoticeKind::Created => "CreatedEvent",
-                    NoticeKind::Deleted => "DeletedEvent",
-                    NoticeKind::FreeBusyChanged => "FreeBusyChangedEvent",
-                    NoticeKind::Modified => "ModifiedEvent",
-                    NoticeKind::Moved => "MovedEvent",
-                    NoticeKind::NewMail => "NewMailEvent",
-                    NoticeKind::Status => {
-                        return Err(invalid("A StatusEvent cannot be subscribed to; it comes by itself."));
-                    }
-                },
-            )
+        events.iter().try_for_each(|kind| match kind {
+            NoticeKind::Status => Err(invalid("A StatusEvent cannot be subscribed to; it comes by itself.")),
+            kind => w.text("t:EventType", kind.element()),
         })
     })
 }

@@ -1,9 +1,12 @@
 //! Tests of the decisions: a desk that plays the runtime, with a clock that a test moves by hand.
 
+mod ending;
 mod fetching;
+mod losing;
+mod owning;
 mod pulling;
+mod refusals;
 mod streaming;
-mod trouble;
 mod world;
 
 use super::*;
@@ -200,6 +203,28 @@ impl Desk {
         assert_eq!(self.told(), [(watch, EventKind::Connected)]);
         conn
     }
+}
+
+/// A desk with watches `1..=watches` that share a stream, by subscriptions `s1`, `s2` …
+#[track_caller]
+fn streaming(watches: u64) -> (Desk, ConnId) {
+    let mut d = Desk::new(settings());
+    (1..=watches).for_each(|watch| d.add(watch, |_| {}));
+    let ids: Vec<_> = (1..=watches).map(|watch| format!("s{watch}")).collect();
+    (1..=watches).zip(&ids).for_each(|(watch, id)| d.subscribe_watch(watch, id));
+    let (conn, on_stream) = d.open();
+    assert_eq!(on_stream, ids);
+    d.begin(conn);
+    assert!(d.told().iter().all(|(_, kind)| *kind == EventKind::Connected));
+    (d, conn)
+}
+
+/// A desk with watch 1, and the first call that it makes.
+fn asking() -> (Desk, CallId) {
+    let mut d = Desk::new(settings());
+    d.add(1, |_| {});
+    let (call, ..) = d.call();
+    (d, call)
 }
 
 pub(super) fn settings() -> Settings {

@@ -74,8 +74,7 @@ fn a_clean_close_reopens_at_once_with_the_same_id_and_without_a_gap() {
 // Mail that the server wrote to a dead socket would be missing without a word.
 #[test]
 fn a_break_is_told_with_a_gap_since_the_last_message() {
-    let mut d = Desk::new(settings());
-    let conn = d.streaming(1, "s1");
+    let (mut d, conn) = streaming(1);
     d.wait(40.0);
     d.message(conn, ok());
     let last = d.now.wall;
@@ -107,8 +106,7 @@ fn an_end_has_its_reason() {
         (Err(http(401)), Reason::SignInRefused),
         (Err(coded("ErrorServerBusy")), Reason::ServerError),
     ] {
-        let mut d = Desk::new(settings());
-        let conn = d.streaming(1, "s1");
+        let (mut d, conn) = streaming(1);
         d.wait(100.0);
         d.end(conn, result);
         let down = d.told.pop_front().unwrap();
@@ -181,8 +179,7 @@ fn what_is_a_gap_and_what_is_none() {
         }),
     ];
     for (name, gap, between) in rows {
-        let mut d = Desk::new(settings());
-        let conn = d.streaming(1, "s1");
+        let (mut d, conn) = streaming(1);
         d.wait(100.0);
         let conn = between(&mut d, conn);
         d.begin(conn);

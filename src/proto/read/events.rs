@@ -61,7 +61,7 @@ fn notification(r: &mut Reader) -> Result<Notification> {
             "PreviousWatermark" => notification.previous_watermark = r.text()?,
             "MoreEvents" => notification.more_events = r.boolean()?.unwrap_or(false),
             name => {
-                if let Some(kind) = kind(name) {
+                if let Some(kind) = NoticeKind::of_element(name) {
                     r.count_thing()?;
                     notification.notices.push(notice(r, kind)?);
                 }
@@ -70,20 +70,6 @@ fn notification(r: &mut Reader) -> Result<Notification> {
         Ok(())
     })?;
     Ok(notification)
-}
-
-fn kind(element: &str) -> Option<NoticeKind> {
-    Some(match element {
-        "CopiedEvent" => NoticeKind::Copied,
-        "CreatedEvent" => NoticeKind::Created,
-        "DeletedEvent" => NoticeKind::Deleted,
-        "FreeBusyChangedEvent" => NoticeKind::FreeBusyChanged,
-        "ModifiedEvent" => NoticeKind::Modified,
-        "MovedEvent" => NoticeKind::Moved,
-        "NewMailEvent" => NoticeKind::NewMail,
-        "StatusEvent" => NoticeKind::Status,
-        _ => return None,
-    })
 }
 
 fn notice(r: &mut Reader, kind: NoticeKind) -> Result<Notice> {
