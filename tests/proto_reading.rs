@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ewsnotify::ErrorKind;
 use ewsnotify::proto::{
-    Body, ConnectionStatus, Envelope, Id, NoticeKind, Response, ResponseClass, SyncChange, Target,
-    read_envelope,
+    Body, ConnectionStatus, Envelope, FolderChange, FolderStamp, Id, NoticeKind, Response, ResponseClass,
+    SyncChange, Target, read_envelope,
 };
 
 fn read(xml: &str) -> Envelope {
@@ -280,6 +280,93 @@ fn sync_pages_and_folders() {
     let folder = one(responses).body.remove(0);
     assert_eq!((folder.id.id.as_str(), folder.total_count, folder.unread_count), ("f", Some(3), None));
     assert_eq!(folder.display_name.as_deref(), Some("Kalender"));
+}
+
+// A search folder taken for a real one would tell each mail twice; a folder that is not seen, none of its mail.
+#[test]
+fn pages_of_folders() {
+    let read_page = |class: &str, content: &str| {
+        let Body::Hierarchy(responses) = read(&message("SyncFolderHierarchyResponse", class, content)).body
+        else {
+            panic!()
+        };
+        one(responses).body
+    };
+    let content = "<m:SyncState>H4sI=</m:SyncState><m:IncludesLastFolderInRange>true</m:IncludesLastFolderInRange><m:Changes>\
+         <t:Create><t:Folder><t:FolderId Id='1' ChangeKey='k'/><t:ParentFolderId Id='0'/><t:FolderClass>IPF.Note</t:FolderClass>\
+         <t:DisplayName>Bills</t:DisplayName></t:Folder></t:Create><t:Create><t:SearchFolder><t:FolderId Id='2'/></t:SearchFolder>\
+         </t:Create><t:Update><t:TasksFolder><t:FolderId Id='3'/></t:TasksFolder></t:Update><t:Delete><t:FolderId Id='4'/>\
+         </t:Delete><t:New/><t:Delete/></m:Changes>";
+    let page = read_page("Success", content);
+    assert_eq!((page.sync_state.as_deref(), page.includes_last), (Some("H4sI="), true));
+    let [
+        FolderChange::Create(bills),
+        FolderChange::Create(search),
+        FolderChange::Update(tasks),
+        FolderChange::Delete(gone),
+    ] = &page.changes[..]
+    else {
+        panic!("{page:?}")
+    };
+    assert_eq!((bills.id.id.as_str(), bills.display_name.as_deref()), ("1", Some("Bills")));
+    assert_eq!(bills.parent_id.as_ref().map(|id| id.id.as_str()), Some("0"));
+    assert_eq!(bills.folder_class.as_deref(), Some("IPF.Note"));
+    assert_eq!([bills, search, tasks].map(|f| f.is_search()), [false, true, false]);
+    assert_eq!((tasks.id.id.as_str(), gone.id.as_str()), ("3", "4"));
+    let error = "<m:ResponseCode>ErrorInvalidSyncStateData</m:ResponseCode><m:SyncState/>";
+    assert_eq!(read_page("Error", error).sync_state, None);
+}
+
+// The hourly audit rests on these two; one that is misread syncs every folder every hour, or none ever.
+#[test]
+fn stamps_of_folders() {
+    let stamp = |properties: &str| {
+        let folders = format!("<m:Folders><t:Folder><t:FolderId Id='f'/>{properties}</t:Folder></m:Folders>");
+        let Body::Folders(responses) = read(&message("GetFolderResponse", "Success", &folders)).body else {
+            panic!()
+        };
+        one(responses).body.remove(0).stamp
+    };
+    let property = |tag: &str, value: &str| {
+        format!(
+            "<t:ExtendedProperty><t:ExtendedFieldURI PropertyTag='{tag}' PropertyType='x'/><t:Value>{value}</t:Value>\
+             </t:ExtendedProperty>"
+        )
+    };
+    let expected = FolderStamp { committed: Some("2026-07-01T10:00:00Z".into()), deleted: Some(17) };
+    for (committed, deleted) in [("0x670a", "0x670b"), ("0X670A", " 0x670B "), ("26378", "26379")] {
+        let both = property(deleted, " 17 ") + &property(committed, "2026-07-01T10:00:00Z");
+        assert_eq!(stamp(&both), expected, "{committed}");
+    }
+    assert_eq!(stamp(&(property("0x670c", "17") + &property("0x670a", ""))), FolderStamp::default());
+    assert_eq!(stamp(&property("0x670b", "many")), FolderStamp::default());
+    assert_eq!(
+        stamp("<t:ExtendedProperty><t:Value>17</t:Value></t:ExtendedProperty>"),
+        FolderStamp::default()
+    );
+}
+
+// The new id is all that leads to a mail which we have moved away ourselves.
+#[test]
+fn what_became_of_items() {
+    let moved = "<m:Items><t:Message><t:ItemId Id='new' ChangeKey='k'/></t:Message></m:Items>";
+    let id = Some(Id { id: "new".into(), change_key: Some("k".into()) });
+    let Body::Move(responses) = read(&message("MoveItemResponse", "Success", moved)).body else { panic!() };
+    assert_eq!(one(responses).body, id);
+    let updated = format!("{moved}<m:ConflictResults><t:Count>0</t:Count></m:ConflictResults>");
+    let Body::Update(responses) = read(&message("UpdateItemResponse", "Success", &updated)).body else {
+        panic!()
+    };
+    assert_eq!(one(responses).body, id);
+    for none in ["<m:Items/>", "<m:Items><t:Message/></m:Items>", ""] {
+        let Body::Move(responses) = read(&message("MoveItemResponse", "Success", none)).body else {
+            panic!()
+        };
+        assert_eq!(one(responses).body, None, "{none}");
+    }
+    let gone = "<m:MessageText>Gone.</m:MessageText><m:ResponseCode>ErrorItemNotFound</m:ResponseCode>";
+    let Body::Delete(responses) = read(&message("DeleteItemResponse", "Error", gone)).body else { panic!() };
+    assert_eq!(one(responses).code.as_str(), "ErrorItemNotFound");
 }
 
 // Headers are often missing or odd; none of that is a reason to fail.

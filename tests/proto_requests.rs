@@ -5,7 +5,7 @@ use std::process::Command;
 
 use ewsnotify::ErrorKind;
 use ewsnotify::proto::{
-    FolderRef, Header, Id, NoticeKind, Request, RequestVersion, Scope, soap_action, write_request,
+    DeleteType, FolderRef, Header, Id, NoticeKind, Request, RequestVersion, Scope, soap_action, write_request,
 };
 
 mod proto_support;
@@ -30,6 +30,7 @@ fn all_requests() -> Vec<Request> {
     ];
     let some = || Scope::Folders(folders.clone());
     let item = |key: Option<&str>| Id { id: "AAMkAD+/=".into(), change_key: key.map(str::to_owned) };
+    let ids = || vec!["AAMkAD+/=".to_owned(), "AAMk\"<>&'é=".to_owned()];
     let pull = |scope, watermark: Option<&str>, timeout_minutes| Request::SubscribePull {
         scope,
         events: EVENTS.to_vec(),
@@ -55,6 +56,14 @@ fn all_requests() -> Vec<Request> {
             sync_state: Some("H4sIAA==".into()),
             max_changes: 1,
         },
+        Request::GetFolderStamps { folders },
+        Request::SyncFolderHierarchy { root: inbox(), sync_state: None },
+        Request::SyncFolderHierarchy { root: FolderRef::Id("AAMk".into()), sync_state: Some("H4sI".into()) },
+        Request::MarkRead { items: ids() },
+        Request::MoveItem { items: ids(), to: FolderRef::Id("AAMk".into()) },
+        Request::MoveItem { items: ids(), to: inbox() },
+        Request::DeleteItem { items: ids(), how: DeleteType::MoveToDeletedItems },
+        Request::DeleteItem { items: ids(), how: DeleteType::HardDelete },
     ]
 }
 
@@ -161,6 +170,13 @@ fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
         sync("", 512),
         sync("H4s=", 0),
         sync("H4s=", 513),
+        Request::SyncFolderHierarchy { root: inbox.clone(), sync_state: Some(String::new()) },
+        Request::GetFolderStamps { folders: vec![] },
+        Request::MarkRead { items: vec![] },
+        Request::MarkRead { items: vec![String::new()] },
+        Request::MoveItem { items: vec![], to: inbox.clone() },
+        Request::MoveItem { items: vec!["AAMk".into()], to: FolderRef::Id(String::new()) },
+        Request::DeleteItem { items: vec![], how: DeleteType::HardDelete },
     ];
     for request in bad {
         let error = write_request(&request, &header).unwrap_err();
@@ -172,12 +188,31 @@ fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
     assert!(error.to_string().contains("U+0001"), "{error}");
 }
 
+// To mark or to delete must not tell the sender that somebody has read the mail, where the server can leave that; one that
+// cannot refuses the attribute.
+#[test]
+fn read_receipts_are_suppressed_where_the_server_knows_how() {
+    let items = || vec!["AAMk".to_owned()];
+    for header in all_headers() {
+        for request in [
+            Request::MarkRead { items: items() },
+            Request::DeleteItem { items: items(), how: DeleteType::HardDelete },
+        ] {
+            let xml = String::from_utf8(write_request(&request, &header).unwrap()).unwrap();
+            let expected = header.version == RequestVersion::Exchange2013Sp1;
+            assert_eq!(xml.contains(" SuppressReadReceipts=\"true\""), expected, "{xml}");
+        }
+    }
+}
+
 // Some proxies route by SOAPAction: it must name the operation that the body asks for.
 #[test]
 fn the_soap_action_names_the_operation_of_the_body() {
     for request in all_requests() {
         let xml = String::from_utf8(write_request(&request, &Header::default()).unwrap()).unwrap();
         let operation = soap_action(&request).rsplit('/').next().unwrap();
-        assert!(xml.contains(&format!("<soap:Body><m:{operation}>")), "{xml}");
+        assert_eq!(operation, request.operation());
+        let starts = |end| xml.contains(&format!("<soap:Body><m:{operation}{end}"));
+        assert!(starts('>') || starts(' '), "{xml}");
     }
 }

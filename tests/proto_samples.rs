@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use ewsnotify::proto::{
-    Body, ConnectionStatus, Envelope, FrameLimits, Framer, Notification, Response, StreamDecoder, SyncChange,
-    capture, read_envelope,
+    Body, ConnectionStatus, Envelope, FolderChange, FrameLimits, Framer, Notification, Response,
+    StreamDecoder, SyncChange, capture, read_envelope,
 };
 
 mod proto_support;
@@ -64,6 +64,22 @@ fn describe(envelope: &Envelope) -> String {
                 page.includes_last
             )
         }),
+        Body::Hierarchy(r) => each("Hierarchy", r, |page| {
+            let change = |c: &FolderChange| match c {
+                FolderChange::Create(f) => format!(" +{} {}", f.element, length(&f.display_name)),
+                FolderChange::Update(f) => format!(" ~{} {}", f.element, length(&f.display_name)),
+                FolderChange::Delete(_) => " -".to_owned(),
+            };
+            let changes: String = page.changes.iter().map(change).collect();
+            format!(
+                " {} last={}{changes}",
+                if page.sync_state.is_some() { "state" } else { "none" },
+                page.includes_last
+            )
+        }),
+        Body::Update(r) => each("Update", r, |id| format!(" {}", id.is_some())),
+        Body::Move(r) => each("Move", r, |id| format!(" {}", id.is_some())),
+        Body::Delete(r) => each("Delete", r, |()| String::new()),
         Body::Other(name) => format!("Other: {name}"),
     }
 }
@@ -181,9 +197,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("howto-stream-notifications-about-mailbox-events__3-GetStreamingEvents", "Other: GetStreamingEvents"),
     ("howto-stream-notifications-about-mailbox-events__4-GetStreamingEventsResponse", "Streaming: Success NoError [Created1 Modified1 NewMail1]"),
     ("howto-synchronize-folders__1-SyncFolderHierarchy", "Other: SyncFolderHierarchy"),
-    ("howto-synchronize-folders__2-SyncFolderHierarchyResponse", "Other: SyncFolderHierarchyResponse"),
+    ("howto-synchronize-folders__2-SyncFolderHierarchyResponse", "Hierarchy: Success NoError state last=true +Folder 0 +Folder 0 +Folder 0 +Folder 0"),
     ("howto-synchronize-folders__3-SyncFolderHierarchy", "Other: SyncFolderHierarchy"),
-    ("howto-synchronize-folders__4-SyncFolderHierarchyResponse", "Other: SyncFolderHierarchyResponse"),
+    ("howto-synchronize-folders__4-SyncFolderHierarchyResponse", "Hierarchy: Success NoError state last=true ~Folder 13 +Folder 9 -"),
     ("howto-synchronize-items__1-SyncFolderItems", "Other: SyncFolderItems"),
     ("howto-synchronize-items__2-SyncFolderItemsResponse", "Sync: Success NoError state last=true +Message +Message +Message +Message +Message"),
     ("howto-synchronize-items__3-SyncFolderItems", "Other: SyncFolderItems"),
@@ -210,8 +226,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("test_services_test_error_schema_validation_1", "Fault: ErrorSchemaValidation 3 None"),
     ("test_services_test_error_server_busy_1", "Fault: ErrorServerBusy 66 Some(297.749s)"),
     ("test_services_test_error_too_many_objects_opened_1", "Other: FindFolderResponse"),
-    ("test_services_test_inner_error_parsing_1", "Other: DeleteItemResponse"),
-    ("test_services_test_invalid_value_extras_1", "Other: DeleteItemResponse"),
+    ("test_services_test_inner_error_parsing_1", "Delete: Error ErrorInternalServerError"),
+    ("test_services_test_invalid_value_extras_1", "Delete: Error ErrorInvalidValueForProperty"),
     ("test_services_test_soap_error_1", "Fault: XXX 3 None"),
     ("test_services_test_soap_error_2", "Error: The answer is not well-formed XML (line:column): 6:11 Unexpected closing tag: {http://schemas.xmlsoap.org/soap/envelope/}s:Body != {http://schemas.xmlsoap.org/soap/envelope/}s:Envelope."),
     ("test_services_test_soap_error_3", "Fault:  0 None"),

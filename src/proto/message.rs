@@ -193,6 +193,14 @@ pub enum Body {
     Items(Vec<Response<Vec<Item>>>),
     /// `SyncFolderItemsResponse`.
     Sync(Vec<Response<SyncPage>>),
+    /// `SyncFolderHierarchyResponse`.
+    Hierarchy(Vec<Response<HierarchyPage>>),
+    /// `UpdateItemResponse`: the item's id with its new change key. Absent in errors.
+    Update(Vec<Response<Option<Id>>>),
+    /// `MoveItemResponse`: the item's new id. Absent in errors, and where it went to another mailbox.
+    Move(Vec<Response<Option<Id>>>),
+    /// `DeleteItemResponse`.
+    Delete(Vec<Response<()>>),
     /// `SendNotification`: a push, whose response messages each carry a notification.
     Push(Vec<Response<Option<Notification>>>),
     /// Anything else, by the local name of its element.
@@ -227,16 +235,52 @@ pub enum ConnectionStatus {
     Closed,
 }
 
-/// A folder as `GetFolder` tells it.
+/// A folder as `GetFolder` and `SyncFolderHierarchy` tell it. Fields that were not asked for are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Folder {
+    /// The local name of its element (`Folder`, `CalendarFolder`, `SearchFolder`, …): an open set.
+    pub element: String,
     pub id: Id,
     pub parent_id: Option<Id>,
     pub display_name: Option<String>,
     pub folder_class: Option<String>,
     pub total_count: Option<u32>,
     pub unread_count: Option<u32>,
+    /// The two properties by which a change of its content can be seen cheaply.
+    pub stamp: FolderStamp,
+}
+
+impl Folder {
+    /// Whether it only shows what lies in other folders: there is nothing in it to sync.
+    pub fn is_search(&self) -> bool {
+        self.element == "SearchFolder"
+    }
+}
+
+/// What changes with every change of a folder's content. Two stamps of a folder that are equal and complete say that nothing
+/// has happened in between; one with a part missing says nothing.
+///
+/// ```
+/// use ewsnotify::proto::FolderStamp;
+/// let before = FolderStamp { committed: Some("2026-07-01T10:00:00Z".into()), deleted: Some(3) };
+/// assert!(before.same_as(&before.clone()));
+/// assert!(!before.same_as(&FolderStamp { deleted: Some(4), ..before.clone() }));
+/// assert!(!FolderStamp::default().same_as(&FolderStamp::default()));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FolderStamp {
+    /// `0x670A`, PR_LOCAL_COMMIT_TIME_MAX, as written: when something in it last changed.
+    pub committed: Option<String>,
+    /// `0x670B`, PR_DELETED_COUNT_TOTAL: how many items were ever deleted from it.
+    pub deleted: Option<i64>,
+}
+
+impl FolderStamp {
+    /// Whether nothing has happened between the two; false where a server did not tell both parts.
+    pub fn same_as(&self, other: &FolderStamp) -> bool {
+        self.committed.is_some() && self.deleted.is_some() && self == other
+    }
 }
 
 /// An item as `GetItem` and `SyncFolderItems` tell it. Fields that were not asked for are absent.
@@ -304,6 +348,26 @@ pub enum SyncChange {
     ReadFlagChange { id: Id, is_read: bool },
 }
 
+/// A page of `SyncFolderHierarchy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HierarchyPage {
+    /// `SyncState`; None where absent or empty (an error's empty state must never be stored).
+    pub sync_state: Option<String>,
+    /// `IncludesLastFolderInRange`.
+    pub includes_last: bool,
+    /// `Changes` in the order of the wire.
+    pub changes: Vec<FolderChange>,
+}
+
+/// A change of a folder that sync tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum FolderChange {
+    Create(Folder),
+    Update(Folder),
+    Delete(Id),
+}
+
 /// `RequestServerVersion`: what we speak. Streaming needs 2010 SP1; the newest is tried first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -362,8 +426,27 @@ pub enum Request {
     Unsubscribe { subscription_id: String },
     /// `GetFolder` with the ids and names (`BaseShape` Default).
     GetFolder { folders: Vec<FolderRef> },
+    /// `GetFolder` with the ids and [`FolderStamp`]s.
+    GetFolderStamps { folders: Vec<FolderRef> },
     /// `GetItem`: the summary's fields, and `MimeContent` if asked.
     GetItem { items: Vec<Id>, mime: bool },
-    /// `SyncFolderItems`, shape `IdOnly` with `DateTimeReceived` and `DateTimeCreated`; `max_changes` is 1–512.
+    /// `SyncFolderItems` of normal items, shape `IdOnly` with class, dates, draft and read flag; `max_changes` is 1–512.
     SyncFolderItems { folder: FolderRef, sync_state: Option<String>, max_changes: u32 },
+    /// `SyncFolderHierarchy` of everything below `root`, shape `IdOnly` with parent, class and name.
+    SyncFolderHierarchy { root: FolderRef, sync_state: Option<String> },
+    /// `UpdateItem` that marks messages as read, whatever else was changed. Read receipts are suppressed from
+    /// [`RequestVersion::Exchange2013Sp1`] on; before, they cannot be. Ids go without change keys: those of events are stubs.
+    MarkRead { items: Vec<String> },
+    /// `MoveItem`; the items get new ids.
+    MoveItem { items: Vec<String>, to: FolderRef },
+    /// `DeleteItem`, without read receipts as in `MarkRead`, and without telling anybody that a meeting is off.
+    DeleteItem { items: Vec<String>, how: DeleteType },
+}
+
+/// How `DeleteItem` deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum DeleteType {
+    MoveToDeletedItems,
+    HardDelete,
 }

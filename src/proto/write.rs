@@ -1,6 +1,6 @@
 //! Writes requests: every one valid against the schema of EWS, elements in its order.
 
-use super::message::{FolderRef, Header, Id, NoticeKind, Request, RequestVersion, Scope};
+use super::message::{DeleteType, FolderRef, Header, Id, NoticeKind, Request, RequestVersion, Scope};
 use super::xml::Writer;
 use crate::{Error, ErrorKind, Result};
 
@@ -20,6 +20,20 @@ const SUMMARY: [&str; 12] = [
     "message:IsRead",
 ];
 
+/// What sync tells of an item: enough to know what kind of news it is, and since when.
+const CHANGED_ITEM: [&str; 5] =
+    ["item:ItemClass", "item:DateTimeReceived", "item:DateTimeCreated", "item:IsDraft", "message:IsRead"];
+
+/// What sync tells of a folder.
+const CHANGED_FOLDER: [&str; 3] = ["folder:ParentFolderId", "folder:FolderClass", "folder:DisplayName"];
+
+/// The extended properties that a folder's stamp is made of, by tag, with their types.
+const STAMP: [(&str, &str); 2] = [(COMMITTED, "SystemTime"), (DELETED, "Integer")];
+/// PR_LOCAL_COMMIT_TIME_MAX.
+pub(super) const COMMITTED: &str = "0x670A";
+/// PR_DELETED_COUNT_TOTAL.
+pub(super) const DELETED: &str = "0x670B";
+
 /// What stands for the watermark that a server never gave: the schema demands one that is not empty. gromox, which gives
 /// none, does not look at it.
 const NO_WATERMARK: &str = "AAAAAA==";
@@ -36,28 +50,41 @@ const NO_WATERMARK: &str = "AAAAAA==";
 pub fn write_request(request: &Request, header: &Header) -> Result<Vec<u8>> {
     Writer::document("soap:Envelope", |w| {
         w.element("soap:Header", |w| write_header(w, header))?;
-        w.element("soap:Body", |w| write_body(w, request))
+        w.element("soap:Body", |w| write_body(w, request, header.version))
     })
 }
 
 /// The value of the `SOAPAction` header of a request, without quotes.
 pub fn soap_action(request: &Request) -> &'static str {
+    macro_rules! action {
+        ($operation:literal) => {
+            concat!("http://schemas.microsoft.com/exchange/services/2006/messages/", $operation)
+        };
+    }
     match request {
-        Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => {
-            "http://schemas.microsoft.com/exchange/services/2006/messages/Subscribe"
-        }
-        Request::GetStreamingEvents { .. } => {
-            "http://schemas.microsoft.com/exchange/services/2006/messages/GetStreamingEvents"
-        }
-        Request::GetEvents { .. } => "http://schemas.microsoft.com/exchange/services/2006/messages/GetEvents",
-        Request::Unsubscribe { .. } => {
-            "http://schemas.microsoft.com/exchange/services/2006/messages/Unsubscribe"
-        }
-        Request::GetFolder { .. } => "http://schemas.microsoft.com/exchange/services/2006/messages/GetFolder",
-        Request::GetItem { .. } => "http://schemas.microsoft.com/exchange/services/2006/messages/GetItem",
-        Request::SyncFolderItems { .. } => {
-            "http://schemas.microsoft.com/exchange/services/2006/messages/SyncFolderItems"
-        }
+        Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => action!("Subscribe"),
+        Request::GetStreamingEvents { .. } => action!("GetStreamingEvents"),
+        Request::GetEvents { .. } => action!("GetEvents"),
+        Request::Unsubscribe { .. } => action!("Unsubscribe"),
+        Request::GetFolder { .. } | Request::GetFolderStamps { .. } => action!("GetFolder"),
+        Request::GetItem { .. } => action!("GetItem"),
+        Request::SyncFolderItems { .. } => action!("SyncFolderItems"),
+        Request::SyncFolderHierarchy { .. } => action!("SyncFolderHierarchy"),
+        Request::MarkRead { .. } => action!("UpdateItem"),
+        Request::MoveItem { .. } => action!("MoveItem"),
+        Request::DeleteItem { .. } => action!("DeleteItem"),
+    }
+}
+
+impl Request {
+    /// The operation that it asks for, by its name in the schema.
+    ///
+    /// ```
+    /// use ewsnotify::proto::Request;
+    /// assert_eq!(Request::MarkRead { items: vec![] }.operation(), "UpdateItem");
+    /// ```
+    pub fn operation(&self) -> &'static str {
+        soap_action(self).rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -78,7 +105,7 @@ fn write_header(w: &mut Writer, header: &Header) -> Result<()> {
     }
 }
 
-fn write_body(w: &mut Writer, request: &Request) -> Result<()> {
+fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Result<()> {
     match request {
         Request::SubscribeStreaming { scope, events } => w.element("m:Subscribe", |w| {
             write_scope(w, "m:StreamingSubscriptionRequest", scope, |w| write_event_types(w, events))
@@ -117,6 +144,17 @@ fn write_body(w: &mut Writer, request: &Request) -> Result<()> {
             w.element("m:FolderShape", |w| w.text("t:BaseShape", "Default"))?;
             write_folders(w, "m:FolderIds", folders)
         }),
+        Request::GetFolderStamps { folders } => w.element("m:GetFolder", |w| {
+            w.element("m:FolderShape", |w| {
+                w.text("t:BaseShape", "IdOnly")?;
+                w.element("t:AdditionalProperties", |w| {
+                    STAMP.iter().try_for_each(|(tag, kind)| {
+                        w.empty("t:ExtendedFieldURI", &[("PropertyTag", tag), ("PropertyType", kind)])
+                    })
+                })
+            })?;
+            write_folders(w, "m:FolderIds", folders)
+        }),
         Request::GetItem { items, mime } => w.element("m:GetItem", |w| {
             w.element("m:ItemShape", |w| {
                 w.text("t:BaseShape", "IdOnly")?;
@@ -131,15 +169,83 @@ fn write_body(w: &mut Writer, request: &Request) -> Result<()> {
         Request::SyncFolderItems { folder, sync_state, max_changes } => w.element("m:SyncFolderItems", |w| {
             w.element("m:ItemShape", |w| {
                 w.text("t:BaseShape", "IdOnly")?;
-                write_properties(w, &["item:DateTimeReceived", "item:DateTimeCreated"])
+                write_properties(w, &CHANGED_ITEM)
             })?;
             w.element("m:SyncFolderId", |w| write_folder(w, folder))?;
             if let Some(state) = sync_state {
                 w.text("m:SyncState", non_empty(state, "the sync state")?)?;
             }
-            w.text("m:MaxChangesReturned", &within(*max_changes, 1, 512, "the number of changes to return")?)
+            w.text(
+                "m:MaxChangesReturned",
+                &within(*max_changes, 1, 512, "the number of changes to return")?,
+            )?;
+            w.text("m:SyncScope", "NormalItems")
         }),
+        Request::SyncFolderHierarchy { root, sync_state } => w.element("m:SyncFolderHierarchy", |w| {
+            w.element("m:FolderShape", |w| {
+                w.text("t:BaseShape", "IdOnly")?;
+                write_properties(w, &CHANGED_FOLDER)
+            })?;
+            w.element("m:SyncFolderId", |w| write_folder(w, root))?;
+            match sync_state {
+                Some(state) => w.text("m:SyncState", non_empty(state, "the sync state")?),
+                None => Ok(()),
+            }
+        }),
+        Request::MarkRead { items } => {
+            let mut attributes =
+                vec![("ConflictResolution", "AlwaysOverwrite"), ("MessageDisposition", "SaveOnly")];
+            attributes.extend(no_receipts(version));
+            w.element_with("m:UpdateItem", &attributes, |w| {
+                within(items.len(), 1, usize::MAX, "the number of items to mark")?;
+                w.element("m:ItemChanges", |w| items.iter().try_for_each(|item| write_mark(w, item)))
+            })
+        }
+        Request::MoveItem { items, to } => w.element("m:MoveItem", |w| {
+            w.element("m:ToFolderId", |w| write_folder(w, to))?;
+            write_items(w, items)
+        }),
+        Request::DeleteItem { items, how } => {
+            let how = match how {
+                DeleteType::MoveToDeletedItems => "MoveToDeletedItems",
+                DeleteType::HardDelete => "HardDelete",
+            };
+            // Appointments and tasks are refused without the second and the third.
+            let mut attributes = vec![
+                ("DeleteType", how),
+                ("SendMeetingCancellations", "SendToNone"),
+                ("AffectedTaskOccurrences", "AllOccurrences"),
+            ];
+            attributes.extend(no_receipts(version));
+            w.element_with("m:DeleteItem", &attributes, |w| write_items(w, items))
+        }
     }
+}
+
+/// To read or to delete a message without sending its read receipt. An older server refuses the attribute.
+fn no_receipts(version: RequestVersion) -> Option<(&'static str, &'static str)> {
+    (version >= RequestVersion::Exchange2013Sp1).then_some(("SuppressReadReceipts", "true"))
+}
+
+fn write_mark(w: &mut Writer, item: &str) -> Result<()> {
+    w.element("t:ItemChange", |w| {
+        write_item(w, item)?;
+        w.element("t:Updates", |w| {
+            w.element("t:SetItemField", |w| {
+                w.empty("t:FieldURI", &[("FieldURI", "message:IsRead")])?;
+                w.element("t:Message", |w| w.text("t:IsRead", "true"))
+            })
+        })
+    })
+}
+
+fn write_items(w: &mut Writer, items: &[String]) -> Result<()> {
+    within(items.len(), 1, usize::MAX, "the number of items")?;
+    w.element("m:ItemIds", |w| items.iter().try_for_each(|item| write_item(w, item)))
+}
+
+fn write_item(w: &mut Writer, item: &str) -> Result<()> {
+    w.empty("t:ItemId", &[("Id", non_empty(item, "an item's id")?)])
 }
 
 fn write_scope(

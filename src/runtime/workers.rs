@@ -266,13 +266,5 @@ fn succeed<T>(response: Response<T>, request: &Request) -> Result<T> {
 
 /// The operation, for error texts.
 pub(super) fn name(request: &Request) -> &'static str {
-    match request {
-        Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => "Subscribe",
-        Request::GetStreamingEvents { .. } => "GetStreamingEvents",
-        Request::GetEvents { .. } => "GetEvents",
-        Request::Unsubscribe { .. } => "Unsubscribe",
-        Request::GetFolder { .. } => "GetFolder",
-        Request::GetItem { .. } => "GetItem",
-        Request::SyncFolderItems { .. } => "SyncFolderItems",
-    }
+    request.operation()
 }

@@ -2,8 +2,8 @@
 //! (subscription, watermarks, `Status`), and a line for everything else.
 
 use ewsnotify::proto::{
-    Body, ConnectionStatus, Envelope, Fault, Folder, Id, Item, Mailbox, Notice, NoticeKind, Notification,
-    Response, ResponseClass, Streamed, SyncChange, SyncPage, Target,
+    Body, ConnectionStatus, Envelope, Fault, Folder, FolderChange, HierarchyPage, Id, Item, Mailbox, Notice,
+    NoticeKind, Notification, Response, ResponseClass, Streamed, SyncChange, SyncPage, Target,
 };
 use serde::Serialize;
 
@@ -82,6 +82,10 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     total_count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    committed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_count: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sync_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     includes_last: Option<bool>,
@@ -102,12 +106,16 @@ pub fn lines(envelope: Envelope) -> Vec<Line> {
         Body::Push(responses) => each(responses, "SendNotification", out, notified),
         Body::Unsubscribe(responses) => each(responses, "Unsubscribe", out, |(), _, _| {}),
         Body::Folders(responses) => each(responses, "GetFolder", out, |folders, _, out| {
-            out.extend(folders.into_iter().map(folder));
+            out.extend(folders.into_iter().map(|f| folder("Folder", f)));
         }),
         Body::Items(responses) => each(responses, "GetItem", out, |items, _, out| {
             out.extend(items.into_iter().map(|i| item("Item", i)));
         }),
         Body::Sync(responses) => each(responses, "SyncFolderItems", out, sync),
+        Body::Hierarchy(responses) => each(responses, "SyncFolderHierarchy", out, hierarchy),
+        Body::Update(responses) => each(responses, "UpdateItem", out, changed),
+        Body::Move(responses) => each(responses, "MoveItem", out, changed),
+        Body::Delete(responses) => each(responses, "DeleteItem", out, |(), _, _| {}),
         Body::Other(element) => out.push(Line { element: Some(element), ..line("Other") }),
     }
     lines
@@ -132,8 +140,11 @@ fn each<T>(
         about.retry_ms = response.back_off.map(|d| d.as_millis() as u64);
         let mut carried = Vec::new();
         carry(response.body, &mut about, &mut carried);
-        let says =
-            !bare || about.subscription.is_some() || about.status.is_some() || about.sync_state.is_some();
+        let says = !bare
+            || about.subscription.is_some()
+            || about.status.is_some()
+            || about.sync_state.is_some()
+            || about.item_id.is_some();
         if says || carried.is_empty() {
             out.push(about);
         }
@@ -215,8 +226,13 @@ fn both(id: &Id) -> (Option<String>, Option<String>) {
     (Some(id.id.clone()), id.change_key.clone())
 }
 
-fn folder(folder: Folder) -> Line {
+fn changed(id: Option<Id>, about: &mut Line, _: &mut Vec<Line>) {
+    (about.item_id, about.change_key) = id.map_or((None, None), |id| (Some(id.id), id.change_key));
+}
+
+fn folder(name: &str, folder: Folder) -> Line {
     Line {
+        element: Some(folder.element),
         folder_id: Some(folder.id.id),
         change_key: folder.id.change_key,
         parent_folder_id: folder.parent_id.map(|id| id.id),
@@ -224,7 +240,9 @@ fn folder(folder: Folder) -> Line {
         folder_class: folder.folder_class,
         total_count: folder.total_count,
         unread_count: folder.unread_count.map(|n| i32::try_from(n).unwrap_or(i32::MAX)),
-        ..line("Folder")
+        committed: folder.stamp.committed,
+        deleted_count: folder.stamp.deleted,
+        ..line(name)
     }
 }
 
@@ -269,5 +287,17 @@ fn sync(page: SyncPage, about: &mut Line, out: &mut Vec<Line>) {
             is_read: Some(is_read),
             ..line("ReadFlagChange")
         },
+    }));
+}
+
+fn hierarchy(page: HierarchyPage, about: &mut Line, out: &mut Vec<Line>) {
+    about.sync_state = page.sync_state;
+    about.includes_last = Some(page.includes_last);
+    out.extend(page.changes.into_iter().map(|change| match change {
+        FolderChange::Create(f) => folder("Create", f),
+        FolderChange::Update(f) => folder("Update", f),
+        FolderChange::Delete(id) => {
+            Line { folder_id: Some(id.id), change_key: id.change_key, ..line("Delete") }
+        }
     }));
 }

@@ -1,38 +1,9 @@
-//! GetFolder, GetItem and SyncFolderItems: folders, items and changes.
+//! GetItem, and what UpdateItem and MoveItem say of an item.
 
-use super::super::message::{Folder, Item, Mailbox, SyncChange, SyncPage};
+use super::super::message::{Id, Item, Mailbox};
 use super::super::xml::{Reader, Start};
 use super::events::id;
 use crate::{Attachment, Result};
-
-/// A part of `GetFolderResponseMessage`. Folders come under any name (`Folder`, `CalendarFolder`, …).
-pub(super) fn folders(r: &mut Reader, start: Start, into: &mut Vec<Folder>) -> Result<()> {
-    if start.name == "Folders" {
-        r.children(|r, _| {
-            r.count_thing()?;
-            into.push(folder(r)?);
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-fn folder(r: &mut Reader) -> Result<Folder> {
-    let mut folder = Folder::default();
-    r.children(|r, start| {
-        match start.name.as_str() {
-            "FolderId" => folder.id = id(start).unwrap_or_default(),
-            "ParentFolderId" => folder.parent_id = id(start),
-            "DisplayName" => folder.display_name = r.text()?,
-            "FolderClass" => folder.folder_class = r.text()?,
-            "TotalCount" => folder.total_count = r.parse()?,
-            "UnreadCount" => folder.unread_count = r.parse()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(folder)
-}
 
 /// A part of `GetItemResponseMessage`. Items come under any name (`Message`, `CalendarItem`, …).
 pub(super) fn items(r: &mut Reader, start: Start, into: &mut Vec<Item>) -> Result<()> {
@@ -46,7 +17,16 @@ pub(super) fn items(r: &mut Reader, start: Start, into: &mut Vec<Item>) -> Resul
     Ok(())
 }
 
-fn item(r: &mut Reader, start: Start) -> Result<Item> {
+/// A part of `UpdateItemResponseMessage` or `MoveItemResponseMessage`: the id of the one item.
+pub(super) fn item_id(r: &mut Reader, start: Start, into: &mut Option<Id>) -> Result<()> {
+    let mut found = Vec::new();
+    items(r, start, &mut found)?;
+    *into = found.pop().map(|item| item.id).filter(|id| !id.id.is_empty()).or(into.take());
+    Ok(())
+}
+
+/// An item's element, of any name.
+pub(super) fn item(r: &mut Reader, start: Start) -> Result<Item> {
     let mut item = Item { element: start.name, ..Item::default() };
     let mut sender = None;
     r.children(|r, start| {
@@ -118,42 +98,4 @@ fn attachments(r: &mut Reader) -> Result<Vec<Attachment>> {
         Ok(())
     })?;
     Ok(found)
-}
-
-/// A part of `SyncFolderItemsResponseMessage`. An error's state is empty, and left out here.
-pub(super) fn sync_page(r: &mut Reader, start: Start, into: &mut SyncPage) -> Result<()> {
-    match start.name.as_str() {
-        "SyncState" => into.sync_state = r.text()?,
-        "IncludesLastItemInRange" => into.includes_last = r.boolean()?.unwrap_or(false),
-        "Changes" => r.children(|r, start| {
-            r.count_thing()?;
-            into.changes.extend(change(r, start)?);
-            Ok(())
-        })?,
-        _ => {}
-    }
-    Ok(())
-}
-
-fn change(r: &mut Reader, start: Start) -> Result<Option<SyncChange>> {
-    let (mut found, mut changed_id, mut is_read) = (None, None, None);
-    let with_item = matches!(start.name.as_str(), "Create" | "Update");
-    r.children(|r, child| {
-        match child.name.as_str() {
-            _ if with_item => found = Some(item(r, child)?),
-            "ItemId" => changed_id = id(child),
-            "IsRead" => is_read = r.boolean()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(match start.name.as_str() {
-        "Create" => found.map(SyncChange::Create),
-        "Update" => found.map(SyncChange::Update),
-        "Delete" => changed_id.map(SyncChange::Delete),
-        "ReadFlagChange" => {
-            changed_id.zip(is_read).map(|(id, is_read)| SyncChange::ReadFlagChange { id, is_read })
-        }
-        _ => None,
-    })
 }

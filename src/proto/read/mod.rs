@@ -4,7 +4,9 @@
 //! what real servers get wrong in each function's comment.
 
 mod events;
+mod folders;
 mod items;
+mod sync;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -100,9 +102,13 @@ fn body(r: &mut Reader, start: Start) -> Result<Body> {
         "GetEventsResponse" => Body::Events(responses(r, events::notified)?),
         "SendNotification" => Body::Push(responses(r, events::notified)?),
         "UnsubscribeResponse" => Body::Unsubscribe(responses(r, |_, _, ()| Ok(()))?),
-        "GetFolderResponse" => Body::Folders(responses(r, items::folders)?),
+        "GetFolderResponse" => Body::Folders(responses(r, folders::folders)?),
         "GetItemResponse" => Body::Items(responses(r, items::items)?),
-        "SyncFolderItemsResponse" => Body::Sync(responses(r, items::sync_page)?),
+        "SyncFolderItemsResponse" => Body::Sync(responses(r, sync::items_page)?),
+        "SyncFolderHierarchyResponse" => Body::Hierarchy(responses(r, sync::hierarchy_page)?),
+        "UpdateItemResponse" => Body::Update(responses(r, items::item_id)?),
+        "MoveItemResponse" => Body::Move(responses(r, items::item_id)?),
+        "DeleteItemResponse" => Body::Delete(responses(r, |_, _, ()| Ok(()))?),
         _ => Body::Other(start.name),
     })
 }

@@ -1,0 +1,65 @@
+//! GetFolder: folders and their stamps.
+
+use super::super::message::{Folder, FolderStamp};
+use super::super::write::{COMMITTED, DELETED};
+use super::super::xml::{Reader, Start};
+use super::events::id;
+use crate::Result;
+
+/// A part of `GetFolderResponseMessage`. Folders come under any name (`Folder`, `CalendarFolder`, …).
+pub(super) fn folders(r: &mut Reader, start: Start, into: &mut Vec<Folder>) -> Result<()> {
+    if start.name == "Folders" {
+        r.children(|r, start| {
+            r.count_thing()?;
+            into.push(folder(r, start)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A folder's element, of any name.
+pub(super) fn folder(r: &mut Reader, start: Start) -> Result<Folder> {
+    let mut folder = Folder { element: start.name, ..Folder::default() };
+    r.children(|r, start| {
+        match start.name.as_str() {
+            "FolderId" => folder.id = id(start).unwrap_or_default(),
+            "ParentFolderId" => folder.parent_id = id(start),
+            "DisplayName" => folder.display_name = r.text()?,
+            "FolderClass" => folder.folder_class = r.text()?,
+            "TotalCount" => folder.total_count = r.parse()?,
+            "UnreadCount" => folder.unread_count = r.parse()?,
+            "ExtendedProperty" => extended(r, &mut folder.stamp)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(folder)
+}
+
+/// Servers write the tag as they like: as it was asked for, in lower case, as a number.
+fn extended(r: &mut Reader, stamp: &mut FolderStamp) -> Result<()> {
+    let (mut found, mut value) = (None, None);
+    r.children(|r, start| {
+        match start.name.as_str() {
+            "ExtendedFieldURI" => found = start.attribute("PropertyTag").and_then(tag),
+            "Value" => value = r.text()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if found.is_some() && found == tag(COMMITTED) {
+        stamp.committed = value;
+    } else if found.is_some() && found == tag(DELETED) {
+        stamp.deleted = value.and_then(|v| v.parse().ok());
+    }
+    Ok(())
+}
+
+fn tag(text: &str) -> Option<u16> {
+    let text = text.trim();
+    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(hex) => u16::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
