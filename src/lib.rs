@@ -59,6 +59,8 @@ pub mod proto;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine is about to keep its state here"))]
+mod store;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Origin, Reason};
