@@ -14,6 +14,8 @@ use crate::{Error, ErrorKind, Event, EventKind, Fetch, Reason};
 
 /// How often an item is asked for in all.
 const TRIES: u32 = 6;
+/// How many summaries one question asks for: what Microsoft's documentation recommends.
+const BATCH: usize = 10;
 /// A refused sign-in is not tried fast.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
 
@@ -42,8 +44,8 @@ pub(super) struct Wanted {
     watch: u64,
     id: Id,
     mime: bool,
-    /// The MIME was asked for and cannot be had.
-    without_mime: Option<String>,
+    /// The MIME was asked for and cannot be had: what the host is told of that.
+    without_mime: Option<(Content, String)>,
     sent: bool,
     backoff: Backoff,
 }
@@ -52,12 +54,20 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     /// By watch, in the order of its events.
-    queues: BTreeMap<u64, VecDeque<FetchId>>,
+    queues: BTreeMap<u64, Queue>,
     /// The watch that was served last.
     last: u64,
     /// To be tried again then.
     later: BTreeSet<(Duration, FetchId)>,
+    /// Questions under way.
     in_flight: usize,
+}
+
+/// What a watch asks for.
+#[derive(Debug)]
+struct Queue {
+    mime: bool,
+    items: VecDeque<FetchId>,
 }
 
 impl Engine {
@@ -106,7 +116,8 @@ impl Engine {
         w.hold.push_back(Held::Waits(event, fetch));
         let item = Wanted { watch, id, mime, without_mime: None, sent: false, backoff: Backoff::default() };
         self.items.insert(fetch, item);
-        self.endpoint(endpoint).fetches.queues.entry(watch).or_default().push_back(fetch);
+        let queue = self.endpoint(endpoint).fetches.queues.entry(watch);
+        queue.or_insert_with(|| Queue { mime, items: VecDeque::new() }).items.push_back(fetch);
         self.dirty_fetches.insert(endpoint);
     }
 
@@ -114,7 +125,7 @@ impl Engine {
     pub(super) fn pump_fetches(&mut self, endpoint: u32) {
         let now = self.now.mono;
         let most = self.settings.fetches.max(1);
-        let shut = self.gate_shut(endpoint);
+        let (shut, full) = (self.gate_shut(endpoint), self.spool_full);
         let fetches = &mut self.endpoint(endpoint).fetches;
         if fetches.queues.is_empty() && fetches.later.is_empty() {
             return self.timers.clear(Timer::Fetch(endpoint));
@@ -127,13 +138,23 @@ impl Engine {
             if fetches.in_flight >= most {
                 break;
             }
-            let Some(fetch) = fetches.next(now) else { break };
-            let Some(item) = self.items.get_mut(&fetch) else { continue };
-            item.sent = true;
-            let mime = item.mime && item.without_mime.is_none();
-            let (watch, request) = (item.watch, Request::GetItem { items: vec![item.id.clone()], mime });
-            self.endpoint(endpoint).fetches.in_flight += 1;
-            self.call_at(watch, endpoint, Job::Fetch(fetch), request);
+            let asked = fetches.next(now, full);
+            if asked.is_empty() {
+                break;
+            }
+            let (mut fetches, mut ids) = (Vec::new(), Vec::new());
+            let (mut watch, mut mime) = (0, false);
+            for fetch in asked {
+                let Some(item) = self.items.get_mut(&fetch) else { continue };
+                item.sent = true;
+                (watch, mime) = (item.watch, item.mime && item.without_mime.is_none());
+                ids.push(item.id.clone());
+                fetches.push(fetch);
+            }
+            if !ids.is_empty() {
+                self.endpoint(endpoint).fetches.in_flight += 1;
+                self.call_at(watch, endpoint, Job::Fetch(fetches), Request::GetItem { items: ids, mime });
+            }
         }
         match self.endpoint(endpoint).fetches.later.first().map(|(at, _)| *at) {
             Some(at) if at > now => self.timers.set(Timer::Fetch(endpoint), at),
@@ -141,28 +162,75 @@ impl Engine {
         }
     }
 
-    /// A fetch came back.
-    pub(super) fn fetched(&mut self, endpoint: u32, fetch: FetchId, result: Result<Answer, Error>) {
+    /// The host has taken messages, or has not.
+    pub(super) fn spool_full(&mut self, full: bool) {
+        self.spool_full = full;
+        if !full {
+            self.dirty_fetches.extend(self.endpoints.keys());
+        }
+    }
+
+    /// The answer for some items came, or none came.
+    pub(super) fn fetched(&mut self, endpoint: u32, asked: Vec<FetchId>, result: Result<Answer, Error>) {
         let now = self.now.mono;
         let fetches = &mut self.endpoint(endpoint).fetches;
         fetches.in_flight = fetches.in_flight.saturating_sub(1);
         self.dirty_fetches.insert(endpoint);
+        match (asked.as_slice(), result) {
+            (asked, Ok(Answer::Items(items))) if items.len() == asked.len() => {
+                for (fetch, result) in asked.iter().zip(items) {
+                    self.item_fetched(endpoint, *fetch, result.map(|item| item_content(item, None)));
+                }
+            }
+            (&[fetch], Ok(Answer::Message { item, mime })) => {
+                self.item_fetched(endpoint, fetch, Ok(item_content(*item, mime)));
+            }
+            (&[fetch], Ok(Answer::NotKept { content, message })) => {
+                // What else is known of it is asked for without.
+                if let Some(item) = self.items.get_mut(&fetch) {
+                    item.without_mime = Some((content, message));
+                    item.backoff.reset();
+                    self.endpoint(endpoint).fetches.later.insert((now, fetch));
+                }
+            }
+            (&[fetch], Err(error)) => self.item_fetched(endpoint, fetch, Err(error)),
+            (&[fetch], Ok(_)) => {
+                let text = "the answer is not of the request's kind";
+                self.item_fetched(endpoint, fetch, Err(Error::new(ErrorKind::Protocol, text)));
+            }
+            (asked, result) => {
+                // Each is asked for alone then: one that the server cannot bear must not cost the others.
+                let wait = result.err().and_then(|error| {
+                    let refused = verdict::of_error(&error) == Verdict::Refused;
+                    refused.then_some(REFUSED_WAIT).max(error.retry_after())
+                });
+                for fetch in asked {
+                    if let Some(item) = self.items.get_mut(fetch) {
+                        let at = now + item.backoff.next(&mut self.rng, wait);
+                        self.endpoint(endpoint).fetches.later.insert((at, *fetch));
+                    }
+                }
+            }
+        }
+    }
+
+    fn item_fetched(&mut self, endpoint: u32, fetch: FetchId, result: Result<ItemContent, Error>) {
+        let now = self.now.mono;
         let Some(item) = self.items.get_mut(&fetch) else { return };
         let (content, message) = match result {
-            Ok(Answer::Item { item: got, mime }) => {
-                let mut content = item_content(*got, mime);
-                if item.without_mime.is_some() {
-                    content.content = Some(Content::Unreadable);
-                }
-                (content, item.without_mime.take())
+            Ok(mut content) => {
+                let why = item.without_mime.take().map(|(without, why)| {
+                    content.content = Some(without);
+                    why
+                });
+                (content, why)
             }
-            Ok(_) => (only(Content::Unreadable), Some("the answer is not of the request's kind".to_owned())),
             Err(error) => {
                 let verdict = verdict::of_error(&error);
                 let again = match verdict {
                     _ if error.kind() == ErrorKind::Limit => false,
                     Verdict::ItemUnreadable if item.mime && item.without_mime.is_none() => {
-                        item.without_mime = Some(error.to_string());
+                        item.without_mime = Some((Content::Unreadable, error.to_string()));
                         item.backoff.reset();
                         true
                     }
@@ -177,12 +245,13 @@ impl Engine {
                     self.endpoint(endpoint).fetches.later.insert((at, fetch));
                     return;
                 }
-                let content = match verdict {
-                    Verdict::ItemGone => Content::Gone,
-                    _ if error.kind() == ErrorKind::Limit => Content::TooLarge,
-                    _ => Content::Unreadable,
+                let (content, why) = match (verdict, item.without_mime.take()) {
+                    (Verdict::ItemGone, _) => (Content::Gone, None),
+                    (_, Some((content, why))) => (content, Some(why)),
+                    _ if error.kind() == ErrorKind::Limit => (Content::TooLarge, Some(error.to_string())),
+                    _ => (Content::Unreadable, Some(error.to_string())),
                 };
-                (only(content), (content != Content::Gone).then(|| error.to_string()))
+                (only(content), why)
             }
         };
         let watch = item.watch;
@@ -268,27 +337,29 @@ impl Engine {
 }
 
 impl Fetches {
-    /// The next one to ask for: what is to be tried again first, then the watches in turn.
-    fn next(&mut self, now: Duration) -> Option<FetchId> {
+    /// What to ask for next, all of one watch: first what is to be tried again, which is asked for alone, then the watches in
+    /// turn. No message is begun while the spool is `full`; what was begun keeps its place and may be tried again, since what
+    /// is in the spool already may stand behind it.
+    fn next(&mut self, now: Duration, full: bool) -> Vec<FetchId> {
         if let Some(&(at, fetch)) = self.later.first()
             && at <= now
         {
             self.later.remove(&(at, fetch));
-            return Some(fetch);
+            return vec![fetch];
         }
-        let after = self
-            .queues
-            .range((Bound::Excluded(self.last), Bound::Unbounded))
-            .next()
-            .or_else(|| self.queues.iter().next());
-        let watch = *after?.0;
+        let after = self.queues.range((Bound::Excluded(self.last), Bound::Unbounded));
+        let mut turns = after.chain(self.queues.range(..=self.last));
+        let Some(watch) = turns.find(|(_, queue)| !(full && queue.mime)).map(|(watch, _)| *watch) else {
+            return Vec::new();
+        };
         self.last = watch;
-        let queue = self.queues.get_mut(&watch)?;
-        let fetch = queue.pop_front();
-        if queue.is_empty() {
+        let Some(queue) = self.queues.get_mut(&watch) else { return Vec::new() };
+        let most = if queue.mime { 1 } else { BATCH.min(queue.items.len()) };
+        let asked = queue.items.drain(..most).collect();
+        if queue.items.is_empty() {
             self.queues.remove(&watch);
         }
-        fetch
+        asked
     }
 }
 

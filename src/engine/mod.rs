@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::event::Spooled;
+use crate::event::{Content, Spooled};
 use crate::proto::{FolderRef, Item, NoticeKind, Request, RequestVersion, Response, Streamed};
 use crate::{Error, Event, EventKind, Fetch, Reason};
 
@@ -137,6 +137,8 @@ pub enum Input {
         /// How.
         result: Result<(), Error>,
     },
+    /// Whether as many messages lie in files that the host has not taken yet as may lie there.
+    SpoolFull(bool),
     /// A time that was asked for by [`Engine::wake_at`] has come.
     Tick,
     /// The client is to end: every watch is told `Closed`, Unsubscribe is tried for each subscription.
@@ -159,12 +161,21 @@ pub enum Answer {
     Events(crate::proto::Notification),
     /// `Unsubscribe`.
     Unsubscribed,
-    /// `GetItem` of one item. The runtime has put MIME into a file already.
-    Item {
+    /// `GetItem` without MIME: an item or an error for each one asked for, in that order.
+    Items(Vec<Result<Item, Error>>),
+    /// `GetItem` of one item with its MIME, which the runtime has put into a file already.
+    Message {
         /// The item.
         item: Box<Item>,
         /// The file with its MIME.
         mime: Option<Spooled>,
+    },
+    /// The MIME of the one item was there, but could not be kept.
+    NotKept {
+        /// `TooLarge` or `Unreadable`.
+        content: Content,
+        /// Why, for people.
+        message: String,
     },
 }
 
@@ -236,6 +247,8 @@ pub struct Engine {
     items: BTreeMap<FetchId, Wanted>,
     /// Endpoints whose fetches are to be looked after when the input has been handled.
     dirty_fetches: BTreeSet<u32>,
+    /// No further message is asked for until the host has taken some.
+    spool_full: bool,
     next_call: CallId,
     next_conn: ConnId,
     next_group: GroupId,
@@ -277,7 +290,8 @@ struct Call {
 #[derive(Clone, Debug)]
 enum Job {
     Step(Step),
-    Fetch(FetchId),
+    /// Of these items, all of one watch.
+    Fetch(Vec<FetchId>),
     /// Of this subscription.
     Unsubscribe(String),
 }
@@ -307,6 +321,7 @@ impl Engine {
             conns: BTreeMap::new(),
             items: BTreeMap::new(),
             dirty_fetches: BTreeSet::new(),
+            spool_full: false,
             next_call: 0,
             next_conn: 0,
             next_group: 0,
@@ -329,6 +344,7 @@ impl Engine {
             Input::Opened(conn) => self.opened(conn),
             Input::Message { conn, responses } => self.message(conn, responses),
             Input::BadEnvelope { conn, error } => self.bad_envelope(conn, &error),
+            Input::SpoolFull(full) => self.spool_full(full),
             Input::Tick => {}
             Input::Close => self.close(),
         }
@@ -385,7 +401,7 @@ impl Engine {
                 self.endpoint(made.endpoint).owners.unsubscribed(subscription, now, done);
             }
             Job::Fetch(_) if closing => {}
-            Job::Fetch(fetch) => self.fetched(made.endpoint, fetch, result),
+            Job::Fetch(fetches) => self.fetched(made.endpoint, fetches, result),
             Job::Step(step) => self.stepped(call, made, step, result),
         }
         if self.calls_of.get(&watch) == Some(&0) {

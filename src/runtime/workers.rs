@@ -218,13 +218,29 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
         (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
             first(responses, &job.request).map(|()| Answer::Unsubscribed)
         }
-        (Request::GetItem { .. }, Body::Items(responses)) => {
+        (Request::GetItem { mime: true, .. }, Body::Items(responses)) => {
             let mut item = first(responses, &job.request)?.pop().ok_or_else(unexpected)?;
             let mime = match item.mime_base64.take() {
                 Some(base64) => Some(core.spool.write(&base64)?),
                 None => None,
             };
-            Ok(Answer::Item { item: Box::new(item), mime })
+            Ok(Answer::Message { item: Box::new(item), mime })
+        }
+        (Request::GetItem { items, .. }, Body::Items(responses)) => {
+            if responses.len() != items.len() {
+                return Err(unexpected());
+            }
+            let one = |mut found: Vec<proto::Item>| found.pop().ok_or_else(unexpected);
+            let mut found: Vec<Result<proto::Item>> =
+                responses.into_iter().map(|r| succeed(r, &job.request).and_then(one)).collect();
+            match found.pop() {
+                // A server that is too busy for the one thing that was asked is too busy.
+                Some(Err(e)) if found.is_empty() => Err(e),
+                last => {
+                    found.extend(last);
+                    Ok(Answer::Items(found))
+                }
+            }
         }
         _ => Err(unexpected()),
     }

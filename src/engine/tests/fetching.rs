@@ -31,7 +31,17 @@ fn wanted(d: &mut Desk) -> (CallId, String, bool) {
 
 fn item(subject: &str) -> Answer {
     let item = Item { subject: Some(subject.to_owned()), ..Item::default() };
-    Answer::Item { item: Box::new(item), mime: None }
+    Answer::Items(vec![Ok(item)])
+}
+
+/// The items that were asked for at once.
+#[track_caller]
+fn wanted_all(d: &mut Desk) -> (CallId, Vec<String>) {
+    let (call, _, request) = d.call();
+    match request {
+        Request::GetItem { items, mime: false } => (call, items.into_iter().map(|i| i.id).collect()),
+        other => panic!("{other:?}"),
+    }
 }
 
 // A slow item would let later events overtake it, or stop the stream.
@@ -128,7 +138,7 @@ fn an_unreadable_item_is_asked_for_once_more_without_mime() {
     assert!(told.detail.unwrap().message.is_some());
     let path = Some("/nowhere/b.eml".to_owned());
     let mime = path.as_ref().map(|path| Spooled::new(path.into()));
-    d.answer(b, Answer::Item { item: Box::default(), mime });
+    d.answer(b, Answer::Message { item: Box::default(), mime });
     let got = d.told.pop_front().unwrap().item.unwrap();
     assert_eq!((got.content, got.mime_path), (Some(Content::Ok), path));
 }
@@ -153,7 +163,7 @@ fn passing_failures_are_tried_again_five_times() {
 fn fetches_are_few_at_a_time_and_in_turns() {
     let mut d = Desk::new(Settings { fetches: 2, ..settings() });
     for watch in 1..=3 {
-        d.add(watch, |s| s.fetch = Fetch::Summary);
+        d.add(watch, |s| s.fetch = Fetch::Mime);
     }
     for watch in 1..=3 {
         d.subscribe_watch(watch, &format!("s{watch}"));
@@ -167,10 +177,131 @@ fn fetches_are_few_at_a_time_and_in_turns() {
     while !d.calls.is_empty() {
         assert!(d.calls.len() <= 2);
         let (call, id, _) = wanted(&mut d);
-        d.answer(call, item(&id));
+        d.answer(call, Answer::Message { item: Box::default(), mime: None });
         order.push(id);
     }
     assert_eq!(order, ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]);
+}
+
+// A thousand mails would cost a thousand questions; one that the server cannot give would cost the others theirs.
+#[test]
+fn summaries_are_asked_for_in_batches_and_each_has_its_own_fate() {
+    let (mut d, conn) = fetching(Fetch::Summary, |s| s.fetches = 1);
+    d.message(conn, mail("s1", &["first"]));
+    let (first, ..) = wanted(&mut d);
+    let ids: Vec<String> = (0..12).map(|n| format!("m{n}")).collect();
+    d.message(conn, mail("s1", &ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    d.answer(first, item("x"));
+    let (call, asked) = wanted_all(&mut d);
+    assert_eq!(asked, ids[..10]);
+    d.told.clear();
+    let mut items: Vec<Result<Item, Error>> = Vec::new();
+    for id in &asked {
+        items.push(match id.as_str() {
+            "m2" => Err(coded("ErrorItemNotFound")),
+            "m5" => Err(coded("ErrorItemCorrupt")),
+            "m7" => Err(coded("ErrorInternalServerTransientError")),
+            _ => Ok(Item { subject: Some(id.clone()), ..Item::default() }),
+        });
+    }
+    d.answer(call, Answer::Items(items));
+    // What may pass is asked for once more, and only that.
+    let (call, asked) = wanted_all(&mut d);
+    assert_eq!(asked, ["m7"]);
+    d.answer(call, item("m7"));
+    let (call, asked) = wanted_all(&mut d);
+    assert_eq!(asked, ["m10", "m11"]);
+    d.answer(call, Answer::Items(asked.iter().map(|_| Ok(Item::default())).collect()));
+    for (event, id) in d.told.iter().zip(&ids) {
+        let item = event.item.as_ref().unwrap();
+        assert_eq!(event.item_id.as_ref(), Some(id));
+        assert!(item.subject.as_ref().is_none_or(|subject| subject == id), "{id} was given {item:?}");
+    }
+    let fates: Vec<_> = d.story().iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+    let ok = "Ok";
+    assert_eq!(fates, [ok, ok, "Gone", ok, ok, "Unreadable", ok, ok, ok, ok, ok, ok]);
+}
+
+// One mail over which the server stumbles would take nine others with it, or be asked for with them for ever.
+#[test]
+fn a_batch_that_fails_is_asked_for_one_by_one() {
+    for failure in
+        [error(ErrorKind::Timeout), error(ErrorKind::Limit), coded("ErrorSchemaValidation"), http(400)]
+    {
+        let (mut d, conn) = fetching(Fetch::Summary, |s| s.fetches = 1);
+        d.message(conn, mail("s1", &["a", "b", "c"]));
+        let (call, asked) = wanted_all(&mut d);
+        assert_eq!(asked, ["a", "b", "c"]);
+        d.fail(call, failure);
+        for id in ["a", "b", "c"] {
+            let (call, asked) = wanted_all(&mut d);
+            assert_eq!(asked, [id]);
+            match id {
+                "b" => d.fail(call, error(ErrorKind::Limit)),
+                _ => d.answer(call, item(id)),
+            }
+        }
+        assert!(d.calls.is_empty());
+        assert_eq!(d.story(), ["1 NewMail a Ok", "1 NewMail b TooLarge", "1 NewMail c Ok"]);
+    }
+}
+
+// A mail that the disk has no room for would be told as if it had no subject either, or be fetched again and again.
+#[test]
+fn what_could_not_be_kept_is_told_with_its_summary() {
+    for content in [Content::TooLarge, Content::Unreadable] {
+        let (mut d, conn) = fetching(Fetch::Mime, |_| {});
+        d.message(conn, mail("s1", &["a"]));
+        let (call, ..) = wanted(&mut d);
+        d.answer(call, Answer::NotKept { content, message: "the disk is full".into() });
+        let (call, id, mime) = wanted(&mut d);
+        assert_eq!((id.as_str(), mime), ("a", false));
+        d.answer(call, item("A"));
+        assert!(d.calls.is_empty());
+        let told = d.told.pop_front().unwrap();
+        let got = told.item.unwrap();
+        assert_eq!((got.content, got.subject.as_deref()), (Some(content), Some("A")));
+        assert_eq!(told.detail.unwrap().message.as_deref(), Some("the disk is full"));
+    }
+}
+
+// A slow host would have its disk filled, or be told of mails without their content; or, if what is behind others in the
+// spool waited for room there, nobody would be told of anything any more.
+#[test]
+fn while_the_spool_is_full_no_message_is_begun_and_begun_ones_go_on() {
+    let mut d = Desk::new(settings());
+    d.add(1, |s| s.fetch = Fetch::Mime);
+    d.add(2, |s| s.fetch = Fetch::Summary);
+    d.subscribe_watch(1, "s1");
+    d.subscribe_watch(2, "s2");
+    let (conn, _) = d.open();
+    d.begin(conn);
+    d.message(conn, mail("s1", &["a", "b"]));
+    let (a, ..) = wanted(&mut d);
+    let (b, ..) = wanted(&mut d);
+    d.told.clear();
+    d.answer(b, Answer::Message { item: Box::default(), mime: None });
+    d.feed(Input::SpoolFull(true));
+    d.message(conn, mail("s1", &["c"]));
+    assert!(d.calls.is_empty());
+    // Summaries lie in no file.
+    d.message(conn, mail("s2", &["d"]));
+    let (call, id, _) = wanted(&mut d);
+    assert_eq!(id, "d");
+    d.answer(call, item("D"));
+    // The host can take b only after a.
+    d.fail(a, error(ErrorKind::Timeout));
+    let (a, id, mime) = wanted(&mut d);
+    assert_eq!((id.as_str(), mime), ("a", true));
+    d.answer(a, Answer::Message { item: Box::default(), mime: None });
+    d.wait(3600.0);
+    assert!(d.calls.is_empty());
+    assert_eq!(d.story(), ["2 NewMail d Ok", "1 NewMail a Ok", "1 NewMail b Ok"]);
+    d.feed(Input::SpoolFull(false));
+    let (c, id, mime) = wanted(&mut d);
+    assert_eq!((id.as_str(), mime), ("c", true));
+    d.answer(c, Answer::Message { item: Box::default(), mime: None });
+    assert_eq!(d.story(), ["1 NewMail c Ok"]);
 }
 
 // A server that answers no GetItem would let the memory of the host's process grow without end.
@@ -184,10 +315,8 @@ fn what_waits_is_bounded_and_a_gap_stands_for_the_rest() {
     d.wait(5.0);
     d.message(conn, mail("s1", &["f"]));
     let last = d.now.wall;
-    for _ in 0..3 {
-        let (call, ..) = wanted(&mut d);
-        d.answer(call, item("x"));
-    }
+    let (call, asked) = wanted_all(&mut d);
+    d.answer(call, Answer::Items(asked.iter().map(|_| Ok(Item::default())).collect()));
     let gap = d.told.back().unwrap().clone();
     assert_eq!((gap_of(&gap).since, gap.time), (Some(dropped), last));
     d.message(conn, mail("s1", &["g"]));
@@ -204,7 +333,8 @@ fn what_waits_is_bounded_and_a_gap_stands_for_the_rest() {
 #[test]
 fn a_watch_that_stops_tells_what_it_has() {
     let (mut d, conn) = fetching(Fetch::Summary, |_| {});
-    d.message(conn, mail("s1", &["a", "b"]));
+    d.message(conn, mail("s1", &["a"]));
+    d.message(conn, mail("s1", &["b"]));
     wanted(&mut d);
     let (b, ..) = wanted(&mut d);
     d.answer(b, item("B"));
@@ -230,7 +360,7 @@ fn people_are_shown_by_what_is_known_of_them() {
         who("Eve", "e@x.test "),
     ];
     let item = Item { from: Some(who("Ada", "a@x.test")), to, is_read: Some(false), ..Item::default() };
-    d.answer(call, Answer::Item { item: Box::new(item), mime: None });
+    d.answer(call, Answer::Items(vec![Ok(item)]));
     let got = d.told.pop_front().unwrap().item.unwrap();
     assert_eq!(got.from.as_deref(), Some("Ada <a@x.test>"));
     assert_eq!(got.to, ["b@x.test", "Carol", "d@x.test", "Eve <e@x.test>"]);

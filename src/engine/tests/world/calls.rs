@@ -68,12 +68,16 @@ impl World {
                 Ok(Answer::Unsubscribed)
             }
             Request::GetItem { items, .. } => match self.rng.u8(..8) {
-                0 => Err(coded("ErrorItemNotFound")),
                 1 if self.mono < self.faults_until => Err(error(ErrorKind::Timeout)),
-                _ => Ok(Answer::Item {
-                    item: Box::new(Item { id: items[0].clone(), ..Item::default() }),
-                    mime: None,
-                }),
+                _ => Ok(Answer::Items(
+                    items
+                        .into_iter()
+                        .map(|id| match self.rng.u8(..8) {
+                            0 => Err(coded("ErrorItemNotFound")),
+                            _ => Ok(Item { id, ..Item::default() }),
+                        })
+                        .collect(),
+                )),
             },
             other => panic!("{other:?}"),
         };
