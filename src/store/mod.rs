@@ -1,9 +1,9 @@
 //! Where the engine's state is kept: ordered pairs of text and bytes, changed in atomic batches.
 //!
 //! The engine has all of it in its own structures and asks the store twice: at the start for what there is, and then to make
-//! changes durable. So a store is small: [`memory`] for a client without a state directory, `embedded` for one with.
+//! changes durable. So a store is small: [`memory`] for a client without a state directory, [`embedded`] for one with.
 //!
-//! A state directory has one owner at a time (`lock`) and holds:
+//! A state directory has one owner at a time ([`lock`]) and holds:
 //!
 //! ```text
 //!  DIR/             mode 0700 where we make it; refused while other users can write to it
@@ -13,7 +13,12 @@
 //!      status.json  what a status page shows, replaced as a whole; nothing is ever read back from it
 //! ```
 
+pub(crate) mod embedded;
+mod files;
+#[cfg(test)]
+pub(crate) mod forgetful;
 pub(crate) mod group;
+pub(crate) mod lock;
 pub(crate) mod memory;
 
 use std::fmt::Debug;
@@ -42,61 +47,4 @@ pub(crate) trait Store: Send + Sync + Debug {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    pub fn put(key: &str, value: &str) -> Change {
-        Change { key: key.into(), value: Some(value.into()) }
-    }
-
-    pub fn remove(key: &str) -> Change {
-        Change { key: key.into(), value: None }
-    }
-
-    /// Some changes of few keys, so that they meet; now and then none, and now and then a value of many pages.
-    pub fn random_batch(rng: &mut fastrand::Rng) -> Vec<Change> {
-        let some = rng.usize(0..6);
-        (0..some)
-            .map(|_| {
-                let key = format!("{}/{}", ["a", "b", "ü"][rng.usize(0..3)], rng.u8(0..40));
-                let size = if rng.u8(0..20) == 0 { 20_000 } else { 200 };
-                let value = (rng.u8(0..4) != 0).then(|| vec![rng.u8(..); rng.usize(0..size)]);
-                Change { key, value }
-            })
-            .collect()
-    }
-
-    pub fn apply(map: &mut BTreeMap<String, Vec<u8>>, changes: &[Change]) {
-        for change in changes {
-            match &change.value {
-                Some(value) => map.insert(change.key.clone(), value.clone()),
-                None => map.remove(&change.key),
-            };
-        }
-    }
-
-    /// Compares a store, opened anew now and then, with a map.
-    pub fn keeps_what_a_map_keeps(open: &dyn Fn() -> Box<dyn Store>) {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut map = BTreeMap::new();
-        let mut store = open();
-        for _ in 0..200 {
-            if rng.u8(0..10) == 0 {
-                drop(store);
-                store = open();
-            }
-            let changes = random_batch(&mut rng);
-            store.commit(&changes).unwrap();
-            apply(&mut map, &changes);
-            for prefix in ["", "a/", "b/1", "ü", "z"] {
-                let expected: Vec<_> =
-                    map.clone().into_iter().filter(|(key, _)| key.starts_with(prefix)).collect();
-                assert_eq!(store.load(prefix).unwrap(), expected, "prefix {prefix:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -15,12 +15,11 @@ mod stream;
 mod subscription;
 mod sync;
 mod tree;
-mod trouble;
 mod world;
 mod write;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{Answer, Style};
 use world::World;
@@ -97,11 +96,6 @@ impl Exchange {
     pub fn drop_stream(&self, stream: Stream) {
         stream.release(&mut self.lock());
         self.changed.notify_all();
-    }
-
-    /// The server's clock, with what it was put forward.
-    pub fn time(&self) -> SystemTime {
-        self.lock().time()
     }
 
     /// Ends every wait in [`next_envelope`](Self::next_envelope) now; used when the server stops.
