@@ -41,6 +41,7 @@ fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
         "item: by the id of its event",
         "sync: create, read_flag_change, delete",
         "unsubscribed",
+        "sync: pages, moves, deletions, a moved folder, a bad state",
         "refused: a bad and a dead item id",
         "refused: a wrong password: UnauthorizedError",
         "all done",

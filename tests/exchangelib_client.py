@@ -23,6 +23,7 @@ from exchangelib import (
 from exchangelib.errors import (
     ErrorInvalidIdMalformed,
     ErrorInvalidSubscription,
+    ErrorInvalidSyncStateData,
     ErrorItemNotFound,
     ErrorSubscriptionNotFound,
     UnauthorizedError,
@@ -179,6 +180,25 @@ empty = [e for n in account.inbox.get_events(pull_id, pulled[-1].watermark) for 
 assert [type(e) for e in empty] == [StatusEvent], empty
 account.inbox.unsubscribe(pull_id)
 say("pull: events by watermark, then a status")
+
+mails = [Message(account=account, folder=account.inbox, subject=f"page {n}").save() for n in range(5)]
+changes = list(account.inbox.sync_items(only_fields=["subject"], max_changes_returned=2))
+assert sorted(i.subject for kind, i in changes if kind == "create")[:5] == [f"page {n}" for n in range(5)], changes
+mails[0].is_read = not mails[0].is_read
+mails[0].save(update_fields=["is_read"])
+mails[1].move(to_folder=account.drafts)
+mails[2].delete()
+mails[3].move_to_trash()
+changes = sorted(kind for kind, _ in account.inbox.sync_items(only_fields=["subject"]))
+assert changes == ["delete", "delete", "delete", "read_flag_change"], changes
+child = Folder(parent=account.inbox, name="Ablage")
+child.save()
+child.move(to_folder=account.drafts)
+changes = [(kind, getattr(f, "name", None)) for kind, f in account.root.sync_hierarchy()]
+assert ("create", "Ablage") in changes, changes
+account.inbox.item_sync_state = "AAAA"
+expect(ErrorInvalidSyncStateData, "a bad sync state", lambda: list(account.inbox.sync_items()))
+say("sync: pages, moves, deletions, a moved folder, a bad state")
 
 fetched = list(account.fetch(ids=[("AAAA", None), (made["created"], None)], only_fields=["subject"]))
 assert [type(f) for f in fetched] == [ErrorInvalidIdMalformed, ErrorItemNotFound], fetched

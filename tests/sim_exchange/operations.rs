@@ -1,8 +1,8 @@
 //! What the operations answer: fields, shapes, ids, errors.
 
-use ewsnotify::sim::Style;
+use ewsnotify::sim::{Answer, Style};
 
-use crate::support::{ADA, BOB, MAIL, Sim, code, folder, ids, text, texts};
+use crate::support::{ADA, BOB, MAIL, Sim, code, folder, ids, mark, request, text, texts};
 
 const RICH: &[u8] = b"From: =?utf-8?Q?Zo=C3=AB_M=C3=BCller?= <zoe@example.test>\r\nTo: Ada <ada@example.test>\r\n\
     Cc: bob@example.test\r\nSubject: =?utf-8?B?R3LDvMOfZSAmIDxLw7xzc2U+?=\r\nMessage-ID: <rich@example.test>\r\n\
@@ -258,6 +258,84 @@ fn appointments_and_conflicts() {
     assert_eq!(code(&sim.ask_valid(&update("NeverOverwrite"))), "ErrorIrresolvableConflict");
     assert_eq!(code(&sim.ask_valid(&update("AutoResolve"))), "NoError");
     assert!(sim.ask(&get_item(&item, "<t:BaseShape>AllProperties</t:BaseShape>")).contains(">There<"));
+}
+
+const ASKS_FOR_RECEIPT: &[u8] =
+    b"From: zoe@example.test\r\nDisposition-Notification-To: zoe@example.test\r\nSubject: Read?\r\n\r\nx\r\n";
+
+/// A mark or a deletion that tells the sender of itself, unless that is suppressed: what a program reads, nobody has read.
+#[test]
+fn read_receipts_go_out_unless_suppressed() {
+    let sim = Sim::new(Style::Exchange);
+    let [loud, quiet, plain, thrown, kept] = [0, 1, 2, 3, 4].map(|n| {
+        let mail = if n == 2 { MAIL } else { ASKS_FOR_RECEIPT };
+        sim.exchange.deliver(ADA, mail).unwrap()
+    });
+    let save = "MessageDisposition=\"SaveOnly\"";
+    let suppress = "SuppressReadReceipts=\"true\"";
+    let asks =
+        text(&sim.ask(&get_item(&loud, "<t:BaseShape>Default</t:BaseShape>")), "IsReadReceiptRequested");
+    assert_eq!(asks.as_deref(), Some("true"));
+    for (item, attributes) in
+        [(&loud, save.to_owned()), (&loud, save.to_owned()), (&quiet, format!("{save} {suppress}"))]
+    {
+        let answer = sim.ask_valid(&mark(item, &attributes));
+        assert_eq!((code(&answer), ids(&answer, "ItemId")), ("NoError".into(), vec![item.clone()]));
+    }
+    sim.ask_valid(&mark(&plain, save));
+    let delete = |item: &str, more: &str| {
+        format!(
+            "<m:DeleteItem DeleteType=\"HardDelete\" {more}><m:ItemIds><t:ItemId Id=\"{item}\"/></m:ItemIds></m:DeleteItem>"
+        )
+    };
+    sim.ask_valid(&delete(&thrown, ""));
+    sim.ask_valid(&delete(&kept, suppress));
+    assert_eq!(sim.exchange.receipts(), [loud.clone(), thrown]);
+    // An older client cannot suppress them.
+    let old = |body: &str| request("", body).replace("Exchange2013_SP1", "Exchange2010_SP2");
+    for body in [mark(&loud, &format!("{save} {suppress}")), delete(&loud, suppress)] {
+        let Answer::Whole { status, body } = sim.exchange.answer(ADA, old(&body).as_bytes()) else {
+            panic!("a stream came")
+        };
+        assert_eq!((status, code(&sim.note(&body)).as_str()), (500, "ErrorSchemaValidation"));
+    }
+    assert_eq!(sim.exchange.item_ids(ADA, "inbox").unwrap().len(), 3);
+}
+
+/// Some kinds of items demand that the request says more; what is not there is said for each item.
+#[test]
+fn refusals_of_changes_to_items() {
+    let sim = Sim::new(Style::Exchange);
+    let mail = sim.exchange.deliver(ADA, MAIL).unwrap();
+    let now = std::time::SystemTime::now();
+    let lunch =
+        sim.exchange.create_appointment(ADA, "Lunch", now, std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(code(&sim.ask_valid(&mark(&mail, ""))), "ErrorMessageDispositionRequired");
+    let save = "MessageDisposition=\"SaveOnly\"";
+    let required = "ErrorSendMeetingInvitationsOrCancellationsRequired";
+    assert_eq!(code(&sim.ask_valid(&mark(&lunch, save))), required);
+    let on = |operation: &str, first: &str, items: &[&str]| {
+        let items: String = items.iter().map(|i| format!("<t:ItemId Id=\"{i}\"/>")).collect();
+        let name = operation.split(' ').next().unwrap();
+        texts(
+            &sim.ask_valid(&format!("<m:{operation}>{first}<m:ItemIds>{items}</m:ItemIds></m:{name}>")),
+            "ResponseCode",
+        )
+    };
+    let delete = "DeleteItem DeleteType=\"MoveToDeletedItems\"";
+    assert_eq!(on(delete, "", &[&lunch]), ["ErrorSendMeetingCancellationsRequired"]);
+    let all = format!(
+        "{delete} SendMeetingCancellations=\"SendToNone\" AffectedTaskOccurrences=\"AllOccurrences\""
+    );
+    assert_eq!(
+        on(&all, "", &[&lunch, &lunch, "x"]),
+        ["NoError", "ErrorItemNotFound", "ErrorInvalidIdMalformed"]
+    );
+    let to = |folder_name: &str| format!("<m:ToFolderId>{}</m:ToFolderId>", folder(folder_name));
+    let gone = sim.exchange.create_folder(ADA, "inbox", "Gone").unwrap();
+    sim.exchange.delete_folder(ADA, &gone, ewsnotify::sim::exchange::Deletion::Hard).unwrap();
+    assert_eq!(on("MoveItem", &to(&gone), &[&mail]), ["ErrorToFolderNotFound"]);
+    assert_eq!(on("MoveItem", &to("drafts"), &[&mail, &mail]), ["NoError", "ErrorItemNotFound"]);
 }
 
 /// What foreign clients ask for beside.

@@ -302,6 +302,15 @@ pub fn stream_request(ids: &[&str], minutes: u32) -> String {
     )
 }
 
+/// Marks a message as read, with these attributes beside.
+pub fn mark(item: &str, attributes: &str) -> String {
+    format!(
+        "<m:UpdateItem ConflictResolution=\"AlwaysOverwrite\" {attributes}><m:ItemChanges><t:ItemChange>\
+         <t:ItemId Id=\"{item}\"/><t:Updates><t:SetItemField><t:FieldURI FieldURI=\"message:IsRead\"/><t:Message>\
+         <t:IsRead>true</t:IsRead></t:Message></t:SetItemField></t:Updates></t:ItemChange></m:ItemChanges></m:UpdateItem>"
+    )
+}
+
 /// A folder by well-known name or id.
 pub fn folder(name_or_id: &str) -> String {
     match name_or_id.len() {

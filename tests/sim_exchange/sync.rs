@@ -1,12 +1,22 @@
 //! SyncFolderItems and SyncFolderHierarchy: a true difference, in pages, for large folders too.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use ewsnotify::sim::exchange::Deletion;
+use ewsnotify::sim::exchange::{Deletion, Failure};
 use ewsnotify::sim::{Answer, Style};
 use xml::reader::{EventReader, XmlEvent};
 
-use crate::support::{ADA, MAIL, Sim, code, ids, text};
+use crate::support::{ADA, BOB, MAIL, Sim, code, folder, ids, mark, text, texts};
+
+fn hierarchy_request(root: &str, state: &str) -> String {
+    let state = if state.is_empty() { String::new() } else { format!("<m:SyncState>{state}</m:SyncState>") };
+    format!(
+        "<m:SyncFolderHierarchy><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape></m:FolderShape><m:SyncFolderId>{}\
+         </m:SyncFolderId>{state}</m:SyncFolderHierarchy>",
+        folder(root)
+    )
+}
 
 fn request(folder: &str, state: &str, most: usize) -> String {
     let state = if state.is_empty() { String::new() } else { format!("<m:SyncState>{state}</m:SyncState>") };
@@ -206,7 +216,146 @@ fn a_hundred_thousand_items() {
     for id in all.iter().step_by(10_000) {
         sim.exchange.set_read(id, true).unwrap();
     }
-    assert_eq!(between(&ask(&state), "<t:ReadFlagChange>", "<").len(), 10);
+    let answer = ask(&state);
+    assert_eq!(between(&answer, "<t:ReadFlagChange>", "<").len(), 10);
+    // As many changes as items, in as many pages: a page costs what is in it, not what is still to come.
+    state = between(&answer, "<m:SyncState>", "<").remove(0);
+    for id in &all {
+        sim.exchange.set_read(id, false).unwrap();
+        sim.exchange.set_read(id, true).unwrap();
+    }
+    let (mut told, mut pages) = (0, 0);
+    loop {
+        let answer = ask(&state);
+        told += between(&answer, "<t:ReadFlagChange>", "<").len();
+        state = between(&answer, "<m:SyncState>", "<").remove(0);
+        pages += 1;
+        if answer.contains("<m:IncludesLastItemInRange>true<") {
+            break;
+        }
+    }
+    assert_eq!((told, pages), (100_000, 196));
+}
+
+/// What a server says whose memory of SyncStates is gone: a refusal until the client begins anew, or, the trap, everything
+/// as new without a word.
+#[test]
+fn a_server_can_forget_what_clients_know() {
+    for silent in [false, true] {
+        let sim = Sim::new(Style::Exchange);
+        sim.exchange.configure(|s| s.silent_reset = silent);
+        let item = sim.exchange.deliver(ADA, MAIL).unwrap();
+        let state_of = |folder: &str| text(&sim.ask(&request(folder, "", 10)), "SyncState").unwrap();
+        let (inbox, drafts) = (state_of("inbox"), state_of("drafts"));
+        sim.exchange.forget_states(ADA, Some("inbox")).unwrap();
+        for _ in 0..2 {
+            let answer = sim.ask(&request("inbox", &inbox, 10));
+            match silent {
+                false => assert_eq!(code(&answer), "ErrorInvalidSyncStateData"),
+                true => assert_eq!(ids(&answer, "ItemId"), std::slice::from_ref(&item)),
+            }
+        }
+        assert_eq!(code(&sim.ask(&request("drafts", &drafts, 10))), "NoError");
+        let inbox = state_of("inbox");
+        assert!(sim.ask(&request("inbox", &inbox, 10)).contains("<m:Changes/>"));
+        sim.exchange.restart();
+        assert!(sim.ask(&request("inbox", &inbox, 10)).contains("<m:Changes/>"), "states outlive a restart");
+        sim.exchange.configure(|s| s.states_survive_restart = false);
+        sim.exchange.restart();
+        assert!(!sim.ask(&request("inbox", &inbox, 10)).contains("<m:Changes/>"));
+        assert!(sim.exchange.forget_states(ADA, Some("nowhere")).is_err());
+    }
+}
+
+/// A folder that is gone, and a mailbox that may not be synced: the watch must go on without catch-up, or end.
+#[test]
+fn sync_of_what_is_gone_or_denied() {
+    let sim = Sim::new(Style::Exchange);
+    let own = sim.exchange.create_folder(ADA, "inbox", "Own").unwrap();
+    sim.exchange.delete_folder(ADA, &own, Deletion::Hard).unwrap();
+    assert_eq!(code(&sim.ask_valid(&request(&own, "", 10))), "ErrorSyncFolderNotFound");
+    sim.exchange.refuse_sync(ADA, Some("ErrorAccessDenied")).unwrap();
+    let (items, folders) = (request("inbox", "", 10), hierarchy_request("msgfolderroot", ""));
+    for denied in [&items, &folders] {
+        let answer = sim.ask_valid(denied);
+        assert_eq!(code(&answer), "ErrorAccessDenied");
+        assert!(answer.contains("<m:SyncState/>"), "{answer}");
+    }
+    assert_eq!(code(&sim.ask_as(BOB, "", &items)), "NoError");
+    sim.exchange.refuse_sync(ADA, None).unwrap();
+    assert_eq!(code(&sim.ask(&items)), "NoError");
+    // Throttled so many times, this mailbox only.
+    let busy = Failure::new("ErrorServerBusy").back_off(Duration::from_millis(70)).mailbox(ADA).times(2);
+    sim.exchange.fail_next("SyncFolderItems", busy);
+    assert_eq!(code(&sim.ask_as(BOB, "", &items)), "NoError");
+    let codes = [0; 3].map(|_| code(&sim.ask(&items)));
+    assert_eq!(codes, ["ErrorServerBusy", "ErrorServerBusy", "NoError"]);
+    let scope =
+        items.replace("</m:MaxChangesReturned>", "</m:MaxChangesReturned><m:SyncScope>All</m:SyncScope>");
+    let Answer::Whole { status, .. } = sim.post(ADA, "", &scope) else { panic!("a stream came") };
+    assert_eq!(status, 500);
+}
+
+/// gromox tells deletions first and read flags last, and marks by UpdateItem as changes of the whole item.
+#[test]
+fn the_order_and_kinds_of_gromox() {
+    let sim = Sim::new(Style::Gromox);
+    let [flagged, gone, marked] = [0; 3].map(|_| sim.exchange.deliver(ADA, MAIL).unwrap());
+    let state = text(&sim.ask(&request("inbox", "", 10)), "SyncState").unwrap();
+    sim.exchange.set_read(&flagged, true).unwrap();
+    sim.ask(&mark(&marked, "MessageDisposition=\"SaveOnly\""));
+    sim.exchange.delete_item(&gone, Deletion::Hard).unwrap();
+    let new = sim.exchange.deliver(ADA, MAIL).unwrap();
+    let answer = sim.ask(&request("inbox", &state, 10));
+    assert_eq!(ids(&answer, "ItemId"), [gone, new, marked, flagged.clone()]);
+    let order: Vec<usize> = ["<t:Delete>", "<t:Create>", "<t:Update>", "<t:ReadFlagChange>"]
+        .map(|t| answer.find(t).unwrap())
+        .into();
+    assert!(order.is_sorted(), "{answer}");
+    let flag =
+        format!("<t:ReadFlagChange><t:ItemId Id=\"{flagged}\"/><t:IsRead>true</t:IsRead></t:ReadFlagChange>");
+    assert!(answer.contains(&flag), "{answer}");
+}
+
+/// The two properties that an audit compares: each kind of change shows in one of them.
+#[test]
+fn stamps_of_folders_change_with_every_change() {
+    for style in [Style::Exchange, Style::Gromox] {
+        let sim = Sim::new(style);
+        let items: Vec<String> = (0..4).map(|_| sim.exchange.deliver(ADA, MAIL).unwrap()).collect();
+        let stamps = || {
+            let answer = sim.ask_valid(
+                "<m:GetFolder><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>\
+                 <t:ExtendedFieldURI PropertyTag=\"0x670A\" PropertyType=\"SystemTime\"/>\
+                 <t:ExtendedFieldURI PropertyTag=\"0x670B\" PropertyType=\"Integer\"/></t:AdditionalProperties>\
+                 </m:FolderShape><m:FolderIds><t:DistinguishedFolderId Id=\"inbox\"/>\
+                 <t:DistinguishedFolderId Id=\"drafts\"/></m:FolderIds></m:GetFolder>",
+            );
+            let values = texts(&answer, "Value");
+            let [a, b, c, d] = &values[..] else { panic!("{answer}") };
+            ((a.clone(), b.clone()), (c.clone(), d.clone()))
+        };
+        let changes: [(&str, &dyn Fn()); 6] = [
+            ("delivery", &|| drop(sim.exchange.deliver(ADA, MAIL).unwrap())),
+            ("mark", &|| sim.exchange.set_read(&items[0], true).unwrap()),
+            ("edit", &|| sim.exchange.update_subject(&items[0], "x").unwrap()),
+            ("copy", &|| drop(sim.exchange.copy_item(&items[0], "inbox").unwrap())),
+            ("move away", &|| drop(sim.exchange.move_item(&items[1], "deleteditems").unwrap())),
+            ("deletion", &|| drop(sim.exchange.delete_item(&items[2], Deletion::Hard).unwrap())),
+        ];
+        for (name, change) in changes {
+            // Exchange writes seconds: what comes within one can hide in it.
+            sim.exchange.advance(Duration::from_secs(1));
+            let (inbox, drafts) = stamps();
+            assert_eq!(stamps(), (inbox.clone(), drafts.clone()), "nothing happened");
+            sim.exchange.advance(Duration::from_secs(1));
+            change();
+            let (after, others) = stamps();
+            assert_ne!(after.0, inbox.0, "{name}");
+            assert_eq!(after.1 != inbox.1, matches!(name, "move away" | "deletion"), "{name}");
+            assert_eq!(others, drafts, "{name}");
+        }
+    }
 }
 
 /// Folders come, change and go by the same means.
@@ -238,4 +387,33 @@ fn the_hierarchy() {
     assert!(answer.contains("<m:Changes><t:Delete><t:FolderId"), "{answer}");
     assert!(ask(&state).1.contains("<m:Changes/>"));
     assert_eq!(code(&ask("nonsense").1), "ErrorInvalidSyncStateData");
+}
+
+/// A folder that moves out of the tree that is synced is gone from it with all below it; one that moves in is new.
+#[test]
+fn folders_that_cross_the_border() {
+    let sim = Sim::new(Style::Exchange);
+    let ask = |state: &str| {
+        let answer = sim.ask_valid(&hierarchy_request("inbox", state));
+        let kinds = ["Create", "Update", "Delete"].map(|k| answer.matches(&format!("<t:{k}>")).count());
+        (text(&answer, "SyncState").unwrap(), kinds, ids(&answer, "FolderId"))
+    };
+    let outer = sim.exchange.create_folder(ADA, "drafts", "Outer").unwrap();
+    let inner = sim.exchange.create_folder(ADA, &outer, "Inner").unwrap();
+    let (start, kinds, _) = ask("");
+    assert_eq!(kinds, [0, 0, 0]);
+    sim.exchange.move_folder(ADA, &outer, "inbox").unwrap();
+    let (within, kinds, told) = ask(&start);
+    assert_eq!((kinds, told.len()), ([2, 0, 0], 2));
+    sim.exchange.move_folder(ADA, &inner, "inbox").unwrap();
+    let (flat, kinds, told) = ask(&within);
+    assert_eq!((kinds, told), ([0, 1, 0], vec![inner.clone()]));
+    sim.exchange.move_folder(ADA, &inner, &outer).unwrap();
+    sim.exchange.delete_folder(ADA, &outer, Deletion::Soft).unwrap();
+    let (gone, kinds, told) = ask(&flat);
+    assert_eq!((kinds, told.len()), ([0, 0, 2], 2));
+    assert!(told.contains(&outer) && told.contains(&inner));
+    // Out for good, and never heard of between the first state and now.
+    sim.exchange.delete_folder(ADA, &outer, Deletion::Hard).unwrap();
+    assert_eq!((ask(&gone).1, ask(&start).1), ([0, 0, 0], [0, 0, 0]));
 }

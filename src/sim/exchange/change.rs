@@ -182,6 +182,8 @@ impl Editor<'_> {
     /// Moves a folder with all that is in it. Its id stays.
     pub(super) fn move_folder(&mut self, folder: u64, to: u64) -> Option<()> {
         self.mailbox.folders.get(&to)?;
+        self.mailbox.folders.get(&folder)?;
+        self.mailbox.leaves(folder);
         let number = self.mailbox.next_change();
         let home = self.mailbox.folders.get_mut(&folder)?;
         let from = std::mem::replace(&mut home.parent, to);
@@ -216,11 +218,9 @@ impl Editor<'_> {
             _ => {}
         }
         let below = self.mailbox.children(folder, true);
+        self.mailbox.leaves(folder);
         for number in below.into_iter().chain([folder]) {
-            let change = self.mailbox.next_change();
-            if let Some(gone) = self.mailbox.folders.remove(&number) {
-                self.mailbox.gone_folders.insert(change, (number, gone.created));
-            }
+            self.mailbox.folders.remove(&number);
         }
         self.tell(EventKind::Deleted, Thing::Folder(folder), parent, None);
         if self.style == Style::Exchange {

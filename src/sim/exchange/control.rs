@@ -1,4 +1,5 @@
-//! What tests, the demo and the command do to the simulated organisation: mailboxes, deliveries, and trouble.
+//! What tests, the demo and the command do to the simulated organisation: mailboxes, deliveries, changes; and what they
+//! can ask it. Trouble is in `trouble`.
 //!
 //! A folder is named by its id, its well-known name (`inbox`), or its path of names below the top (`Inbox/Bills`).
 
@@ -10,7 +11,7 @@ use super::change::{Arrival, Deletion, Editor};
 use super::ids::{self, Entry};
 use super::item::{Calendar, Class, Fields};
 use super::mailbox::{CALENDAR, INBOX, Mailbox, TOP};
-use super::settings::{Failure, Settings, Told};
+use super::settings::{Settings, Told};
 use super::world::World;
 use crate::{Error, ErrorKind, Result};
 
@@ -28,11 +29,6 @@ impl Exchange {
             }
             Ok(())
         })
-    }
-
-    /// Takes from a user the right to impersonate, which everybody else has.
-    pub fn deny_impersonation(&self, user: &str) {
-        self.lock().no_impersonation.insert(user.to_ascii_lowercase());
     }
 
     /// Delivers a message into the Inbox, as mail from outside. Gives the item's id.
@@ -80,7 +76,7 @@ impl Exchange {
         self.insert(address, CALENDAR, Arc::new(fields), Arrival { is_read: true, ..Arrival::default() })
     }
 
-    /// Puts the same message into a folder many times, for tests that need a large folder.
+    /// Puts the same message into a folder many times, for tests that need a large folder. They share one copy.
     pub fn fill(&self, address: &str, folder: &str, mime: &[u8], count: usize) -> Result<()> {
         let fields = Arc::new(Fields::from_mime(mime));
         self.on(address, |world, key| {
@@ -214,63 +210,14 @@ impl Exchange {
         self.changed.notify_all();
     }
 
-    /// Forgets a subscription, or all of a mailbox. Gives how many.
-    pub fn lose_subscription(&self, id_or_mailbox: &str) -> usize {
-        let mut world = self.lock();
-        let mut lost = world.subscriptions_of(&id_or_mailbox.to_ascii_lowercase());
-        if world.subscriptions.contains_key(id_or_mailbox) {
-            lost.push(id_or_mailbox.to_owned());
-        }
-        lost.iter().for_each(|id| world.lose(id));
-        drop(world);
-        self.changed.notify_all();
-        lost.len()
-    }
-
-    /// Forgets all subscriptions, as a restart of the server's process does; in gromox's style their numbers begin at 1
-    /// again, so an old id may soon name somebody else's. Open streams say so and end; cut their sockets first if
-    /// that is what is to be tested.
-    pub fn restart(&self) {
-        self.lock().restart();
-        self.changed.notify_all();
-    }
-
-    /// Makes the mailbox's subscriptions deaf: they answer, with heartbeats too, and never hear of anything again.
-    /// Gives how many.
-    pub fn silent_death(&self, address: &str) -> usize {
-        let mut world = self.lock();
-        let ids = world.subscriptions_of(&address.to_ascii_lowercase());
-        for id in &ids {
-            if let Some(subscription) = world.subscriptions.get_mut(id) {
-                subscription.deaf = true;
-            }
-        }
-        ids.len()
-    }
-
-    /// Lets a subscription's id name a subscription on somebody else's mailbox from now on. Whether there were both.
-    pub fn pass_id_to_other(&self, id: &str, other: &str) -> bool {
-        self.lock().pass_on(id, &other.to_ascii_lowercase())
-    }
-
-    /// Takes a mailbox away (every operation on it gets this response code), or brings it back with `None`.
-    pub fn set_offline(&self, address: &str, code: Option<&str>) -> Result<()> {
-        self.on(address, |world, key| {
-            if let Some(mailbox) = world.mailboxes.get_mut(key) {
-                mailbox.offline = code.map(str::to_owned);
-            }
-            Ok(())
-        })
-    }
-
-    /// Lets the next request of an operation (`Subscribe`, `*` for any) fail. Several wait in line.
-    pub fn fail_next(&self, operation: &str, failure: Failure) {
-        self.lock().failures.push((operation.to_owned(), failure));
-    }
-
     /// Every event that any subscription was to hear of so far, and what became of it.
     pub fn ledger(&self) -> Vec<Told> {
         self.lock().ledger.clone()
+    }
+
+    /// The items, by the ids they had then, whose senders were told that they were read, or deleted unread.
+    pub fn receipts(&self) -> Vec<String> {
+        self.lock().receipts.clone()
     }
 
     /// How often an operation was asked for.
@@ -298,7 +245,7 @@ impl Exchange {
         })
     }
 
-    fn on<T>(&self, address: &str, act: impl FnOnce(&mut World, &str) -> Result<T>) -> Result<T> {
+    pub(super) fn on<T>(&self, address: &str, act: impl FnOnce(&mut World, &str) -> Result<T>) -> Result<T> {
         let mut world = self.lock();
         let key = address.to_ascii_lowercase();
         if !world.mailboxes.contains_key(&key) {
@@ -350,7 +297,7 @@ impl Exchange {
     }
 }
 
-fn folder_number(world: &World, key: &str, folder: &str) -> Result<u64> {
+pub(super) fn folder_number(world: &World, key: &str, folder: &str) -> Result<u64> {
     let none = || invalid(format!("The mailbox {key:?} has no folder {folder:?}."));
     let mailbox = world.mailboxes.get(key).ok_or_else(none)?;
     if let Some(Entry::Folder { mailbox: guid, folder }) = ids::parse(world.style, folder) {

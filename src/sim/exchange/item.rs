@@ -100,6 +100,8 @@ pub(super) struct Fields {
     pub(super) in_reply_to: Option<String>,
     pub(super) references: Option<String>,
     pub(super) sent: Option<SystemTime>,
+    /// The sender asks to be told when it is read.
+    pub(super) wants_receipt: bool,
     pub(super) body: String,
     pub(super) body_is_html: bool,
     pub(super) importance: Option<String>,
@@ -143,6 +145,7 @@ impl Fields {
         fields.in_reply_to = text("In-Reply-To").map(|id| id.trim().to_owned());
         fields.references = text("References").map(|id| id.trim().to_owned());
         fields.sent = text("Date").and_then(|d| mailparse::dateparse(&d).ok()).and_then(from_unix);
+        fields.wants_receipt = text("Disposition-Notification-To").is_some();
         fields.importance = text("Importance").and_then(|i| {
             ["Low", "Normal", "High"]
                 .into_iter()

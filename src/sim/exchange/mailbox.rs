@@ -62,6 +62,8 @@ pub(super) struct Folder {
     pub(super) created: u64,
     pub(super) changed: u64,
     pub(super) touched: SystemTime,
+    /// How often the server has forgotten what clients know of it.
+    pub(super) age: u64,
 }
 
 impl Folder {
@@ -70,14 +72,28 @@ impl Folder {
     }
 }
 
+/// A folder that left its place.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) folder: u64,
+    /// The change that made the folder.
+    pub(super) created: u64,
+    /// What it was in, up to the root.
+    pub(super) was_in: Vec<u64>,
+}
+
 /// A mailbox.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) address: String,
     pub(super) guid: Guid,
     pub(super) folders: BTreeMap<u64, Folder>,
-    /// Folders that are gone, by the change: which folder, made by which change.
-    pub(super) gone_folders: BTreeMap<u64, (u64, u64)>,
+    /// Folders that went elsewhere or for good, by the change.
+    pub(super) left: BTreeMap<u64, Left>,
+    /// How often the server has forgotten what clients know of the hierarchy.
+    pub(super) age: u64,
+    /// The response code that clients get who sync it, if that is refused.
+    pub(super) no_sync: Option<String>,
     next_folder: u64,
     /// The last change. Items are numbered by it.
     pub(super) change: u64,
@@ -97,7 +113,9 @@ impl Mailbox {
             address: address.to_owned(),
             guid: guid_of(&address.to_ascii_lowercase()),
             folders: BTreeMap::new(),
-            gone_folders: BTreeMap::new(),
+            left: BTreeMap::new(),
+            age: 0,
+            no_sync: None,
             next_folder: FIRST_OWN,
             change: 0,
             fresh: Vec::new(),
@@ -146,16 +164,45 @@ impl Mailbox {
 
     /// Whether a folder is the other, or somewhere below it.
     pub(super) fn is_within(&self, folder: u64, other: u64) -> bool {
+        folder == other || self.ancestors(folder).contains(&other)
+    }
+
+    /// What a folder is in, from its parent up to the root.
+    pub(super) fn ancestors(&self, folder: u64) -> Vec<u64> {
+        let mut found = Vec::new();
         let mut at = folder;
-        loop {
-            if at == other {
-                return true;
-            }
-            match self.folders.get(&at) {
-                Some(f) if f.parent != at => at = f.parent,
-                _ => return false,
+        while let Some(parent) = self.folders.get(&at).map(|f| f.parent).filter(|p| *p != at) {
+            found.push(parent);
+            at = parent;
+        }
+        found
+    }
+
+    /// Writes down that a folder is about to leave its place, with all below it.
+    pub(super) fn leaves(&mut self, folder: u64) {
+        for number in self.children(folder, true).into_iter().chain([folder]) {
+            let created = self.folders.get(&number).map_or(0, |f| f.created);
+            let was_in = self.ancestors(number);
+            let change = self.next_change();
+            self.left.insert(change, Left { folder: number, created, was_in });
+        }
+    }
+
+    /// Whether a folder was below another when the change was the last; `None` if it was not there at all.
+    pub(super) fn was_below(&self, folder: u64, other: u64, change: u64) -> Option<bool> {
+        match self.left.range(change + 1..).map(|(_, left)| left).find(|left| left.folder == folder) {
+            Some(left) => (left.created <= change).then(|| left.was_in.contains(&other)),
+            None => {
+                let here = self.folders.get(&folder).filter(|f| f.created <= change)?;
+                Some(self.ancestors(here.number).contains(&other))
             }
         }
+    }
+
+    /// Forgets what clients know of it: no SyncState from before is any good.
+    pub(super) fn forget_states(&mut self) {
+        self.age += 1;
+        self.folders.values_mut().for_each(|f| f.age += 1);
     }
 
     /// Moves the fresh notes into the table of events and gives them out with their numbers.
@@ -205,6 +252,7 @@ impl Mailbox {
             created,
             changed: created,
             touched: now,
+            age: 0,
         };
         self.folders.insert(number, folder);
     }

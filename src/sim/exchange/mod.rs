@@ -15,11 +15,12 @@ mod stream;
 mod subscription;
 mod sync;
 mod tree;
+mod trouble;
 mod world;
 mod write;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Answer, Style};
 use world::World;
@@ -96,6 +97,11 @@ impl Exchange {
     pub fn drop_stream(&self, stream: Stream) {
         stream.release(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    /// The server's clock, with what it was put forward.
+    pub fn time(&self) -> SystemTime {
+        self.lock().time()
     }
 
     /// Ends every wait in [`next_envelope`](Self::next_envelope) now; used when the server stops.

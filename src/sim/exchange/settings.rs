@@ -23,6 +23,11 @@ pub struct Settings {
     pub max_subscriptions: usize,
     /// How many streams an account may have open; `None`: as many as it likes.
     pub max_streams: Option<usize>,
+    /// Whether a SyncState that is no good is answered as none at all, with everything as new. Exchange refuses it with
+    /// `ErrorInvalidSyncStateData`; gromox says nothing.
+    pub silent_reset: bool,
+    /// Whether SyncStates outlive a restart of the server, as they do.
+    pub states_survive_restart: bool,
 }
 
 impl Settings {
@@ -36,13 +41,17 @@ impl Settings {
             idle_life: gromox.then_some(Duration::from_secs(300)),
             max_subscriptions: 5000,
             max_streams: None,
+            silent_reset: gromox,
+            states_survive_restart: true,
         }
     }
 }
 
-/// A failure that an operation is to meet, once.
+/// A failure that an operation is to meet, once unless told.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    pub(super) mailbox: Option<String>,
+    pub(super) times: u32,
     pub(super) code: String,
     pub(super) text: String,
     pub(super) back_off: Option<Duration>,
@@ -54,10 +63,25 @@ impl Failure {
     pub fn new(code: &str) -> Failure {
         let text = match code {
             "ErrorServerBusy" => "The server cannot service this request right now. Try again later.",
+            "ErrorAccessDenied" => "Access is denied. Check credentials and try again.",
+            "ErrorInvalidSyncStateData" => "Synchronization state data is corrupt or otherwise invalid.",
             "ErrorInternalServerError" => "An internal server error occurred. The operation failed.",
             _ => "The operation failed.",
         };
-        Failure { code: code.to_owned(), text: text.to_owned(), back_off: None, as_fault: false }
+        let (code, text) = (code.to_owned(), text.to_owned());
+        Failure { mailbox: None, times: 1, code, text, back_off: None, as_fault: false }
+    }
+
+    /// Only for requests in the name of this mailbox: its owner's, or of one who impersonates it.
+    pub fn mailbox(mut self, address: &str) -> Failure {
+        self.mailbox = Some(address.to_ascii_lowercase());
+        self
+    }
+
+    /// So many times.
+    pub fn times(mut self, times: u32) -> Failure {
+        self.times = times;
+        self
     }
 
     /// With another text for people.

@@ -63,12 +63,17 @@ impl State {
         for place in 0..self.spans.len() {
             let Span { after, to, known, content } = self.spans[place];
             let within = |item: u64| item > after && item <= to;
-            let gone = folder.gone.range(known + 1..).map(|(change, item)| (*change, *item, true));
-            let changed = folder.changes.range(known + 1..).map(|(change, item)| (*change, *item, false));
-            let mut all: Vec<(u64, u64, bool)> =
-                gone.chain(changed).filter(|(_, item, _)| within(*item)).collect();
-            all.sort_unstable();
-            for (change, item, is_gone) in all {
+            // Both by rising change; no further than the page goes, since a page must not cost what all of them cost.
+            let mut gone = folder.gone.range(known + 1..).peekable();
+            let mut changed = folder.changes.range(known + 1..).peekable();
+            loop {
+                let is_gone = match (gone.peek(), changed.peek()) {
+                    (None, None) => break,
+                    (Some((one, _)), Some((other, _))) => one < other,
+                    (one, _) => one.is_some(),
+                };
+                let next = if is_gone { gone.next() } else { changed.next() };
+                let Some((&change, &item)) = next.filter(|(_, item)| within(**item)) else { continue };
                 if told.len() == most {
                     return (told, false);
                 }
@@ -87,30 +92,17 @@ impl State {
     }
 
     /// The state as the client carries it.
-    pub(super) fn token(&self, mailbox: Guid, folder: u64) -> String {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&mailbox);
-        bytes.extend_from_slice(&folder.to_le_bytes());
-        for span in &self.spans {
-            for number in [span.after, span.to, span.known, span.content] {
-                bytes.extend_from_slice(&number.to_le_bytes());
-            }
-        }
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
-        BASE64.encode(bytes)
+    pub(super) fn token(&self, of: Of) -> String {
+        let numbers = self.spans.iter().flat_map(|s| [s.after, s.to, s.known, s.content]);
+        seal(of, &numbers.collect::<Vec<u64>>())
     }
 
-    /// Reads a token of this very folder.
-    pub(super) fn parse(token: &str, mailbox: Guid, folder: u64, now: u64) -> Option<State> {
-        let bytes = BASE64.decode(token).ok()?;
-        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
-        let rest = body.strip_prefix(MAGIC)?.strip_prefix(&mailbox)?.strip_prefix(&folder.to_le_bytes())?;
-        if sum != checksum(body) || rest.len() % 32 != 0 {
+    /// Reads a token of this very folder and age.
+    pub(super) fn parse(token: &str, of: Of, now: u64) -> Option<State> {
+        let numbers = unseal(token, of)?;
+        if numbers.len() % 4 != 0 {
             return None;
         }
-        let numbers: Vec<u64> =
-            rest.chunks_exact(8).filter_map(|n| Some(u64::from_le_bytes(n.try_into().ok()?))).collect();
         let spans: Vec<Span> = numbers
             .chunks_exact(4)
             .map(|n| Span { after: n[0], to: n[1], known: n[2], content: n[3] })
@@ -159,7 +151,52 @@ impl State {
     }
 }
 
-const MAGIC: &[u8] = b"SIM1";
+/// What a token is of. One of another folder, or from before the server forgot, is no good.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Of {
+    pub(super) kind: Kind,
+    pub(super) mailbox: Guid,
+    pub(super) folder: u64,
+    /// How often the server has forgotten the states of this folder.
+    pub(super) age: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Items,
+    Hierarchy,
+}
+
+/// Numbers as a token.
+pub(super) fn seal(of: Of, numbers: &[u64]) -> String {
+    let mut bytes = head(of);
+    bytes.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+    let sum = checksum(&bytes);
+    bytes.extend_from_slice(&sum);
+    BASE64.encode(bytes)
+}
+
+/// The numbers of a token.
+pub(super) fn unseal(token: &str, of: Of) -> Option<Vec<u64>> {
+    let bytes = BASE64.decode(token).ok()?;
+    let (body, sum) = bytes.split_last_chunk::<8>()?;
+    let rest = body.strip_prefix(head(of).as_slice())?;
+    if *sum != checksum(body) || rest.len() % 8 != 0 {
+        return None;
+    }
+    Some(rest.chunks_exact(8).filter_map(|n| Some(u64::from_le_bytes(n.try_into().ok()?))).collect())
+}
+
+fn head(of: Of) -> Vec<u8> {
+    let mut bytes = match of.kind {
+        Kind::Items => b"SIMI".to_vec(),
+        Kind::Hierarchy => b"SIMH".to_vec(),
+    };
+    bytes.extend_from_slice(&of.mailbox);
+    bytes.extend_from_slice(&of.folder.to_le_bytes());
+    bytes.extend_from_slice(&of.age.to_le_bytes());
+    bytes
+}
 
 fn checksum(bytes: &[u8]) -> [u8; 8] {
     bytes

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) counts: BTreeMap<String, u64>,
     pub(super) failures: Vec<(String, Failure)>,
     pub(super) no_impersonation: HashSet<String>,
+    /// Items whose senders were told that they were read, or deleted unread.
+    pub(super) receipts: Vec<String>,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
             counts: BTreeMap::new(),
             failures: Vec::new(),
             no_impersonation: HashSet::new(),
+            receipts: Vec::new(),
         }
     }
 
@@ -217,6 +220,9 @@ impl World {
         self.epoch += 1;
         self.made = 0;
         self.streams.clear();
+        if !self.settings.states_survive_restart {
+            self.mailboxes.values_mut().for_each(Mailbox::forget_states);
+        }
     }
 
     /// Lets an id name a subscription on another mailbox from now on.

@@ -91,7 +91,7 @@ fn one(wire: &mut Wire) -> Io<bool> {
 // Before the request is understood.
 fn refuse(wire: &mut Wire, status: u16) -> Io<bool> {
     wire.shared.answered(usize::MAX, "", status);
-    let head = Reply::new(wire.shared.style, status).page("", 0).finish(true);
+    let head = Reply::new(wire.shared.style, status, wire.shared.exchange.time()).page("", 0).finish(true);
     wire.send(&head)?;
     Ok(false)
 }
@@ -168,6 +168,13 @@ impl Asked {
             }
             Some(Action::Html) => return self.page(&mut out, 200, Vec::new(), PAGE),
             Some(Action::Empty) => return self.page(&mut out, 200, Vec::new(), ""),
+            Some(Action::Refuse { code, back_off }) => {
+                let mut failure = Failure::new(code);
+                if let Some(wait) = back_off {
+                    failure = failure.back_off(Duration::from_millis(*wait));
+                }
+                out.wire.shared.exchange.fail_next(&self.operation, failure);
+            }
             Some(Action::Busy { back_off }) => {
                 let failure =
                     Failure::new("ErrorServerBusy").back_off(Duration::from_millis(*back_off)).as_fault();
@@ -187,7 +194,7 @@ impl Asked {
             Answer::Whole { status, body } => self.whole(&mut out, status, body, due),
             Answer::Stream(stream) => {
                 self.answered(&out, 200);
-                let head = Reply::new(out.wire.shared.style, 200)
+                let head = Reply::new(out.wire.shared.style, 200, out.wire.shared.exchange.time())
                     .envelope(Body::Stream, &self.head)
                     .finish(self.close);
                 stream::run(&mut out, &head, stream, user, &self.operation, due)
@@ -197,14 +204,14 @@ impl Asked {
 
     fn whole(&mut self, out: &mut Out<'_>, status: u16, mut body: Vec<u8>, due: Option<Due>) -> Io {
         self.answered(out, status);
-        let style = out.wire.shared.style;
+        let (style, now) = (out.wire.shared.style, out.wire.shared.exchange.time());
         let action = due.map(|d| d.action);
         let many = match action {
             Some(Action::ManyChunks { size }) => Some(size.max(1)),
             _ => None,
         };
         if let Some(action) = action.filter(hostile::is) {
-            let head = Reply::new(style, status).envelope(Body::Chunked, &self.head).finish(self.close);
+            let head = Reply::new(style, status, now).envelope(Body::Chunked, &self.head).finish(self.close);
             out.put(&head)?;
             hostile::emit(&action, &body, &self.operation, &mut |piece| stream::put_chunk(out, piece))?;
             out.put(b"0\r\n\r\n")?;
@@ -212,7 +219,8 @@ impl Asked {
         }
         // Exchange's answers are chunked, gromox's have a length.
         if style == Style::Exchange || many.is_some() {
-            let mut bytes = Reply::new(style, status).envelope(Body::Chunked, &self.head).finish(self.close);
+            let mut bytes =
+                Reply::new(style, status, now).envelope(Body::Chunked, &self.head).finish(self.close);
             for piece in body.chunks(many.unwrap_or(usize::MAX)) {
                 stream::add_chunk(&mut bytes, piece);
                 if many.is_some() {
@@ -223,12 +231,12 @@ impl Asked {
             bytes.extend_from_slice(b"0\r\n\r\n");
             out.put(&bytes)?;
         } else {
-            let head = Reply::new(style, status).envelope(Body::Length(body.len()), &self.head);
+            let head = Reply::new(style, status, now).envelope(Body::Length(body.len()), &self.head);
             let mut bytes = head.finish(self.close);
             let stray = memchr::memmem::find(&body, b":Fault>").is_some();
             bytes.append(&mut body);
             if stray {
-                bytes.extend_from_slice(&self.stray());
+                bytes.extend_from_slice(&self.stray(now));
             }
             out.put(&bytes)?;
         }
@@ -236,7 +244,7 @@ impl Asked {
     }
 
     // After a fault gromox answers the same request once more, with an empty response.
-    fn stray(&self) -> Vec<u8> {
+    fn stray(&self, now: SystemTime) -> Vec<u8> {
         let empty = match self.operation.as_str() {
             "GetStreamingEvents" => "GetStreamingEvents".to_owned(),
             other => format!("m:{other}Response"),
@@ -251,7 +259,7 @@ impl Asked {
              <{empty} xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
              xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"/></SOAP:Body></SOAP:Envelope>"
         );
-        let mut bytes = Reply::new(Style::Gromox, 200)
+        let mut bytes = Reply::new(Style::Gromox, 200, now)
             .envelope(Body::Length(envelope.len()), &self.head)
             .finish(self.close);
         bytes.extend_from_slice(envelope.as_bytes());
@@ -262,7 +270,7 @@ impl Asked {
     fn page(&mut self, out: &mut Out<'_>, status: u16, extra: Vec<(&str, String)>, body: &str) -> Io {
         self.answered(out, status);
         let shared = &out.wire.shared;
-        let mut reply = Reply::new(shared.style, status);
+        let mut reply = Reply::new(shared.style, status, shared.exchange.time());
         let (mut content_type, mut body) =
             (if body.is_empty() { "" } else { "text/html; charset=utf-8" }, body);
         for (name, value) in extra {

@@ -120,6 +120,14 @@ pub enum Action {
     /// A new connection is accepted and then nothing is read from it or written to it: no TLS handshake either. `nth` and
     /// `times` count connections here.
     NoHandshake,
+    /// The exchange answers with a response message of this code, such as `ErrorInvalidSyncStateData`.
+    Refuse {
+        /// The response code.
+        code: String,
+        /// `BackOffMilliseconds`, if it is to say that.
+        #[serde(default)]
+        back_off: Option<u64>,
+    },
     /// The exchange answers with the fault `ErrorServerBusy` and this `BackOffMilliseconds`.
     Busy {
         /// Milliseconds.

@@ -131,12 +131,14 @@ pub(super) enum Body {
 /// The head of an answer, being written.
 pub(super) struct Reply {
     style: Style,
+    now: SystemTime,
     text: String,
 }
 
 impl Reply {
-    pub(super) fn new(style: Style, status: u16) -> Reply {
-        Reply { style, text: format!("HTTP/1.1 {status} {}\r\n", reason(status)) }
+    /// `now` is for its `Date`.
+    pub(super) fn new(style: Style, status: u16, now: SystemTime) -> Reply {
+        Reply { style, now, text: format!("HTTP/1.1 {status} {}\r\n", reason(status)) }
     }
 
     pub(super) fn header(mut self, name: &str, value: &str) -> Reply {
@@ -172,7 +174,7 @@ impl Reply {
         if self.style == Style::Exchange {
             self.exchange_lines(None, false);
         } else {
-            self.line("Date", &httpdate::fmt_http_date(SystemTime::now()));
+            self.line("Date", &httpdate::fmt_http_date(self.now));
         }
         self.framing(Body::Length(length));
         self
@@ -217,7 +219,7 @@ impl Reply {
         }
         self.line("X-Powered-By", "ASP.NET");
         self.line("X-FEServer", "EX1");
-        self.line("Date", &httpdate::fmt_http_date(SystemTime::now()));
+        self.line("Date", &httpdate::fmt_http_date(self.now));
     }
 }
 

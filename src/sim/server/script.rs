@@ -82,6 +82,22 @@ pub enum Control {
         /// The mailbox's address.
         user: String,
     },
+    /// As [`Exchange::forget_states`](crate::sim::exchange::Exchange::forget_states).
+    ForgetStates {
+        /// The mailbox's address.
+        user: String,
+        /// One folder only, by well-known name, path or id.
+        #[serde(default)]
+        folder: Option<String>,
+    },
+    /// As [`Exchange::refuse_sync`](crate::sim::exchange::Exchange::refuse_sync).
+    RefuseSync {
+        /// The mailbox's address.
+        user: String,
+        /// The response code; without it, sync is allowed again.
+        #[serde(default)]
+        code: Option<String>,
+    },
     /// As [`Sim::refuse_connections`](super::Sim::refuse_connections) with `true`.
     Refuse,
     /// As [`Sim::refuse_connections`](super::Sim::refuse_connections) with `false`.
@@ -220,7 +236,8 @@ mod tests {
              on * user=ada@example.test times=always status code=503 retry-date=\"1m 30s\" body=\"<b>no</b>\"\n\
              on GetStreamingEvents envelope=3 do bad-xml\n\
              {\"on\": \"*\", \"do\": \"slow-head\", \"delay\": \"20ms\"}\n\
-             at 1s resume\nat 5s cut-streams\n",
+             on SyncFolderItems refuse code=ErrorX\nat 1s resume\nat 5s cut-streams\n\
+             at 6s forget-states user=a folder=Inbox/Bills\nat 7s refuse-sync user=a\n",
         )
         .unwrap();
         let status = Action::Status {
@@ -236,10 +253,21 @@ mod tests {
                 Fault::new(status).user("ada@example.test").always(),
                 Fault::new(Action::BadXml).on("GetStreamingEvents").envelope(3),
                 Fault::new(Action::SlowHead { delay: Duration::from_millis(20) }),
+                Fault::new(Action::Refuse { code: "ErrorX".to_owned(), back_off: None })
+                    .on("SyncFolderItems"),
             ]
         );
         let at = |s, control| At { after: Duration::from_secs(s), control };
-        assert_eq!(script.schedule, [at(1, Control::Resume), at(5, Control::CutStreams { how: Cut::Fin })]);
+        let (user, folder) = ("a".to_owned(), Some("Inbox/Bills".to_owned()));
+        assert_eq!(
+            script.schedule,
+            [
+                at(1, Control::Resume),
+                at(5, Control::CutStreams { how: Cut::Fin }),
+                at(6, Control::ForgetStates { user: user.clone(), folder }),
+                at(7, Control::RefuseSync { user, code: None }),
+            ]
+        );
     }
 
     // A mistyped script must say where and what, not do something else.

@@ -188,6 +188,13 @@ impl Shared {
             Control::SilentDeath { user } => {
                 self.exchange.silent_death(user);
             }
+            // A script may name a mailbox that is not there; nothing happens to it then.
+            Control::ForgetStates { user, folder } => {
+                let _ = self.exchange.forget_states(user, folder.as_deref());
+            }
+            Control::RefuseSync { user, code } => {
+                let _ = self.exchange.refuse_sync(user, code.as_deref());
+            }
             Control::Refuse => self.refuse(true),
             Control::Accept => self.refuse(false),
         }

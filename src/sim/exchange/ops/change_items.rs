@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::super::super::Style;
 use super::super::change::Arrival;
 use super::super::item::{Address, Calendar, Class, Fields};
 use super::super::mailbox::{CALENDAR, CONTACTS, DRAFTS, INBOX, SENT_ITEMS, TASKS};
@@ -67,6 +68,7 @@ pub(super) fn create_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome
 pub(super) fn update_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
     request.sequence(Ns::Messages, &["SavedItemFolderId", "!ItemChanges"])?;
     let resolution = request.need_attribute("ConflictResolution")?.to_owned();
+    let quiet = suppressed(call, request)?;
     let conflicts = "<m:ConflictResults><t:Count>0</t:Count></m:ConflictResults>";
     call.each(list(request, "ItemChanges")?, EMPTY, |call, change| {
         change.sequence(Ns::Types, &["!ItemId", "!Updates"])?;
@@ -74,6 +76,16 @@ pub(super) fn update_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome
         let (key, folder, item) = call.item(target)?;
         let mailbox = call.mailbox(&key)?;
         let current = mailbox.folders.get(&folder).and_then(|f| f.items.get(&item)).ok_or_else(no_item)?;
+        let required = [
+            (Class::Message, "MessageDisposition", "ErrorMessageDispositionRequired"),
+            (
+                Class::Calendar,
+                "SendMeetingInvitationsOrCancellations",
+                "ErrorSendMeetingInvitationsOrCancellationsRequired",
+            ),
+        ];
+        complete(call.style, request, current.fields.class, &required)?;
+        let asks = !current.is_read && current.fields.wants_receipt;
         let stale = target.attribute("ChangeKey").is_some_and(|asked| {
             asked != super::super::ids::change_key(call.style, 9, mailbox.guid, current.last_change())
         });
@@ -104,8 +116,16 @@ pub(super) fn update_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome
             }
             if let Some(read) = read {
                 e.set_read(folder, item, read);
+                // gromox counts a mark that comes this way as a change of the whole item.
+                let entry = e.mailbox.folders.get_mut(&folder).and_then(|f| f.items.get_mut(&item));
+                if let Some(entry) = entry.filter(|_| e.style == Style::Gromox) {
+                    entry.changed = entry.last_change();
+                }
             }
         });
+        if asks && read == Some(true) && !quiet {
+            receipt(call, &key, folder, item);
+        }
         Ok(written(call, &ItemShape::ID_ONLY, &key, folder, item)? + conflicts)
     })
 }
@@ -121,11 +141,58 @@ pub(super) fn copy_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
 pub(super) fn delete_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
     request.sequence(Ns::Messages, &["!ItemIds"])?;
     let how = deletion(request)?;
+    let quiet = suppressed(call, request)?;
     call.each(list(request, "ItemIds")?, "", |call, node| {
         let (key, folder, item) = call.item(node)?;
+        let mailbox = call.mailbox(&key)?;
+        let current = mailbox.folders.get(&folder).and_then(|f| f.items.get(&item)).ok_or_else(no_item)?;
+        let required = [
+            (Class::Calendar, "SendMeetingCancellations", "ErrorSendMeetingCancellationsRequired"),
+            (Class::Task, "AffectedTaskOccurrences", "ErrorAffectedTaskOccurrencesRequired"),
+        ];
+        complete(call.style, request, current.fields.class, &required)?;
+        if !current.is_read && current.fields.wants_receipt && !quiet {
+            receipt(call, &key, folder, item);
+        }
         call.world.edit(&key, |e| e.delete_item(folder, item, how)).flatten().ok_or_else(no_item)?;
         Ok(String::new())
     })
+}
+
+/// Whether read receipts are not to be sent. Clients of an older schema cannot say so.
+fn suppressed(call: &Call<'_>, request: &Node) -> Result<bool, Violation> {
+    let said = request.attribute("SuppressReadReceipts");
+    match call.style {
+        Style::Gromox => Ok(true),
+        Style::Exchange if said.is_some() && !call.speaks("Exchange2013_SP1") => {
+            Err(Violation("The 'SuppressReadReceipts' attribute is not declared.".into()))
+        }
+        Style::Exchange => Ok(said.is_some_and(is_true)),
+    }
+}
+
+/// Writes down that the sender is told.
+fn receipt(call: &mut Call<'_>, key: &str, folder: u64, item: u64) {
+    let Some(guid) = call.world.mailboxes.get(key).map(|m| m.guid) else { return };
+    call.world.receipts.push(super::super::ids::item_id(call.style, guid, folder, item));
+}
+
+/// Some kinds of items demand that the request says more.
+fn complete(
+    style: Style,
+    request: &Node,
+    class: Class,
+    required: &[(Class, &str, &str)],
+) -> Result<(), Refusal> {
+    let missing = |(of, attribute, _): &&(Class, &str, &str)| {
+        *of == class && style == Style::Exchange && request.attribute(attribute).is_none()
+    };
+    match required.iter().find(missing) {
+        None => Ok(()),
+        Some((_, attribute, code)) => {
+            Err(Refusal::new(code, &format!("{attribute} is required for this type of item.")))
+        }
+    }
 }
 
 fn transfer(call: &mut Call<'_>, request: &Node, moves: bool) -> Result<Outcome, Fail> {

@@ -200,7 +200,7 @@ fn message(out: &mut Properties<'_>, item: &Item) {
             out.with(uri, Base::Default, write);
         }
     }
-    out.leaf("message:IsReadReceiptRequested", Base::Default, "false");
+    out.leaf("message:IsReadReceiptRequested", Base::Default, &fields.wants_receipt.to_string());
     out.leaf("message:IsDeliveryReceiptRequested", Base::Default, "false");
     out.leaf("message:ConversationTopic", Base::All, &fields.subject);
     out.with("message:From", Base::Default, || single("From", &fields.from));

@@ -81,6 +81,8 @@ pub(super) struct Call<'a> {
     user: String,
     /// Whose rights count: the impersonated one, or the user.
     acting: String,
+    /// The place of the version that the client speaks in [`VERSIONS`].
+    version: usize,
 }
 
 /// What an operation has to say.
@@ -139,9 +141,17 @@ fn run(world: &mut World, user: &str, soap: &[u8]) -> Result<(&'static str, Outc
         .ok_or_else(invalid)?;
     *world.counts.entry(name.to_owned()).or_default() += 1;
     let style = world.style;
-    let mut call =
-        Call { world, style, operation: name, user: user.to_ascii_lowercase(), acting: String::new() };
-    call.acting = call.who(root.child("Header"))?;
+    let mut call = Call {
+        world,
+        style,
+        operation: name,
+        user: user.to_ascii_lowercase(),
+        acting: String::new(),
+        version: VERSIONS.len(),
+    };
+    let header = root.child("Header");
+    call.version = version(header)?;
+    call.acting = call.who(header)?;
     let outcome = match call.failure(name) {
         Some(failure) => Err(failure),
         None => operation(&mut call, request),
@@ -160,14 +170,14 @@ fn run(world: &mut World, user: &str, soap: &[u8]) -> Result<(&'static str, Outc
 }
 
 impl Call<'_> {
-    /// Reads the header: the version asked for, and whose rights are to count.
+    /// Whether the client speaks this version of the schema, or a later one.
+    fn speaks(&self, version: &str) -> bool {
+        VERSIONS.iter().position(|v| *v == version).is_some_and(|place| self.version >= place)
+    }
+
+    /// Whose rights are to count.
     fn who(&self, header: Option<&Node>) -> Result<String, Refusal> {
         let Some(header) = header else { return Ok(self.user.clone()) };
-        let version = header.child("RequestServerVersion").and_then(|v| v.attribute("Version"));
-        if version.is_some_and(|v| !VERSIONS.contains(&v)) {
-            let text = "The specified server version is invalid.";
-            return Err(Refusal::new("ErrorInvalidServerVersion", text));
-        }
         let Some(impersonation) = header.child("ExchangeImpersonation") else { return Ok(self.user.clone()) };
         let names = ["PrincipalName", "PrimarySmtpAddress", "SmtpAddress"];
         let address = impersonation
@@ -191,8 +201,16 @@ impl Call<'_> {
 
     /// The failure that was ordered for this operation, if any.
     fn failure(&mut self, name: &str) -> Option<Fail> {
-        let place = self.world.failures.iter().position(|(of, _)| of == name || of == "*")?;
-        let (_, Failure { code, text, back_off, as_fault }) = self.world.failures.remove(place);
+        let fits = |(of, failure): &(String, Failure)| {
+            (of == name || of == "*") && failure.mailbox.as_ref().is_none_or(|m| *m == self.acting)
+        };
+        let place = self.world.failures.iter().position(fits)?;
+        let (_, failure) = self.world.failures.get_mut(place)?;
+        failure.times = failure.times.saturating_sub(1);
+        let Failure { code, text, back_off, as_fault, times, .. } = failure.clone();
+        if times == 0 {
+            self.world.failures.remove(place);
+        }
         let wait = back_off.map(|b| ("BackOffMilliseconds".to_owned(), b.as_millis().to_string()));
         let refusal = Refusal { code, text, values: wait.into_iter().collect() };
         Some(if as_fault { Fail::Fault(refusal) } else { Fail::Message(refusal) })
@@ -281,6 +299,15 @@ impl Call<'_> {
         }
         Ok(Outcome::Messages(out))
     }
+}
+
+/// The version that the client speaks, by its place; the newest if it does not say.
+fn version(header: Option<&Node>) -> Result<usize, Refusal> {
+    let asked = header.and_then(|h| h.child("RequestServerVersion")).and_then(|v| v.attribute("Version"));
+    let Some(asked) = asked else { return Ok(VERSIONS.len()) };
+    let text = "The specified server version is invalid.";
+    let unknown = || Refusal::new("ErrorInvalidServerVersion", text);
+    VERSIONS.iter().position(|v| *v == asked).ok_or_else(unknown)
 }
 
 /// The names that DistinguishedFolderId may have; lower case only. Most of them no mailbox here has.
