@@ -177,7 +177,10 @@ fn a_forked_child_neither_holds_nor_drops_its_parents_lock() {
     assert!(said.starts_with("State") && said.contains("forked"), "{said}");
     let said = host.ask("open");
     assert!(said.starts_with("Locked") && said.contains(&format!("process {parent}")), "{said}");
+    let content = || std::fs::read(dir.path().join("state.redb")).unwrap();
+    let before = content();
     assert_eq!(host.ask("drop"), "dropped");
+    assert!(content() == before, "the child has written into its parent's file");
     assert!(
         refusal(dir.path()).to_string().contains(&format!("process {parent}")),
         "the child has dropped the lock"
