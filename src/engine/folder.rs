@@ -1,0 +1,225 @@
+//! What is known of a folder beside its stream: how far sync has told it, and which items were told since.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::CallId;
+use super::backoff::Backoff;
+
+/// How many of the newest synced ids are kept: one of them coming back as new means that the server has begun anew.
+const NEWEST: usize = 32;
+
+/// Stands for an item's or folder's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Digest(pub u128);
+
+impl Digest {
+    /// FNV-1a, 128 bits: the same in every run and on every machine. Ids come from the mailbox's own server.
+    pub fn of(id: &str) -> Digest {
+        const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+        Digest(id.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)))
+    }
+
+    pub fn hex(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    pub fn parse(hex: &str) -> Option<Digest> {
+        u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32).map(Digest)
+    }
+}
+
+/// What happened to an item since a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(pub u8);
+
+impl Marks {
+    /// The stream said that it is new here, whether the host wanted to know or not.
+    pub const SEEN_NEW: Marks = Marks(1);
+    /// The host was told of it as new.
+    pub const TOLD_NEW: Marks = Marks(2);
+    /// The stream said that it has changed.
+    pub const SEEN_CHANGE: Marks = Marks(4);
+    /// The stream said that it is gone from here.
+    pub const SEEN_GONE: Marks = Marks(8);
+    /// Sync told the host of it first.
+    pub const BY_SYNC: Marks = Marks(16);
+    /// It lies in the store.
+    pub const STORED: Marks = Marks(128);
+
+    pub fn has(self, other: Marks) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+}
+
+/// What the stream said of items since the last checkpoint, and since the one before: a server may tell an event after
+/// sync has told what it tells.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    now: HashMap<Digest, Marks>,
+    before: HashMap<Digest, Marks>,
+    /// Counts checkpoints: the generation of `now`.
+    pub generation: u64,
+}
+
+impl Told {
+    pub fn get(&self, item: Digest) -> Marks {
+        let marks = |map: &HashMap<Digest, Marks>| map.get(&item).copied().unwrap_or_default();
+        marks(&self.now).with(marks(&self.before))
+    }
+
+    /// Since the last checkpoint alone.
+    pub fn recent(&self, item: Digest) -> Marks {
+        self.now.get(&item).copied().unwrap_or_default()
+    }
+
+    pub fn mark(&mut self, item: Digest, marks: Marks) {
+        let known = self.now.entry(item).or_default();
+        *known = known.with(marks);
+    }
+
+    pub fn len(&self) -> usize {
+        self.now.len()
+    }
+
+    /// A checkpoint: the stored ones that are forgotten now, and their generation.
+    pub fn rotate(&mut self) -> (u64, Vec<Digest>) {
+        let old = std::mem::replace(&mut self.before, std::mem::take(&mut self.now));
+        let generation = self.generation.wrapping_sub(1);
+        self.generation += 1;
+        let stored = old.into_iter().filter(|(_, marks)| marks.has(Marks::STORED)).map(|(d, _)| d);
+        (generation, stored.collect())
+    }
+
+    /// What lay in the store.
+    pub fn restore(&mut self, generation: u64, item: Digest, marks: Marks) {
+        let map = if generation == self.generation { &mut self.now } else { &mut self.before };
+        let known = map.entry(item).or_default();
+        *known = known.with(marks).with(Marks::STORED);
+    }
+}
+
+/// A folder that is watched and synced.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// `SyncState` of the last page.
+    pub state: Option<String>,
+    newest: VecDeque<Digest>,
+    /// While the folder is read for the first time, or anew: what is dated from then on is told, older things are not.
+    pub baseline: Option<SystemTime>,
+    pub told: Told,
+    /// Something was missed: sync tells it, and until then live events of items wait for sync too.
+    pub dirty: bool,
+    /// Something was missed since the last checkpoint, so what the stream said is not all there was.
+    pub broken: bool,
+    /// What sync tells may be old already: it is asked once more.
+    pub again: bool,
+    /// The server's time of the last checkpoint.
+    pub certain: SystemTime,
+    pub in_flight: Option<CallId>,
+    /// When sync is due, monotonic; `None` while it is not, or under way.
+    pub due: Option<Duration>,
+    /// The first event since the last checkpoint.
+    pub first_event: Option<Duration>,
+    pub backoff: Backoff,
+    /// The server does not let us sync.
+    pub denied: bool,
+    /// New to sync while the stream was unbroken, and not told by it so far.
+    pub suspects: Vec<(Digest, Duration)>,
+}
+
+/// What the store keeps of a folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FolderRecord {
+    /// The folder's id.
+    pub id: String,
+    state: Option<String>,
+    newest: Vec<String>,
+    /// Seconds since 1970.
+    baseline: Option<u64>,
+    certain: u64,
+    generation: u64,
+}
+
+impl Folder {
+    /// One that was never synced. What is dated from `since` on is told.
+    pub fn new(since: SystemTime) -> Folder {
+        Folder {
+            state: None,
+            newest: VecDeque::new(),
+            baseline: Some(since),
+            told: Told::default(),
+            dirty: false,
+            broken: false,
+            again: false,
+            certain: since,
+            in_flight: None,
+            due: None,
+            first_event: None,
+            backoff: Backoff::default(),
+            denied: false,
+            suspects: Vec::new(),
+        }
+    }
+
+    pub fn restored(record: &FolderRecord) -> Folder {
+        let mut folder = Folder::new(from_seconds(record.certain));
+        folder.state.clone_from(&record.state);
+        folder.newest = record.newest.iter().filter_map(|hex| Digest::parse(hex)).collect();
+        folder.baseline = record.baseline.map(from_seconds);
+        folder.told.generation = record.generation;
+        folder
+    }
+
+    pub fn record(&self, id: &str) -> FolderRecord {
+        FolderRecord {
+            id: id.to_owned(),
+            state: self.state.clone(),
+            newest: self.newest.iter().map(|d| d.hex()).collect(),
+            baseline: self.baseline.map(seconds),
+            certain: seconds(self.certain),
+            generation: self.told.generation,
+        }
+    }
+
+    /// Whether sync can and will tell what is missed.
+    pub fn fills(&self) -> bool {
+        !self.denied && self.baseline.is_none()
+    }
+
+    pub fn synced_new(&mut self, item: Digest) {
+        if self.newest.len() == NEWEST {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(item);
+    }
+
+    /// Whether sync has told it as new before, of late.
+    pub fn is_newest(&self, item: Digest) -> bool {
+        self.newest.contains(&item)
+    }
+
+    /// The server has lost our state, or we have lost its: the folder is read anew.
+    pub fn begin_anew(&mut self) {
+        self.state = None;
+        self.newest.clear();
+        self.baseline = Some(self.certain);
+        self.broken = true;
+        self.dirty = false;
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn from_seconds(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 40))
+}
