@@ -127,7 +127,10 @@ impl Engine {
             from.told.mark(Digest::of(&old.id), Marks::SEEN_GONE);
             from.active(now);
         }
-        let Some(folder) = here.and_then(|f| w.folders_known.get_mut(f)) else { return true };
+        let Some(folder) = here.and_then(|f| w.folders_known.get_mut(f)) else {
+            self.sync_soon(id);
+            return true;
+        };
         let digest = Digest::of(&item.id);
         let known = folder.told.get(digest);
         folder.suspects.retain(|(suspect, _)| *suspect != digest);

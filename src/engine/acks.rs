@@ -1,0 +1,334 @@
+//! Events on their way to the host and back: queued, given, acknowledged, given again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::folder::{Digest, Marks};
+use super::timers::Timer;
+use super::{Engine, Now, SaveId};
+use crate::event::Origin;
+use crate::{Ack, Error, ErrorKind, Event, EventKind, Result};
+
+/// How long an automatic acknowledgement may take to be written.
+const WRITE_BEHIND: Duration = Duration::from_millis(100);
+
+/// Names an event from its being found to its acknowledgement, over restarts too. Never 0.
+pub(super) type Ticket = u64;
+
+/// An event of an item that is not acknowledged.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Without the item's content, which is fetched anew.
+    pub event: Event,
+    /// Where it is.
+    pub place: Place,
+    /// How often it has been given to the host without success.
+    pub attempts: u32,
+    /// Whether the store has it as pending: what a checkpoint covers must not be found by sync again.
+    pub recorded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Waits for its content, or in the queue.
+    Queued,
+    /// The host has it, under this `seq`.
+    Given(u64),
+    /// To be given again, then.
+    Later(Duration),
+    /// Nobody wants it now.
+    Parked,
+}
+
+/// What to do with an event that the host could not handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nack {
+    /// Give it again after so long. Others do not wait for it.
+    Retry(Duration),
+    /// Keep it, and do not give it again until it is released.
+    Park,
+}
+
+/// An event that was parked.
+#[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
+pub struct Parked {
+    /// Names it for [`Client::release`](crate::Client::release).
+    pub id: u64,
+    /// How often it was given to the host.
+    pub attempts: u32,
+    /// What is known of it; its `seq` is 0.
+    pub event: Event,
+}
+
+/// All events that are not acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Opens {
+    pub by_ticket: BTreeMap<Ticket, Open>,
+    /// Those that the host has.
+    by_seq: BTreeMap<u64, Ticket>,
+    /// Those that the host has and that are acknowledged when it asks for more.
+    auto: Vec<u64>,
+    pub last: Ticket,
+}
+
+impl Engine {
+    /// An event for the host, at the end of its queue.
+    pub(super) fn push(&mut self, event: Event) {
+        self.delivery.push(event);
+    }
+
+    /// Whether [`take`](Self::take) would give an event.
+    pub fn has_event(&self) -> bool {
+        let blocked = |watch| self.watches.get(&watch).is_some_and(|w| w.is_blocked());
+        match self.blocked {
+            0 => !self.delivery.is_empty(),
+            _ => self.delivery.has(blocked),
+        }
+    }
+
+    /// How many events wait.
+    pub fn waiting_events(&self) -> usize {
+        self.delivery.len()
+    }
+
+    /// The next event for the host. Commands may follow.
+    pub fn take(&mut self, now: Now) -> Option<Event> {
+        self.now = now;
+        self.ack_taken();
+        let watches = &self.watches;
+        let mut event = match self.blocked {
+            0 => self.delivery.pop(|_| false),
+            _ => self.delivery.pop(|watch| watches.get(&watch).is_some_and(|w| w.is_blocked())),
+        }?;
+        let (watch, seq) = (event.watch, event.seq);
+        if let Some(open) = self.opens.by_ticket.get_mut(&event.ticket) {
+            open.place = Place::Given(seq);
+            // A move may have renamed it while it waited for its content.
+            event.attempt = (open.attempts > 0).then_some(open.attempts + 1);
+            self.opens.by_seq.insert(seq, event.ticket);
+            if let Some(w) = self.watches.get_mut(&watch) {
+                match w.spec.ack {
+                    Ack::Auto => self.opens.auto.push(seq),
+                    Ack::Manual => {
+                        w.unacked += 1;
+                        if w.unacked == w.spec.max_unacked {
+                            self.blocked += 1;
+                        }
+                    }
+                }
+            }
+        }
+        self.reserve_numbers(seq);
+        self.has_room(watch);
+        self.finish_input();
+        Some(event)
+    }
+
+    /// Acknowledges what was given automatically: the host has asked for more, or is done.
+    pub(super) fn ack_taken(&mut self) {
+        for seq in std::mem::take(&mut self.opens.auto) {
+            self.settle(seq);
+        }
+        if !self.unsaved.is_empty() && self.timers.get(Timer::Save).is_none() {
+            self.timers.set(Timer::Save, self.now.mono + WRITE_BEHIND);
+        }
+    }
+
+    /// The host has done with an event. The save that makes it durable, if there is a store.
+    pub fn ack(&mut self, now: Now, seq: u64) -> Result<Option<SaveId>> {
+        self.now = now;
+        let watch = self.settle(seq).ok_or_else(|| not_open(seq))?;
+        self.has_room(watch);
+        let save = self.save_now();
+        self.finish_input();
+        Ok(save)
+    }
+
+    /// The host could not handle an event. The save that makes it durable, if there is a store.
+    pub fn nack(&mut self, now: Now, seq: u64, nack: Nack) -> Result<Option<SaveId>> {
+        self.now = now;
+        let ticket = self.opens.by_seq.remove(&seq).ok_or_else(|| not_open(seq))?;
+        self.opens.auto.retain(|s| *s != seq);
+        let Some(open) = self.opens.by_ticket.get_mut(&ticket) else { return Err(not_open(seq)) };
+        open.attempts += 1;
+        open.recorded = true;
+        let watch = open.event.watch;
+        match nack {
+            Nack::Retry(after) => {
+                let at = now.mono + after.min(Duration::from_secs(366 * 86_400));
+                open.place = Place::Later(at);
+                self.again.insert((at, ticket));
+                self.timers.set(Timer::Again, self.again.first().map_or(at, |(at, _)| *at));
+            }
+            Nack::Park => open.place = Place::Parked,
+        }
+        self.store_open(ticket);
+        self.given_back(watch);
+        self.has_room(watch);
+        let save = self.save_now();
+        self.finish_input();
+        Ok(save)
+    }
+
+    /// Gives a parked event again.
+    pub fn release(&mut self, now: Now, id: u64) -> Result<Option<SaveId>> {
+        self.now = now;
+        match self.opens.by_ticket.get_mut(&id) {
+            Some(open) if open.place == Place::Parked => {}
+            _ => return Err(Error::new(ErrorKind::Invalid, format!("no event is parked under the number {id}"))),
+        }
+        self.give_again(id);
+        self.store_open(id);
+        let save = self.save_now();
+        self.finish_input();
+        Ok(save)
+    }
+
+    /// What is parked.
+    pub fn parked(&self) -> Vec<Parked> {
+        let parked = self.opens.by_ticket.iter().filter(|(_, open)| open.place == Place::Parked);
+        parked.map(|(id, o)| Parked { id: *id, attempts: o.attempts, event: o.event.clone() }).collect()
+    }
+
+    /// Events whose time to be given again has come.
+    pub(super) fn again_due(&mut self) {
+        while let Some((at, ticket)) = self.again.first().copied() {
+            if at > self.now.mono {
+                return self.timers.set(Timer::Again, at);
+            }
+            self.again.remove(&(at, ticket));
+            self.give_again(ticket);
+        }
+    }
+
+    /// Queues an event anew, with its content.
+    pub(super) fn give_again(&mut self, ticket: Ticket) {
+        let Some(open) = self.opens.by_ticket.get_mut(&ticket) else { return };
+        open.place = Place::Queued;
+        let mut event = open.event.clone();
+        event.origin = Some(Origin::CatchUp);
+        let watch = event.watch;
+        self.hand_out_as(watch, event);
+    }
+
+    /// Gives an event that is found now its ticket.
+    pub(super) fn open_event(&mut self, event: &mut Event) {
+        let Some(w) = self.watches.get(&event.watch) else { return };
+        if event.item_id.is_none() || (w.folders_known.is_empty() && w.spec.ack == Ack::Auto) {
+            return;
+        }
+        self.opens.last += 1;
+        event.ticket = self.opens.last;
+        let open = Open { event: event.clone(), place: Place::Queued, attempts: 0, recorded: false };
+        self.opens.by_ticket.insert(event.ticket, open);
+        self.reserve_numbers(event.ticket);
+    }
+
+    /// Forgets the events of a watch that has ended. What the store has of them stays.
+    pub(super) fn forget_opens(&mut self, watch: u64) {
+        let of: Vec<Ticket> = self.opens.by_ticket.iter().filter(|(_, o)| o.event.watch == watch).map(|(t, _)| *t).collect();
+        for ticket in of {
+            if let Some(open) = self.opens.by_ticket.remove(&ticket)
+                && let Place::Given(seq) = open.place
+            {
+                self.opens.by_seq.remove(&seq);
+                self.opens.auto.retain(|s| *s != seq);
+            }
+        }
+    }
+
+    /// An item has moved: events of it that are not given yet, or not acknowledged, name it as it is called now.
+    pub(super) fn renamed(&mut self, watch: u64, old: &str, new: &str) {
+        let mut stored = Vec::new();
+        for (ticket, open) in &mut self.opens.by_ticket {
+            if open.event.watch == watch && open.event.item_id.as_deref() == Some(old) {
+                rename(&mut open.event, new);
+                if open.recorded {
+                    stored.push(*ticket);
+                }
+            }
+        }
+        for ticket in stored {
+            self.store_open(ticket);
+        }
+        self.delivery.rename(watch, old, |event| rename(event, new));
+        if let Some(w) = self.watches.get_mut(&watch) {
+            for event in w.hold.iter_mut().filter_map(super::fetch::Held::event) {
+                if event.item_id.as_deref() == Some(old) && event.kind != EventKind::Moved {
+                    rename(event, new);
+                }
+            }
+        }
+        for wanted in self.items.values_mut() {
+            wanted.renamed(watch, old, new);
+        }
+    }
+
+    /// Takes an acknowledged event off; whose it was.
+    fn settle(&mut self, seq: u64) -> Option<u64> {
+        let ticket = self.opens.by_seq.remove(&seq)?;
+        self.opens.auto.retain(|s| *s != seq);
+        let open = self.opens.by_ticket.remove(&ticket)?;
+        let watch = open.event.watch;
+        if open.recorded {
+            self.unstore_open(watch, ticket);
+        } else {
+            self.store_told(&open.event);
+        }
+        self.given_back(watch);
+        Some(watch)
+    }
+
+    /// The host has one less of a watch's.
+    fn given_back(&mut self, watch: u64) {
+        let Some(w) = self.watches.get_mut(&watch).filter(|w| w.spec.ack == Ack::Manual) else { return };
+        if w.is_blocked() {
+            self.blocked = self.blocked.saturating_sub(1);
+        }
+        w.unacked = w.unacked.saturating_sub(1);
+    }
+
+    /// How many events of a watch are on their way to the host.
+    pub(super) fn waiting(&self, watch: u64) -> usize {
+        self.delivery.waiting(watch) + self.watches.get(&watch).map_or(0, |w| w.hold.len())
+    }
+
+    /// Sync may go on where it waited for room.
+    fn has_room(&mut self, watch: u64) {
+        let starved = self.watches.get_mut(&watch).is_some_and(|w| std::mem::take(&mut w.starved));
+        if starved {
+            self.sync_soon(watch);
+        }
+    }
+
+    /// Remembers for the store that an event was told and is done with.
+    fn store_told(&mut self, event: &Event) {
+        let digest = event.item_id.as_deref().map(Digest::of);
+        let Some(w) = self.watches.get_mut(&event.watch) else { return };
+        let folder = event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f).map(|known| (f, known)));
+        let (Some(digest), Some((id, folder))) = (digest, folder) else { return };
+        let marks = folder.told.get(digest);
+        if marks == Marks::default() {
+            return;
+        }
+        folder.told.mark(digest, Marks::STORED);
+        let (key, generation) = (Digest::of(id), folder.told.generation);
+        self.store_marks(event.watch, key, generation, digest, marks);
+    }
+}
+
+fn rename(event: &mut Event, new: &str) {
+    let old = event.item_id.replace(new.to_owned());
+    if event.old_item_id.is_none() {
+        event.old_item_id = old;
+    }
+    event.change_key = None;
+}
+
+fn not_open(seq: u64) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!("event {seq} waits for no acknowledgement: it was given none, or has one already, or its watch has ended"),
+    )
+}
