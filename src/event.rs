@@ -31,8 +31,10 @@ pub enum EventKind {
     Disconnected,
     /// The server had lost the subscription; it was made anew.
     Resubscribed,
-    /// Something may have been missed between `since` and `time`.
+    /// Something may have been missed between `since` and `time`; `fill` says whether catch-up will tell it.
     Gap,
+    /// All that catch-up found has been handed out: after the start, and after each gap that is filled.
+    Drained,
     /// Something failed that the host should know of; `message` tells what and what to do.
     Error,
     /// The last event of a watch; without `watch`, the last one of the client.
@@ -70,6 +72,7 @@ impl EventKind {
             EventKind::Disconnected => "Disconnected",
             EventKind::Resubscribed => "Resubscribed",
             EventKind::Gap => "Gap",
+            EventKind::Drained => "Drained",
             EventKind::Error => "Error",
             EventKind::Closed => "Closed",
         }
@@ -83,6 +86,8 @@ impl EventKind {
 pub enum Origin {
     /// The server told it as it happened.
     Live,
+    /// It was found when the folder was compared with what was known of it, or is told again.
+    CatchUp,
 }
 
 /// Why a link ended or something may have been missed. In JSON, kebab-case words.
@@ -100,6 +105,8 @@ pub enum Reason {
     ConnectFailed,
     /// The connection ended without a word, or was reset.
     ConnectionLost,
+    /// The server does not let us sync, so what is missed stays missed.
+    Denied,
     /// An event came that belongs to nobody here: the subscription's id has passed to somebody else.
     ForeignEvent,
     /// The server answered with an HTTP status that ends it.
@@ -108,16 +115,22 @@ pub enum Reason {
     IdleTimeout,
     /// A bound was met: an envelope too large or too slow.
     LimitExceeded,
+    /// Sync found what the subscription had not told: it had died without a word.
+    Missed,
     /// The server's own queue ran over (`ErrorMissedNotificationEvents`).
     MissedByServer,
     /// The queue of this client ran over because the host did not take events.
     QueueOverflow,
     /// Another connection was opened to reach more mailboxes.
     Regrouped,
+    /// The program was started again: what happened meanwhile is looked for.
+    Restarted,
     /// The server answered with an error of its own; `code` names it.
     ServerError,
     /// The sign-in was refused.
     SignInRefused,
+    /// The server had lost its memory of what it told us, and a folder was read anew.
+    StateReset,
     /// The server had lost the subscription.
     SubscriptionLost,
     /// Another connection took the subscription over.
@@ -133,6 +146,10 @@ pub enum Reason {
 pub enum Fill {
     /// Nothing will fill it.
     None,
+    /// Catch-up will tell what is there; `Drained` follows.
+    Pending,
+    /// The same, but some of it cannot be told from what is old.
+    Partial,
 }
 
 /// What became of the content that `fetch` asked for.
@@ -210,6 +227,15 @@ pub struct Event {
     /// The folder's count of unread items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread_count: Option<i32>,
+    /// Whether it is read, where that is what has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_read: Option<bool>,
+    /// Which attempt this is, from the second on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Names it until it is acknowledged; 0 where nobody cares.
+    #[serde(skip)]
+    pub(crate) ticket: u64,
     /// What `fetch` brought.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub item: Option<Box<ItemContent>>,
@@ -346,6 +372,9 @@ impl Event {
             old_folder_id: None,
             old_parent_folder_id: None,
             unread_count: None,
+            is_read: None,
+            attempt: None,
+            ticket: 0,
             item: None,
             detail: None,
         }

@@ -64,7 +64,8 @@ mod store;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Origin, Reason};
-pub use options::{Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
+pub use engine::{Nack, Parked};
+pub use options::{Ack, Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
 pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};
 
 /// The README's programs are compiled with the tests.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::folder::{Digest, Marks};
+use super::save::OpenRecord;
 use super::timers::Timer;
 use super::{Engine, Now, SaveId};
 use crate::event::Origin;
@@ -76,6 +77,11 @@ impl Engine {
     /// An event for the host, at the end of its queue.
     pub(super) fn push(&mut self, event: Event) {
         self.delivery.push(event);
+    }
+
+    /// Tells of a bug: nothing may stop in silence.
+    pub fn tell_bug(&mut self, event: Event) {
+        self.push(event);
     }
 
     /// Whether [`take`](Self::take) would give an event.
@@ -225,6 +231,20 @@ impl Engine {
         self.reserve_numbers(event.ticket);
     }
 
+    /// Takes up what an earlier run left unacknowledged.
+    pub(super) fn restore_opens(&mut self, watch: u64, records: Vec<(Ticket, OpenRecord)>) {
+        let Some(mailbox) = self.watches.get(&watch).map(|w| w.spec.mailbox.clone()) else { return };
+        for (ticket, record) in records {
+            let Some(open) = record.open(watch, mailbox.clone(), ticket) else { continue };
+            let parked = open.place == Place::Parked;
+            self.opens.last = self.opens.last.max(ticket);
+            self.opens.by_ticket.insert(ticket, open);
+            if !parked {
+                self.give_again(ticket);
+            }
+        }
+    }
+
     /// Forgets the events of a watch that has ended. What the store has of them stays.
     pub(super) fn forget_opens(&mut self, watch: u64) {
         let of: Vec<Ticket> = self.opens.by_ticket.iter().filter(|(_, o)| o.event.watch == watch).map(|(t, _)| *t).collect();
@@ -304,16 +324,19 @@ impl Engine {
 
     /// Remembers for the store that an event was told and is done with.
     fn store_told(&mut self, event: &Event) {
+        use EventKind::{Copied, Created, Deleted, Moved, NewMail};
+        let mark = match event.kind {
+            NewMail | Created | Copied | Moved => Marks::STORED_NEW,
+            Deleted => Marks::STORED_GONE,
+            _ => return,
+        };
         let digest = event.item_id.as_deref().map(Digest::of);
         let Some(w) = self.watches.get_mut(&event.watch) else { return };
-        let folder = event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f).map(|known| (f, known)));
+        let folder = event.parent_folder_id.as_ref().and_then(|f| Some((f, w.folders_known.get_mut(f)?)));
         let (Some(digest), Some((id, folder))) = (digest, folder) else { return };
-        let marks = folder.told.get(digest);
-        if marks == Marks::default() {
-            return;
-        }
-        folder.told.mark(digest, Marks::STORED);
-        let (key, generation) = (Digest::of(id), folder.told.generation);
+        folder.told.mark(digest, mark);
+        let (key, generation, marks) =
+            (Digest::of(id), folder.told.generation, folder.told.get(digest).stored());
         self.store_marks(event.watch, key, generation, digest, marks);
     }
 }

@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Whether what may have been missed now will be told by sync; makes it due.
-    pub(super) fn fill(&mut self, id: u64) -> Fill {
+    pub(super) fn fill_gap(&mut self, id: u64) -> Fill {
         let now = self.now.mono;
         let Some(w) = self.watches.get_mut(&id) else { return Fill::None };
         if w.folders_known.is_empty() {
@@ -155,7 +155,7 @@ impl Engine {
     pub(super) fn sync_soon(&mut self, id: u64) {
         let now = self.now.mono;
         let Some(w) = self.watches.get(&id) else { return };
-        let Some(due) = w.folders_known.values().filter_map(|f| f.due).min() else { return };
+        let Some(due) = w.folders_known.values().filter(|f| f.in_flight.is_none()).filter_map(|f| f.due).min() else { return };
         if due <= now {
             let endpoint = w.spec.endpoint;
             self.endpoint(endpoint).syncs.ready.insert(id);
@@ -196,7 +196,8 @@ impl Engine {
             return None;
         }
         let under_way = w.folders_known.values().filter(|f| f.in_flight.is_some()).count();
-        let due = w.folders_known.iter().filter_map(|(name, f)| Some((f.due?, name)));
+        let idle = w.folders_known.iter().filter(|(_, f)| f.in_flight.is_none());
+        let due = idle.filter_map(|(name, f)| Some((f.due?, name)));
         let (_, name) = due.filter(|(due, _)| *due <= now).min()?;
         if waiting >= ROOM {
             w.starved = true;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::event::{Detail, Fill};
+use crate::event::{Detail, Fill, Origin};
 use crate::{Event, EventKind, Reason};
 
 /// Bounds of the queue.
@@ -35,8 +35,10 @@ pub enum Pushed {
 #[derive(Debug)]
 pub struct Delivery {
     limits: Limits,
-    /// In rising `seq` without a hole, until `close`.
+    /// In rising `seq`.
     queue: VecDeque<Event>,
+    /// How many mailbox events of a watch wait.
+    waiting: BTreeMap<u64, usize>,
     bytes: usize,
     seq: u64,
     /// The `seq` of the gap that takes the place of dropped events of a watch, while it waits.
@@ -44,6 +46,9 @@ pub struct Delivery {
     /// The `seq` of what was let in although the queue was full, while it waits.
     extras: BTreeMap<(u64, Class), u64>,
     closed: bool,
+    /// What became of each event, for tests to read.
+    #[cfg(test)]
+    pub log: Vec<(Event, Pushed)>,
 }
 
 /// Kinds of which one may stand for another of the same watch.
@@ -61,16 +66,38 @@ impl Delivery {
         Delivery {
             limits,
             queue: VecDeque::new(),
+            waiting: BTreeMap::new(),
             bytes: 0,
             seq: 0,
             overflows: BTreeMap::new(),
             extras: BTreeMap::new(),
             closed: false,
+            #[cfg(test)]
+            log: Vec::new(),
         }
+    }
+
+    /// `seq` begins behind this number.
+    pub fn start(&mut self, seq: u64) {
+        self.seq = self.seq.max(seq);
+    }
+
+    /// Whether a mailbox event would find room.
+    pub fn fits(&self, event: &Event) -> bool {
+        !self.overflows.contains_key(&event.watch) && self.has_room(weight(event))
     }
 
     /// Puts an event at the end and gives it its `seq`.
     pub fn push(&mut self, event: Event) -> Pushed {
+        #[cfg(test)]
+        let copy = event.clone();
+        let pushed = self.put(event);
+        #[cfg(test)]
+        self.log.push((copy, pushed));
+        pushed
+    }
+
+    fn put(&mut self, event: Event) -> Pushed {
         if self.closed && event.kind != EventKind::Closed {
             return Pushed::Closed;
         }
@@ -95,10 +122,19 @@ impl Delivery {
         Pushed::Queued
     }
 
-    /// Takes the first one.
-    pub fn pop(&mut self) -> Option<Event> {
-        let event = self.queue.pop_front()?;
+    /// Takes the first one whose watch is not blocked. What tells of a watch itself is never blocked.
+    pub fn pop(&mut self, blocked: impl Fn(u64) -> bool) -> Option<Event> {
+        let at = self.queue.iter().position(|e| !e.kind.is_mailbox() || !blocked(e.watch))?;
+        let event = self.queue.remove(at)?;
         self.bytes -= weight(&event);
+        if event.kind.is_mailbox()
+            && let Some(waiting) = self.waiting.get_mut(&event.watch)
+        {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(&event.watch);
+            }
+        }
         if event.kind == EventKind::Gap && self.overflows.get(&event.watch) == Some(&event.seq) {
             self.overflows.remove(&event.watch);
         }
@@ -111,12 +147,37 @@ impl Delivery {
         Some(event)
     }
 
+    /// Whether [`pop`](Self::pop) would give one.
+    pub fn has(&self, blocked: impl Fn(u64) -> bool) -> bool {
+        self.queue.iter().any(|e| !e.kind.is_mailbox() || !blocked(e.watch))
+    }
+
+    /// How many mailbox events of a watch wait.
+    pub fn waiting(&self, watch: u64) -> usize {
+        self.waiting.get(&watch).copied().unwrap_or_default()
+    }
+
+    /// Changes the mailbox events of an item that wait.
+    pub fn rename(&mut self, watch: u64, item: &str, change: impl Fn(&mut Event)) {
+        if self.waiting(watch) == 0 {
+            return;
+        }
+        for event in &mut self.queue {
+            if event.watch == watch && event.kind != EventKind::Moved && event.item_id.as_deref() == Some(item) {
+                self.bytes -= weight(event);
+                change(event);
+                self.bytes += weight(event);
+            }
+        }
+    }
+
     /// How many events wait.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
     /// How many bytes they weigh, about.
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -132,6 +193,7 @@ impl Delivery {
         self.overflows.clear();
         self.extras.clear();
         self.queue.retain(|e| e.kind == EventKind::Closed);
+        self.waiting.clear();
         self.bytes = self.queue.iter().map(weight).sum();
     }
 
@@ -144,7 +206,8 @@ impl Delivery {
             }
             return Pushed::Dropped;
         }
-        if self.has_room(weight(&event)) {
+        // A page of catch-up was asked for when there was room, and is bounded by itself.
+        if self.has_room(weight(&event)) || event.origin == Some(Origin::CatchUp) {
             self.append(event);
             return Pushed::Queued;
         }
@@ -169,15 +232,16 @@ impl Delivery {
     fn append(&mut self, mut event: Event) {
         self.seq += 1;
         event.seq = self.seq;
+        if event.kind.is_mailbox() {
+            *self.waiting.entry(event.watch).or_default() += 1;
+        }
         self.bytes += weight(&event);
         self.queue.push_back(event);
     }
 
     /// Where an event waits, by its `seq`.
     fn index(&self, seq: u64) -> Option<usize> {
-        let first = self.queue.front()?.seq;
-        let index = usize::try_from(seq.checked_sub(first)?).ok()?;
-        (index < self.queue.len()).then_some(index)
+        self.queue.binary_search_by_key(&seq, |e| e.seq).ok()
     }
 
     /// A gap grows; of anything else the newer takes the place of the older.
@@ -264,7 +328,7 @@ mod tests {
     }
 
     fn drain(q: &mut Delivery) -> Vec<(EventKind, u64, u64)> {
-        std::iter::from_fn(|| q.pop())
+        std::iter::from_fn(|| q.pop(|_| false))
             .map(|e| {
                 let at = e.time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
                 (e.kind, e.watch, at)
@@ -282,11 +346,11 @@ mod tests {
         assert_eq!(q.push(event(EventKind::NewMail, 1, 13)), Pushed::Dropped);
         assert_eq!(q.push(event(EventKind::NewMail, 2, 14)), Pushed::Dropped);
         assert_eq!(q.len(), 4);
-        assert_eq!(q.pop().map(|e| (e.kind, e.seq)), Some((EventKind::NewMail, 1)));
-        assert_eq!(q.pop().map(|e| (e.kind, e.seq)), Some((EventKind::NewMail, 2)));
+        assert_eq!(q.pop(|_| false).map(|e| (e.kind, e.seq)), Some((EventKind::NewMail, 1)));
+        assert_eq!(q.pop(|_| false).map(|e| (e.kind, e.seq)), Some((EventKind::NewMail, 2)));
         // There is room again, but watch 1's gap has not been taken: its loss goes on.
         q.push(event(EventKind::NewMail, 1, 15));
-        let gap = q.pop().unwrap();
+        let gap = q.pop(|_| false).unwrap();
         let detail = gap.detail.unwrap();
         assert_eq!((gap.kind, gap.watch, detail.reason), (EventKind::Gap, 1, Some(Reason::QueueOverflow)));
         assert_eq!(detail.since, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(12)));

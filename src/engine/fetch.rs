@@ -5,10 +5,11 @@ use std::ops::Bound;
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
+use super::folder::{Digest, Marks};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
-use super::{Answer, Command, Engine, Job};
-use crate::event::{Content, Detail, Fill, ItemContent, Spooled};
+use super::{Answer, Engine, Job};
+use crate::event::{Content, Detail, Fill, ItemContent, Origin, Spooled};
 use crate::proto::{Id, Item, Mailbox, Request};
 use crate::{Error, ErrorKind, Event, EventKind, Fetch, Reason};
 
@@ -47,6 +48,8 @@ pub(super) struct Wanted {
     /// The MIME was asked for and cannot be had: what the host is told of that.
     without_mime: Option<(Content, String)>,
     sent: bool,
+    /// It has moved since it was asked for.
+    moved: bool,
     backoff: Backoff,
 }
 
@@ -72,25 +75,52 @@ struct Queue {
 
 impl Engine {
     /// Hands a mailbox event out, behind what is held back; with its content, if that was asked for.
-    pub(super) fn hand_out(&mut self, watch: u64, event: Event) {
+    pub(super) fn hand_out(&mut self, watch: u64, mut event: Event) {
         self.counters.events += 1;
+        if self.overflows(watch, &event) {
+            return;
+        }
+        self.open_event(&mut event);
+        self.hand_out_as(watch, event);
+    }
+
+    /// Whether there is no room for an event, so that sync has to tell it later.
+    fn overflows(&mut self, watch: u64, event: &Event) -> bool {
+        if event.origin == Some(Origin::CatchUp) {
+            return false;
+        }
+        let Some(w) = self.watches.get_mut(&watch) else { return true };
+        let full = w.hold.len() >= self.settings.pending_events.max(1) || !self.delivery.fits(event);
+        let folder = event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
+        let (Some(folder), Some(item)) = (folder.filter(|f| full && f.fills()), &event.item_id) else { return false };
+        folder.told.unmark(Digest::of(item), Marks::TOLD_NEW.with(Marks::SEEN_GONE));
+        self.tell_gap(
+            watch,
+            Reason::QueueOverflow,
+            Some("the host did not take events in time; catch-up will tell them when it has".into()),
+        );
+        true
+    }
+
+    /// The same for an event that was found before.
+    pub(super) fn hand_out_as(&mut self, watch: u64, event: Event) {
         let bound = self.settings.pending_events.max(1);
         let Some(w) = self.watches.get_mut(&watch) else { return };
         let wants = w.spec.fetch != Fetch::None && has_content(event.kind) && event.item_id.is_some();
         if w.hold.is_empty() && !wants {
-            self.out.push_back(Command::Tell(event));
-            return;
+            return self.push(event);
         }
+        let caught_up = event.origin == Some(Origin::CatchUp);
         let overflow = w.hold.iter_mut().rev().find_map(|h| match h {
             Held::Overflow { since, until } => Some((since, until)),
             _ => None,
         });
-        if let Some((since, until)) = overflow {
+        if let Some((since, until)) = overflow.filter(|_| !caught_up) {
             *since = (*since).min(event.time);
             *until = (*until).max(event.time);
             return;
         }
-        if w.hold.len() >= bound {
+        if w.hold.len() >= bound && !caught_up {
             w.hold.push_back(Held::Overflow { since: event.time, until: event.time });
             return;
         }
@@ -114,7 +144,7 @@ impl Engine {
         let fetch = self.next_fetch;
         let id = Id { id: event.item_id.clone().unwrap_or_default(), change_key: event.change_key.clone() };
         w.hold.push_back(Held::Waits(event, fetch));
-        let item = Wanted { watch, id, mime, without_mime: None, sent: false, backoff: Backoff::default() };
+        let item = Wanted { watch, id, mime, without_mime: None, sent: false, moved: false, backoff: Backoff::default() };
         self.items.insert(fetch, item);
         let queue = self.endpoint(endpoint).fetches.queues.entry(watch);
         queue.or_insert_with(|| Queue { mime, items: VecDeque::new() }).items.push_back(fetch);
@@ -147,6 +177,7 @@ impl Engine {
             for fetch in asked {
                 let Some(item) = self.items.get_mut(&fetch) else { continue };
                 item.sent = true;
+                item.moved = false;
                 (watch, mime) = (item.watch, item.mime && item.without_mime.is_none());
                 ids.push(item.id.clone());
                 fetches.push(fetch);
@@ -228,6 +259,11 @@ impl Engine {
             Err(error) => {
                 let verdict = verdict::of_error(&error);
                 let again = match verdict {
+                    // The answer is about what it was called before.
+                    Verdict::ItemGone if std::mem::take(&mut item.moved) => {
+                        self.endpoint(endpoint).fetches.later.insert((now, fetch));
+                        return;
+                    }
                     _ if error.kind() == ErrorKind::Limit => false,
                     Verdict::ItemUnreadable if item.mime && item.without_mime.is_none() => {
                         item.without_mime = Some((Content::Unreadable, error.to_string()));
@@ -300,6 +336,8 @@ impl Engine {
             let empty = Held::Overflow { since: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH };
             if let Held::Waits(mut event, _) = std::mem::replace(held, empty) {
                 event.item = Some(Box::new(content.clone()));
+                // The content says it, newer.
+                event.is_read = None;
                 if message.is_some() {
                     event.detail = Some(Box::new(Detail { message: message.clone(), ..Detail::default() }));
                 }
@@ -310,28 +348,51 @@ impl Engine {
 
     /// Tells what waits for nothing any more.
     fn flush(&mut self, watch: u64) {
-        let Some(w) = self.watches.get_mut(&watch) else { return };
-        while let Some(held) = w.hold.pop_front() {
-            let event = match held {
-                Held::Ready(event) => event,
-                Held::Overflow { since, until } => {
-                    self.counters.gaps += 1;
-                    let mut gap = Event::new(EventKind::Gap, watch, w.spec.mailbox.clone(), until);
-                    gap.detail = Some(Box::new(Detail {
-                        reason: Some(Reason::QueueOverflow),
-                        since: Some(since),
-                        fill: Some(Fill::None),
-                        message: Some("more events waited for content than pending_events allows".into()),
-                        ..Detail::default()
-                    }));
-                    gap
-                }
-                waits @ Held::Waits(..) => {
-                    w.hold.push_front(waits);
-                    return;
-                }
-            };
-            self.out.push_back(Command::Tell(event));
+        while let Some(event) = self.next_ready(watch) {
+            self.push(event);
+        }
+    }
+
+    fn next_ready(&mut self, watch: u64) -> Option<Event> {
+        let w = self.watches.get_mut(&watch)?;
+        match w.hold.pop_front()? {
+            Held::Ready(event) => Some(event),
+            Held::Overflow { since, until } => {
+                self.counters.gaps += 1;
+                let mut gap = Event::new(EventKind::Gap, watch, w.spec.mailbox.clone(), until);
+                gap.detail = Some(Box::new(Detail {
+                    reason: Some(Reason::QueueOverflow),
+                    since: Some(since),
+                    fill: Some(Fill::None),
+                    message: Some("more events waited for content than pending_events allows".into()),
+                    ..Detail::default()
+                }));
+                Some(gap)
+            }
+            waits @ Held::Waits(..) => {
+                w.hold.push_front(waits);
+                None
+            }
+        }
+    }
+}
+
+impl Held {
+    /// The event in it.
+    pub fn event(&mut self) -> Option<&mut Event> {
+        match self {
+            Held::Ready(event) | Held::Waits(event, _) => Some(event),
+            Held::Overflow { .. } => None,
+        }
+    }
+}
+
+impl Wanted {
+    /// The item has moved: it is asked for as it is called now.
+    pub fn renamed(&mut self, watch: u64, old: &str, new: &str) {
+        if self.watch == watch && self.id.id == old {
+            self.id = Id { id: new.to_owned(), change_key: None };
+            self.moved = self.sent;
         }
     }
 }

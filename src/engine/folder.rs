@@ -32,6 +32,11 @@ impl Digest {
     }
 }
 
+/// A short name for a long text: the same in every run and on every machine.
+pub fn digest(text: &str) -> String {
+    Digest::of(text).hex()
+}
+
 /// What happened to an item since a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks(pub u8);
@@ -47,8 +52,10 @@ impl Marks {
     pub const SEEN_GONE: Marks = Marks(8);
     /// Sync told the host of it first.
     pub const BY_SYNC: Marks = Marks(16);
-    /// It lies in the store.
-    pub const STORED: Marks = Marks(128);
+    /// The store knows that the host has acknowledged it as new.
+    pub const STORED_NEW: Marks = Marks(32);
+    /// The same of its being gone.
+    pub const STORED_GONE: Marks = Marks(64);
 
     pub fn has(self, other: Marks) -> bool {
         self.0 & other.0 == other.0
@@ -56,6 +63,27 @@ impl Marks {
 
     pub fn with(self, other: Marks) -> Marks {
         Marks(self.0 | other.0)
+    }
+
+    fn without(self, other: Marks) -> Marks {
+        Marks(self.0 & !other.0)
+    }
+
+    /// What lies in the store.
+    pub fn stored(self) -> Marks {
+        Marks(self.0 & (Marks::STORED_NEW.0 | Marks::STORED_GONE.0))
+    }
+
+    /// What follows from what lay in the store.
+    fn restored(self) -> Marks {
+        let mut marks = self.stored();
+        if self.has(Marks::STORED_NEW) {
+            marks = marks.with(Marks::SEEN_NEW).with(Marks::TOLD_NEW);
+        }
+        if self.has(Marks::STORED_GONE) {
+            marks = marks.with(Marks::SEEN_GONE);
+        }
+        marks
     }
 }
 
@@ -75,14 +103,18 @@ impl Told {
         marks(&self.now).with(marks(&self.before))
     }
 
-    /// Since the last checkpoint alone.
-    pub fn recent(&self, item: Digest) -> Marks {
-        self.now.get(&item).copied().unwrap_or_default()
-    }
-
     pub fn mark(&mut self, item: Digest, marks: Marks) {
         let known = self.now.entry(item).or_default();
         *known = known.with(marks);
+    }
+
+    /// The host was not told after all.
+    pub fn unmark(&mut self, item: Digest, marks: Marks) {
+        for map in [&mut self.now, &mut self.before] {
+            if let Some(known) = map.get_mut(&item) {
+                *known = known.without(marks);
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -94,7 +126,7 @@ impl Told {
         let old = std::mem::replace(&mut self.before, std::mem::take(&mut self.now));
         let generation = self.generation.wrapping_sub(1);
         self.generation += 1;
-        let stored = old.into_iter().filter(|(_, marks)| marks.has(Marks::STORED)).map(|(d, _)| d);
+        let stored = old.into_iter().filter(|(_, marks)| marks.stored() != Marks::default()).map(|(d, _)| d);
         (generation, stored.collect())
     }
 
@@ -102,7 +134,7 @@ impl Told {
     pub fn restore(&mut self, generation: u64, item: Digest, marks: Marks) {
         let map = if generation == self.generation { &mut self.now } else { &mut self.before };
         let known = map.entry(item).or_default();
-        *known = known.with(marks).with(Marks::STORED);
+        *known = known.with(marks.restored());
     }
 }
 

@@ -160,7 +160,13 @@ impl Engine {
         self.not_preparing(id);
         self.leave_group(id);
         self.forget_fetches(id);
-        self.timers.clear(Timer::Watch(id));
+        self.forget_opens(id);
+        for timer in [Timer::Watch(id), Timer::Sync(id), Timer::Suspect(id)] {
+            self.timers.clear(timer);
+        }
+        if self.watches.get(&id).is_some_and(|w| w.is_blocked()) {
+            self.blocked = self.blocked.saturating_sub(1);
+        }
         let Some(mut w) = self.watches.remove(&id) else { return };
         let endpoint = w.spec.endpoint;
         self.tell_closed(id, w.spec.mailbox.clone(), reason);

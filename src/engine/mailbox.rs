@@ -5,14 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
 use super::fetch::Held;
+use super::folder::Folder;
 use super::group::GroupId;
+use super::save::Stored;
 use super::tell::detail;
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
-use super::{Answer, Call, CallId, Command, Engine, Job, Now, WatchMode, WatchSpec};
+use super::{Answer, Call, CallId, Engine, Job, Now, WatchMode, WatchSpec};
 use crate::event::Detail;
 use crate::proto::{FolderRef, NoticeKind, Notification, Request, Scope, Target};
-use crate::{Error, EventKind, Reason};
+use crate::{Ack, Error, EventKind, Reason};
 
 /// Always subscribed to, whatever the host asked for: catch-up cannot tell why an item is there.
 const ALWAYS: [NoticeKind; 4] =
@@ -75,7 +77,17 @@ pub(super) struct Watch {
     /// What is still asked for; folders that are gone are taken out.
     pub folders: Vec<FolderRef>,
     /// The folders' ids; empty for all folders.
-    folder_ids: Vec<String>,
+    pub folder_ids: Vec<String>,
+    /// What sync knows of them, by id.
+    pub folders_known: BTreeMap<String, Folder>,
+    /// What the store had of this watch and has not been taken up.
+    pub stored: Stored,
+    /// Catch-up has told something, or will, since `Drained`.
+    pub undrained: bool,
+    /// Sync waits until fewer events wait.
+    pub starved: bool,
+    /// How many events the host has, where it acknowledges them itself.
+    pub unacked: usize,
     pub phase: Phase,
     pub subscription: Option<Subscription>,
     pub resubscribing: bool,
@@ -110,6 +122,11 @@ impl Watch {
         Watch {
             folders: spec.folders.clone(),
             folder_ids: Vec::new(),
+            folders_known: BTreeMap::new(),
+            stored: Stored::default(),
+            undrained: true,
+            starved: false,
+            unacked: 0,
             phase: Phase::Due(if spec.folders.is_empty() { Step::Subscribe } else { Step::Folders }),
             spec,
             subscription: None,
@@ -138,6 +155,11 @@ impl Watch {
             Phase::Grouped(group) => Some(group),
             _ => None,
         }
+    }
+
+    /// Whether the host has to acknowledge something before it is given more.
+    pub fn is_blocked(&self) -> bool {
+        self.spec.ack == Ack::Manual && self.unacked >= self.spec.max_unacked
     }
 
     pub fn is_streaming(&self) -> bool {
@@ -232,23 +254,33 @@ impl Owners {
 }
 
 impl Engine {
-    pub(super) fn add(&mut self, spec: WatchSpec) {
+    pub(super) fn add(&mut self, mut spec: WatchSpec) {
         let id = spec.watch;
         if self.watches.contains_key(&id) {
             return;
         }
-        let watch = Watch::new(spec, self.now);
+        let pairs = std::mem::take(&mut spec.stored);
+        let (mut stored, bad) = Stored::read(&pairs);
+        let opens = std::mem::take(&mut stored.opens);
+        let mut watch = Watch::new(spec, self.now);
+        watch.stored = stored;
         let (endpoint, streaming) = (watch.spec.endpoint, watch.is_streaming());
         self.watches.insert(id, watch);
         if streaming {
             self.endpoint(endpoint).preparing.insert(id);
         }
         self.timers.set(Timer::Watch(id), self.now.mono);
+        if bad > 0 {
+            let message = format!("{bad} entries of the stored state cannot be read, and are left out");
+            self.tell(id, EventKind::Error, Detail { message: Some(message), ..Detail::default() });
+        }
+        self.restore_opens(id, opens);
     }
 
     /// The host takes a watch back.
     pub(super) fn remove(&mut self, id: u64) {
         if self.watches.contains_key(&id) {
+            self.ack_taken();
             self.end_watch(id, Reason::ClosedByHost);
         }
     }
@@ -308,8 +340,13 @@ impl Engine {
         }
         match (step, result) {
             (Step::Folders, Ok(Answer::Folders(folders))) => self.resolved(id, &made, folders),
-            (Step::Subscribe, Ok(Answer::Subscribed { id: subscription, watermark })) => {
+            (Step::Subscribe, Ok(Answer::Subscribed { id: subscription, watermark, date })) => {
                 self.subscribed(id, &made, subscription, watermark);
+                if self.watches.get(&id).is_some_and(|w| w.subscription.is_some()) {
+                    self.store_subscriptions(id);
+                    // Where the server does not tell its time, ours at the question is the nearest.
+                    self.begin_catch_up(id, date.unwrap_or(made.sent.wall));
+                }
             }
             (Step::Poll, Ok(Answer::Events(notification))) => self.polled(id, &made, notification),
             (_, Err(error)) => self.step_failed(id, &made, step, error),
@@ -461,6 +498,14 @@ impl Engine {
             }
         }
         for notice in notification.notices {
+            if let (NoticeKind::Moved, Some(Target::Item(new)), Some(Target::Item(old))) =
+                (notice.kind, &notice.target, &notice.old_target)
+            {
+                self.renamed(id, &old.id, &new.id);
+            }
+            if !self.noted(id, &notice) {
+                continue;
+            }
             if let Some(event) = self.mailbox_event(id, notice) {
                 self.hand_out(id, event);
             }
@@ -479,7 +524,7 @@ impl Engine {
     pub(super) fn tell_closed(&mut self, watch: u64, mailbox: std::sync::Arc<str>, reason: Reason) {
         let mut event = crate::Event::new(EventKind::Closed, watch, mailbox, self.now.wall);
         event.detail = Some(Box::new(Detail { reason: Some(reason), ..Detail::default() }));
-        self.out.push_back(Command::Tell(event));
+        self.push(event);
     }
 }
 

@@ -4,13 +4,17 @@
 //! an hour passes in a millisecond, and a seed replays a bug. Whoever feeds an input must execute the commands that
 //! follow, in their order, before the next input ([`Engine::poll`] until `None`).
 
+mod acks;
 mod backoff;
+mod catch_up;
 mod delivery;
 mod fetch;
+mod folder;
 mod group;
 mod losses;
 mod mailbox;
 mod pull;
+mod save;
 mod status;
 mod stream;
 mod tell;
@@ -22,17 +26,24 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::event::{Content, Spooled};
-use crate::proto::{FolderRef, Item, NoticeKind, Request, RequestVersion, Response, Streamed};
-use crate::{Error, Event, EventKind, Fetch, Reason};
+use crate::proto::{FolderRef, Item, NoticeKind, Request, RequestVersion, Response, Streamed, SyncPage};
+use crate::{Ack, Error, EventKind, Fetch, Reason};
 
+use acks::{Opens, Ticket};
 use backoff::Gate;
+use catch_up::Syncs;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Link};
 use mailbox::{Owners, Step, Watch};
+use save::Saves;
 use timers::{Timer, Timers};
 
-pub use delivery::{Delivery, Limits, Pushed};
+pub use acks::{Nack, Parked};
+pub use delivery::Limits;
+use delivery::Delivery;
 pub use fetch::item_content;
+pub use folder::digest;
+pub use save::{NUMBERS, SaveId};
 pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
 
 /// Both clocks at one moment. The engine never asks for them.
@@ -61,6 +72,18 @@ pub struct WatchSpec {
     pub mode: WatchMode,
     /// What is fetched before an event is handed out.
     pub fetch: Fetch,
+    /// Whether sync tells what the stream did not.
+    pub catch_up: bool,
+    /// Whether what lay in a folder before its first start is told too.
+    pub since_all: bool,
+    /// How events are acknowledged.
+    pub ack: Ack,
+    /// How many events the host may have unacknowledged, where it acknowledges them itself.
+    pub max_unacked: usize,
+    /// What the store calls it.
+    pub name: Arc<str>,
+    /// What the store has of it: keys without the name, and values.
+    pub stored: Vec<(String, Vec<u8>)>,
 }
 
 /// How a watch hears of events.
@@ -89,8 +112,14 @@ pub struct Settings {
     pub subscriptions_per_connection: usize,
     /// How many items of an endpoint are fetched at a time.
     pub fetches: usize,
+    /// How many sync calls an endpoint has under way at a time.
+    pub syncs: usize,
     /// How many events of a watch wait for content before further ones are dropped, with a gap.
     pub pending_events: usize,
+    /// Bounds of the queue of events for the host.
+    pub queue: Limits,
+    /// Whether there is a store that outlives the process.
+    pub durable: bool,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -139,6 +168,13 @@ pub enum Input {
     },
     /// Whether as many messages lie in files that the host has not taken yet as may lie there.
     SpoolFull(bool),
+    /// A batch is in the store for good, or is not.
+    Saved {
+        /// The batch.
+        save: SaveId,
+        /// What became of it.
+        result: Result<(), Error>,
+    },
     /// A time that was asked for by [`Engine::wake_at`] has come.
     Tick,
     /// The client is to end: every watch is told `Closed`, Unsubscribe is tried for each subscription.
@@ -154,6 +190,8 @@ pub enum Answer {
         id: String,
         /// Where to ask on, if the server tells.
         watermark: Option<String>,
+        /// The server's clock.
+        date: Option<SystemTime>,
     },
     /// `GetFolder`: an id or an error for each folder asked for, in that order.
     Folders(Vec<Result<String, Error>>),
@@ -161,6 +199,13 @@ pub enum Answer {
     Events(crate::proto::Notification),
     /// `Unsubscribe`.
     Unsubscribed,
+    /// `SyncFolderItems`.
+    Synced {
+        /// The changes and the new state.
+        page: SyncPage,
+        /// The server's clock.
+        date: Option<SystemTime>,
+    },
     /// `GetItem` without MIME: an item or an error for each one asked for, in that order.
     Items(Vec<Result<Item, Error>>),
     /// `GetItem` of one item with its MIME, which the runtime has put into a file already.
@@ -206,8 +251,13 @@ pub enum Command {
     },
     /// Shut a stream's socket. Its `Ended` still comes; messages before it may be dropped.
     Abort(ConnId),
-    /// Tell the host (`seq` is set by the queue).
-    Tell(Event),
+    /// Write a batch into the store, all or nothing. Exactly one [`Input::Saved`] must come back.
+    Save {
+        /// Names the batch.
+        save: SaveId,
+        /// Keys, and their new values; `None` removes.
+        changes: Vec<(String, Option<Vec<u8>>)>,
+    },
     /// A watch has ended, and no command will name it any more.
     Forget(u64),
     /// Everything is closed; no command follows.
@@ -249,6 +299,18 @@ pub struct Engine {
     dirty_fetches: BTreeSet<u32>,
     /// No further message is asked for until the host has taken some.
     spool_full: bool,
+    /// The same for their syncs.
+    dirty_syncs: BTreeSet<u32>,
+    /// What waits for the host.
+    delivery: Delivery,
+    opens: Opens,
+    /// Events to be given again, and when.
+    again: BTreeSet<(Duration, Ticket)>,
+    /// How many watches are given nothing before the host acknowledges something.
+    blocked: usize,
+    /// Changes that are not on their way to the store.
+    unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    saves: Saves,
     next_call: CallId,
     next_conn: ConnId,
     next_group: GroupId,
@@ -274,6 +336,7 @@ struct Endpoint {
     /// Whose each subscription is, and was.
     owners: Owners,
     fetches: Fetches,
+    syncs: Syncs,
 }
 
 /// A call under way.
@@ -292,6 +355,8 @@ enum Job {
     Step(Step),
     /// Of these items, all of one watch.
     Fetch(Vec<FetchId>),
+    /// A page of this folder.
+    Sync(String),
     /// Of this subscription.
     Unsubscribe(String),
 }
@@ -309,6 +374,7 @@ impl Engine {
     pub fn new(settings: Settings) -> Engine {
         Engine {
             rng: fastrand::Rng::with_seed(settings.seed),
+            delivery: Delivery::new(settings.queue),
             settings,
             now: Now { mono: Duration::ZERO, wall: SystemTime::UNIX_EPOCH },
             out: VecDeque::new(),
@@ -322,6 +388,12 @@ impl Engine {
             items: BTreeMap::new(),
             dirty_fetches: BTreeSet::new(),
             spool_full: false,
+            dirty_syncs: BTreeSet::new(),
+            opens: Opens::default(),
+            again: BTreeSet::new(),
+            blocked: 0,
+            unsaved: BTreeMap::new(),
+            saves: Saves::default(),
             next_call: 0,
             next_conn: 0,
             next_group: 0,
@@ -338,6 +410,7 @@ impl Engine {
         match input {
             Input::Called { call, result } => self.called(call, result),
             Input::Ended { conn, result } => self.ended(conn, result),
+            Input::Saved { save, result } => self.saved(save, result),
             _ if self.closing => {}
             Input::Add(spec) => self.add(spec),
             Input::Remove(watch) => self.remove(watch),
@@ -348,18 +421,32 @@ impl Engine {
             Input::Tick => {}
             Input::Close => self.close(),
         }
-        while let Some(timer) = self.timers.pop(now.mono) {
+        self.finish_input();
+    }
+
+    /// What follows from everything that was handled.
+    fn finish_input(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now.mono) {
             match timer {
                 Timer::Watch(watch) => self.watch_due(watch),
                 Timer::Lobby(endpoint) => self.leave_lobby(endpoint),
                 Timer::Group(group) => self.group_due(group),
                 Timer::Fetch(endpoint) => self.pump_fetches(endpoint),
+                Timer::Sync(watch) => self.sync_soon(watch),
+                Timer::Syncs(endpoint) => self.pump_syncs(endpoint),
+                Timer::Suspect(watch) => self.look_at_suspects(watch),
+                Timer::Again => self.again_due(),
+                Timer::Save => drop(self.save_now()),
             }
         }
         while let Some(endpoint) = self.dirty_fetches.pop_first() {
             self.pump_fetches(endpoint);
         }
-        if self.closing && !self.finished && self.calls.is_empty() && self.conns.is_empty() {
+        while let Some(endpoint) = self.dirty_syncs.pop_first() {
+            self.pump_syncs(endpoint);
+        }
+        let idle = self.calls.is_empty() && self.conns.is_empty() && self.is_saved();
+        if self.closing && !self.finished && idle {
             self.finished = true;
             self.out.push_back(Command::Finished);
         }
@@ -401,6 +488,14 @@ impl Engine {
                 self.endpoint(made.endpoint).owners.unsubscribed(subscription, now, done);
             }
             Job::Fetch(_) if closing => {}
+            Job::Sync(_) if closing => {}
+            Job::Sync(folder) => {
+                let page = result.and_then(|answer| match answer {
+                    Answer::Synced { page, date } => Ok((page, date)),
+                    _ => Err(Error::new(crate::ErrorKind::Internal, "the answer is not of the request's kind")),
+                });
+                self.synced(call, &made, &folder, page);
+            }
             Job::Fetch(fetches) => self.fetched(made.endpoint, fetches, result),
             Job::Step(step) => self.stepped(call, made, step, result),
         }
@@ -419,8 +514,11 @@ impl Engine {
 
     /// Tells the end, at once; what the network has to say about it comes later.
     fn close(&mut self) {
+        self.ack_taken();
+        self.save_now();
         self.closing = true;
         self.timers.clear_all();
+        self.delivery.close();
         self.items.clear();
         self.dirty_fetches.clear();
         let watches = std::mem::take(&mut self.watches);
@@ -442,6 +540,7 @@ impl Engine {
             }
             self.forget(id);
         }
+        self.opens = Opens::default();
         for endpoint in self.endpoints.values_mut() {
             endpoint.lobby.clear();
             endpoint.preparing.clear();

@@ -17,7 +17,6 @@ use super::tell::TOLD_EVERY;
 use super::timers::Timer;
 use super::{Command, Engine};
 use crate::event::Detail;
-use crate::store::Change;
 use crate::{Error, Event, EventKind};
 
 /// Names a batch.
@@ -184,10 +183,9 @@ impl Engine {
         if let Ok(record) = serde_json::to_vec(&folder.record(folder_id)) {
             self.unsaved.insert(format!("{name}/f/{key}"), Some(record));
         }
-        for (generation, items) in forgotten {
-            for item in items {
-                self.unsaved.insert(format!("{name}/d/{key}/{generation}/{}", item.hex()), None);
-            }
+        let (generation, items) = forgotten.unwrap_or_default();
+        for item in items {
+            self.unsaved.insert(format!("{name}/d/{key}/{generation}/{}", item.hex()), None);
         }
         let here = |e: &Event| e.watch == id && e.parent_folder_id.as_deref() == Some(folder_id);
         let covered: Vec<Ticket> =
@@ -258,8 +256,7 @@ impl Engine {
         self.saves.last += 1;
         let save = self.saves.last;
         let batch = std::mem::take(&mut self.unsaved);
-        let changes =
-            batch.iter().map(|(key, value)| Change { key: key.clone(), value: value.clone() }).collect();
+        let changes = batch.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         self.saves.saving = Some((save, batch));
         self.out.push_back(Command::Save { save, changes });
         Some(save)
@@ -275,6 +272,9 @@ impl Engine {
             }
             return;
         };
+        if self.closing {
+            return self.unsaved.clear();
+        }
         // Nothing is forgotten: it goes into the next batch, under what has changed since.
         for (key, value) in batch {
             self.unsaved.entry(key).or_insert(value);

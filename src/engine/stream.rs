@@ -348,6 +348,12 @@ impl Engine {
                 (false, _) => w.doubt(reason),
             }
         }
+        if in_order {
+            // A quiet moment, and soon the server's queue will be asked to bridge another.
+            for id in self.members(group) {
+                self.checkpoint_due(id);
+            }
+        }
         match verdict {
             Verdict::Resubscribe | Verdict::FolderGone | Verdict::Stop => {
                 for id in self.members(group) {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::fetch::Held;
 use super::mailbox::Continuity;
-use super::{Command, Engine, event_kind};
+use super::{Engine, event_kind};
 use crate::event::{Detail, Fill};
 use crate::proto::{Notice, Target};
 use crate::{Error, Event, EventKind, Origin, Reason};
@@ -22,8 +22,7 @@ impl Engine {
             event.detail = Some(Box::new(detail));
         }
         if w.hold.is_empty() {
-            self.out.push_back(Command::Tell(event));
-            return;
+            return self.push(event);
         }
         // One gap behind another is one gap: what waits here is bounded.
         if let (EventKind::Gap, Some(Held::Ready(last))) = (kind, w.hold.back_mut())
@@ -35,15 +34,21 @@ impl Engine {
         w.hold.push_back(Held::Ready(event));
     }
 
-    /// Tells that something may have been missed up to now.
+    /// Tells that something may have been missed up to now, and has it looked for.
     pub(super) fn tell_gap(&mut self, watch: u64, reason: Reason, message: Option<String>) {
+        let fill = self.fill_gap(watch);
+        self.tell_gap_of(watch, reason, message, fill);
+    }
+
+    /// Tells that something may have been missed up to now.
+    pub(super) fn tell_gap_of(&mut self, watch: u64, reason: Reason, message: Option<String>, fill: Fill) {
         let now = self.now.wall;
         let since = self.certain(watch).min(now);
         self.counters.gaps += 1;
         let detail = Detail {
             reason: Some(reason),
             since: Some(since),
-            fill: Some(Fill::None),
+            fill: Some(fill),
             message,
             ..Detail::default()
         };
@@ -157,7 +162,7 @@ pub(super) fn detail(error: &Error, reason: Option<Reason>) -> Detail {
 }
 
 /// A time as servers write it: with or without a fraction, `Z` or an offset.
-fn parse_time(text: &str) -> Option<SystemTime> {
+pub(super) fn parse_time(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     if let Ok(time) = humantime::parse_rfc3339_weak(text) {
         return Some(time);

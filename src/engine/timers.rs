@@ -14,6 +14,16 @@ pub(super) enum Timer {
     Group(u64),
     /// Items of an endpoint to be asked for again.
     Fetch(u32),
+    /// A watch's next sync.
+    Sync(u64),
+    /// Syncs of an endpoint that wait for its gate.
+    Syncs(u32),
+    /// Items of a watch that sync has told and the stream has not.
+    Suspect(u64),
+    /// Events to be given again.
+    Again,
+    /// Changes to be written.
+    Save,
 }
 
 #[derive(Debug, Default)]

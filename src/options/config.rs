@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::{duration, event, list};
-use super::{Fetch, Mode, Options};
+use super::{Ack, Fetch, Mode, Options};
 use crate::auth::Secret;
+use crate::engine;
 use crate::net::{self, Endpoint};
 use crate::proto::FolderRef;
 use crate::{Error, ErrorKind, EventKind, Result};
@@ -21,6 +22,7 @@ pub(crate) struct ClientConfig {
     pub queue_bytes: usize,
     pub pending_events: usize,
     pub max_envelope_bytes: usize,
+    pub state_dir: Option<PathBuf>,
     pub spool_dir: Option<PathBuf>,
     pub spool_bytes: u64,
     pub close_timeout: Duration,
@@ -47,6 +49,10 @@ pub(crate) struct WatchConfig {
     pub events: Vec<EventKind>,
     pub mode: Mode,
     pub fetch: Fetch,
+    pub catch_up: bool,
+    pub since_all: bool,
+    pub ack: Ack,
+    pub max_unacked: usize,
     pub connection_minutes: u32,
     pub pull_interval: Duration,
     pub pull_timeout_minutes: u32,
@@ -64,6 +70,7 @@ impl ClientConfig {
             queue_bytes: number(options, "queue_bytes"),
             pending_events: number(options, "pending_events"),
             max_envelope_bytes: number(options, "max_envelope_bytes"),
+            state_dir: options.get("state_dir").map(PathBuf::from),
             spool_dir: options.get("spool_dir").map(PathBuf::from),
             spool_bytes: number(options, "spool_bytes"),
             close_timeout: time(options, "close_timeout"),
@@ -118,6 +125,10 @@ impl WatchConfig {
                 "summary" => Fetch::Summary,
                 _ => Fetch::None,
             },
+            catch_up: options.value("catch_up") == "true",
+            since_all: options.value("since") == "all",
+            ack: if options.value("ack") == "manual" { Ack::Manual } else { Ack::Auto },
+            max_unacked: number(options, "max_unacked"),
             connection_minutes: number(options, "connection_minutes"),
             pull_interval: time(options, "pull_interval"),
             pull_timeout_minutes: number(options, "pull_timeout_minutes"),
@@ -133,6 +144,19 @@ impl WatchConfig {
                 allow_plaintext: options.value("allow_plaintext") == "true",
             },
         })
+    }
+}
+
+impl WatchConfig {
+    /// What the store calls the watch: the same for the same mailbox and folders on the same server.
+    pub fn name(&self) -> Arc<str> {
+        let mut text = format!("{}\n{}\n", self.endpoint.host(), self.mailbox.to_lowercase());
+        for folder in &self.folders {
+            let (FolderRef::Id(name) | FolderRef::Distinguished { name, .. }) = folder;
+            text += name;
+            text.push('\n');
+        }
+        engine::digest(&text).into()
     }
 }
 

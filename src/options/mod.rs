@@ -37,6 +37,17 @@ pub enum Fetch {
     Mime,
 }
 
+/// How events are acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ack {
+    /// When the host asks for the next event, or closes.
+    #[default]
+    Auto,
+    /// By the host, each by its `seq`.
+    Manual,
+}
+
 /// Settings by key: of a client, of a watch, or of both. What a client was given is the default for its watches.
 ///
 /// [`Options::table`] lists the keys with their types, defaults and meanings. A value is checked when it is set.

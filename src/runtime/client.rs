@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::core::{Core, closed};
+use super::core::{Core, Taken, closed};
 use super::links::{Links, Watch};
-use super::queue::Taken;
 use super::status::Status;
 use super::threads::lock;
 use super::workers;
-use crate::engine::{WatchMode, WatchSpec, item_content};
+use crate::engine::{Nack, Parked, WatchMode, WatchSpec, item_content};
 use crate::net::Lookups;
 use crate::options::{ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
@@ -126,6 +125,7 @@ impl Client {
         let config = WatchConfig::read(&options.over(&self.defaults))?;
         let (endpoint, link) = lock(&self.links).link(&config)?;
         let id = self.last_watch.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = config.name();
         let spec = WatchSpec {
             watch: id,
             mailbox: config.mailbox.clone(),
@@ -140,6 +140,12 @@ impl Client {
                 },
             },
             fetch: config.fetch,
+            catch_up: config.catch_up,
+            since_all: config.since_all,
+            ack: config.ack,
+            max_unacked: config.max_unacked,
+            stored: self.core.stored(&name)?,
+            name,
         };
         self.core.add(Watch { id, config, endpoint, link }, spec)?;
         Ok(id)
@@ -176,12 +182,70 @@ impl Client {
     /// # Ok::<(), ewsnotify::Error>(())
     /// ```
     pub fn next(&self, timeout: Duration) -> Next {
-        match self.core.queue.take(Some(timeout)) {
+        match self.core.take(Some(timeout)) {
             Taken::Event(event) => Next::Event(event),
             Taken::TimedOut => Next::TimedOut,
             Taken::Interrupted => Next::Interrupted,
             Taken::Closed => Next::Closed,
         }
+    }
+
+    /// Says that an event has been dealt with, by its `seq`: it will not be told again. Returns when that is durable, if the
+    /// client has a state directory. For watches with `ack=manual`; with `ack=auto`, asking for the next event says it.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// let e = client.ack(7).unwrap_err(); // no event has been given
+    /// assert_eq!(e.kind(), ewsnotify::ErrorKind::Invalid);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an event that waits for no acknowledgement, [`ErrorKind::State`] where it could not be
+    /// written: it is tried again, and until then a restart would tell the event again.
+    pub fn ack(&self, seq: u64) -> Result<()> {
+        self.core.settle(|engine, now| engine.ack(now, seq))
+    }
+
+    /// Says that an event could not be dealt with: it is told again later, or kept until it is released. Others do not wait
+    /// for it.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// let e = client.nack(7, ewsnotify::Nack::Park).unwrap_err(); // no event has been given
+    /// assert_eq!(e.kind(), ewsnotify::ErrorKind::Invalid);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn nack(&self, seq: u64, nack: Nack) -> Result<()> {
+        self.core.settle(|engine, now| engine.nack(now, seq, nack))
+    }
+
+    /// The events that are parked.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// assert!(client.parked().is_empty());
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn parked(&self) -> Vec<Parked> {
+        self.core.parked()
+    }
+
+    /// Tells a parked event again, by its `id` in [`parked`](Self::parked).
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// assert!(client.release(1).is_err()); // nothing is parked
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a number under which nothing is parked; else as [`ack`](Self::ack).
+    pub fn release(&self, id: u64) -> Result<()> {
+        self.core.settle(|engine, now| engine.release(now, id))
     }
 
     /// The events, one after the other, until the client is closed. Signals and [`wake`](Self::wake) do not end it.
@@ -206,7 +270,7 @@ impl Client {
     /// # Ok::<(), ewsnotify::Error>(())
     /// ```
     pub fn wake(&self) {
-        self.core.queue.wake();
+        self.core.wake();
     }
 
     /// Asks for an item by its id and change key, on the calling thread and a connection of its own.
@@ -275,7 +339,7 @@ impl Client {
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
         let header = watch.header(RequestVersion::default());
         let mailbox = &watch.config.mailbox;
-        let body =
+        let (body, _) =
             self.core.aside(|cancel| workers::exchange(&*watch.link, &header, &request, mailbox, cancel))?;
         let Body::Items(responses) = body else {
             return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
@@ -341,7 +405,7 @@ impl Drop for Client {
 /// Readable exactly while [`Client::next`] would return at once. For event loops: never read from it.
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.core.queue.as_fd()
+        self.core.signal.as_fd()
     }
 }
 
@@ -365,7 +429,7 @@ impl Iterator for Events<'_> {
 
     fn next(&mut self) -> Option<Event> {
         loop {
-            match self.client.core.queue.take(None) {
+            match self.client.core.take(None) {
                 Taken::Event(event) => return Some(event),
                 Taken::Closed => return None,
                 Taken::TimedOut | Taken::Interrupted => {}

@@ -6,15 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::links::Watch;
-use super::queue::Queue;
+use super::saver::Saver;
+use super::signal::{Signal, Waited};
 use super::spool::Spool;
 use super::status::Status;
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, What, Workers};
-use crate::engine::{self, Command, ConnId, Engine, Input, Now};
+use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
 use crate::proto::FrameLimits;
+use crate::store::memory::Memory;
 use crate::{Error, ErrorKind, Event, Result};
 
 /// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
@@ -25,7 +27,8 @@ const TIMER_STACK: usize = 256 * 1024;
 
 /// What the threads of a client share.
 pub(super) struct Core {
-    pub queue: Queue,
+    pub signal: Signal,
+    pub saver: Option<Arc<Saver>>,
     pub workers: Arc<Workers>,
     /// Those that open streams: one that is slow to open holds up no question.
     openers: Arc<Workers>,
@@ -49,6 +52,25 @@ struct State {
     /// What the host's own threads are asking.
     asides: BTreeMap<u64, Cancel>,
     last_aside: u64,
+    /// Whether a byte lies in the signal's pipe, or is about to.
+    signalled: bool,
+    /// Somebody asked that one wait end.
+    woken: bool,
+    /// No event will come any more.
+    ended: bool,
+}
+
+/// What a wait brought.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would cost an allocation an event"
+)]
+pub(super) enum Taken {
+    Event(Event),
+    TimedOut,
+    Interrupted,
+    Closed,
 }
 
 impl State {
@@ -59,6 +81,9 @@ impl State {
             streams: BTreeMap::new(),
             asides: BTreeMap::new(),
             last_aside: 0,
+            signalled: false,
+            woken: false,
+            ended: false,
         }
     }
 }
@@ -75,11 +100,19 @@ impl Core {
             connections: config.connections,
             subscriptions_per_connection: config.subscriptions_per_connection,
             fetches: (config.workers / 2).max(1),
+            syncs: (config.workers / 4).max(1),
             pending_events: config.pending_events,
+            queue: engine::Limits { events: config.queue_events, bytes: config.queue_bytes },
+            durable: config.state_dir.is_some(),
             seed: fastrand::u64(..),
         };
+        let saver = match &config.state_dir {
+            Some(_) => Some(Arc::new(Saver::new(Arc::new(Memory::default())))),
+            None => None,
+        };
         let core = Arc::new(Core {
-            queue: Queue::new(engine::Limits { events: config.queue_events, bytes: config.queue_bytes })?,
+            signal: Signal::new()?,
+            saver,
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
             openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
             spool: Spool::new(config.spool_dir.clone(), config.spool_bytes),
@@ -98,27 +131,105 @@ impl Core {
             let core = core.clone();
             move || core.tick()
         })?;
+        if let Some(saver) = &core.saver {
+            saver.start(&core)?;
+            let numbers = saver.load(engine::NUMBERS)?;
+            let first = numbers.first().and_then(|(_, n)| std::str::from_utf8(n).ok()?.parse().ok());
+            core.with(|state| state.engine.start_numbers(first.unwrap_or(0)));
+        }
         Ok(core)
     }
 
     pub fn add(self: &Arc<Self>, watch: Watch, spec: engine::WatchSpec) -> Result<()> {
-        let mut state = lock(&self.state);
-        if self.closing.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
-        state.watches.insert(watch.id, Arc::new(watch));
-        self.drive(&mut state, Input::Add(spec));
-        Ok(())
+        self.with(|state| {
+            if self.is_closing() {
+                return Err(closed());
+            }
+            state.watches.insert(watch.id, Arc::new(watch));
+            self.drive(state, Input::Add(spec));
+            Ok(())
+        })
     }
 
     pub fn remove(self: &Arc<Self>, watch: u64) -> Result<()> {
-        let mut state = lock(&self.state);
-        // One that has ended is kept here until the server was told.
-        if !state.engine.watches(watch) {
-            return Err(Error::new(ErrorKind::Invalid, format!("there is no watch {watch}")));
+        self.with(|state| {
+            // One that has ended is kept here until the server was told.
+            if !state.engine.watches(watch) {
+                return Err(Error::new(ErrorKind::Invalid, format!("there is no watch {watch}")));
+            }
+            self.drive(state, Input::Remove(watch));
+            Ok(())
+        })
+    }
+
+    /// Waits for the next event.
+    pub fn take(self: &Arc<Self>, timeout: Option<Duration>) -> Taken {
+        // A time-out too large for the clock is none.
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        loop {
+            if let Some(taken) = self.try_take() {
+                return taken;
+            }
+            match self.signal.wait(deadline) {
+                Waited::Ready => {}
+                Waited::TimedOut => return self.try_take().unwrap_or(Taken::TimedOut),
+                Waited::Interrupted => return self.try_take().unwrap_or(Taken::Interrupted),
+            }
         }
-        self.drive(&mut state, Input::Remove(watch));
-        Ok(())
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<Taken> {
+        self.with(|state| {
+            let event = state.engine.take(self.now());
+            self.perform(state, VecDeque::new());
+            match event {
+                Some(mut event) => {
+                    if let Some(item) = &mut event.item {
+                        item.told();
+                    }
+                    Some(Taken::Event(event))
+                }
+                None if std::mem::take(&mut state.woken) => Some(Taken::Interrupted),
+                None if state.ended => Some(Taken::Closed),
+                None => None,
+            }
+        })
+    }
+
+    /// Ends one wait: the one that is under way, else the next.
+    pub fn wake(&self) {
+        self.with(|state| state.woken = true);
+    }
+
+    /// Does something about what the host was given, and waits until it is in the store, if there is one.
+    pub fn settle(
+        self: &Arc<Self>,
+        settle: impl FnOnce(&mut Engine, Now) -> Result<Option<SaveId>>,
+    ) -> Result<()> {
+        let save = self.with(|state| {
+            let save = settle(&mut state.engine, self.now());
+            self.perform(state, VecDeque::new());
+            save
+        })?;
+        match (&self.saver, save) {
+            (Some(saver), Some(save)) => saver.wait(save),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the store has of a watch. A second watch of the name would spoil it for the first.
+    pub fn stored(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let Some(saver) = &self.saver else { return Ok(Vec::new()) };
+        if lock(&self.state).watches.values().any(|w| *w.config.name() == *name) {
+            let text = "there is a watch of this mailbox and these folders already, and both would keep their state in one place";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        saver.load(&format!("{name}/"))
+    }
+
+    /// What is parked.
+    pub fn parked(&self) -> Vec<engine::Parked> {
+        lock(&self.state).engine.parked()
     }
 
     pub fn watch(&self, watch: u64) -> Result<Arc<Watch>> {
@@ -128,14 +239,26 @@ impl Core {
 
     /// Tells the engine what happened and does what follows.
     pub fn feed(self: &Arc<Self>, input: Input) {
-        self.drive(&mut lock(&self.state), input);
+        self.with(|state| self.drive(state, input));
+    }
+
+    /// Changes the state, and then the host's descriptor to fit.
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = lock(&self.state);
+        let changed = change(&mut state);
+        let wanted = state.engine.has_event() || state.woken || state.ended;
+        let signalled = std::mem::replace(&mut state.signalled, wanted);
+        drop(state);
+        self.signal.set(signalled, wanted);
+        changed
     }
 
     /// A stream is over.
     pub fn ended(self: &Arc<Self>, conn: ConnId, result: Result<()>) {
-        let mut state = lock(&self.state);
-        state.streams.remove(&conn);
-        self.drive(&mut state, Input::Ended { conn, result });
+        self.with(|state| {
+            state.streams.remove(&conn);
+            self.drive(state, Input::Ended { conn, result });
+        });
     }
 
     /// Does something on the host's own thread that `close` can end.
@@ -165,23 +288,25 @@ impl Core {
     }
 
     pub fn status(&self) -> Status {
-        let engine = lock(&self.state).engine.status();
-        Status::new(engine, self.now().mono, self.queue.len(), self.threads.count(), &self.counters)
+        let (engine, waiting) = {
+            let state = lock(&self.state);
+            (state.engine.status(), state.engine.waiting_events())
+        };
+        Status::new(engine, self.now().mono, waiting, self.threads.count(), &self.counters)
     }
 
     /// Ends everything; true once no thread is left. May be called from any thread, and again.
     pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout.min(LONGEST);
         if !self.closing.swap(true, Ordering::SeqCst) {
-            self.queue.close();
             let dropped = self.workers.begin_close();
-            let mut state = lock(&self.state);
-            self.drive(&mut state, Input::Close);
-            for call in dropped {
-                self.drive(&mut state, Input::Called { call, result: Err(closed()) });
-            }
-            drop(state);
-            self.queue.end();
+            self.with(|state| {
+                self.drive(state, Input::Close);
+                for call in dropped {
+                    self.drive(state, Input::Called { call, result: Err(closed()) });
+                }
+                state.ended = true;
+            });
         }
         self.wait_finished(deadline);
         self.stop();
@@ -196,6 +321,9 @@ impl Core {
         self.timer_changed.notify_all();
         self.workers.stop();
         self.openers.stop();
+        if let Some(saver) = &self.saver {
+            saver.stop();
+        }
         let state = lock(&self.state);
         for cancel in state.streams.values().chain(state.asides.values()) {
             cancel.cancel();
@@ -220,8 +348,16 @@ impl Core {
 
     // lock: state. Commands are executed before the next input, in their order, so events are told in the engine's order.
     fn drive(self: &Arc<Self>, state: &mut State, input: Input) {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        self.perform(state, VecDeque::from([input]));
+    }
+
+    /// Feeds inputs, and executes what is commanded.
+    fn perform(self: &Arc<Self>, state: &mut State, mut inputs: VecDeque<Input>) {
+        loop {
+            while let Some(command) = state.engine.poll() {
+                inputs.extend(self.execute(state, command));
+            }
+            let Some(input) = inputs.pop_front() else { break };
             let now = self.now();
             let handled = guarded("deciding what to do", || {
                 state.engine.handle(now, input);
@@ -229,10 +365,7 @@ impl Core {
             });
             if let Err(e) = handled {
                 // Nothing may stop in silence, not even by a bug.
-                self.queue.push(Event::error(now.wall, &e));
-            }
-            while let Some(command) = state.engine.poll() {
-                inputs.extend(self.execute(state, command));
+                state.engine.tell_bug(Event::error(now.wall, &e));
             }
         }
         self.set_timer(state.engine.wake_at());
@@ -274,10 +407,13 @@ impl Core {
                 }
                 None
             }
-            Command::Tell(event) => {
-                self.queue.push(event);
-                None
-            }
+            Command::Save { save, changes } => match &self.saver {
+                Some(saver) => {
+                    saver.save(save, changes);
+                    None
+                }
+                None => Some(Input::Saved { save, result: Ok(()) }),
+            },
             Command::Forget(watch) => {
                 state.watches.remove(&watch);
                 None

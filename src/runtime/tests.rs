@@ -246,6 +246,12 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         events: config.events.clone(),
                         mode: WatchMode::Pull { interval: Duration::from_secs(1), timeout_minutes: 1 },
                         fetch: config.fetch,
+                        catch_up: false,
+                        since_all: false,
+                        ack: config.ack,
+                        max_unacked: config.max_unacked,
+                        name: config.name(),
+                        stored: Vec::new(),
                     };
                     let link: Arc<dyn Link> = server.clone();
                     let watch = Watch { id, config: config.clone(), endpoint: spec.endpoint, link };

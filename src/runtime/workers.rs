@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::connection;
 use super::core::Core;
@@ -186,7 +186,8 @@ fn work(workers: &Workers, core: &Arc<Core>, link: u32) {
 
 /// Asks the server, and makes of its answer what the engine wants to know.
 fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
-    let body = exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
+    let (body, date) =
+        exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
     let unexpected = || {
         Error::new(ErrorKind::Protocol, format!("the server's answer is no answer to {}", name(&job.request)))
     };
@@ -196,7 +197,7 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
             let no_id =
                 || Error::new(ErrorKind::Protocol, "the server's answer to Subscribe has no SubscriptionId");
             let id = subscribed.subscription_id.ok_or_else(no_id)?;
-            Ok(Answer::Subscribed { id, watermark: subscribed.watermark })
+            Ok(Answer::Subscribed { id, watermark: subscribed.watermark, date })
         }
         (Request::GetFolder { folders }, Body::Folders(responses)) => {
             if responses.len() != folders.len() {
@@ -214,6 +215,9 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
         }
         (Request::GetEvents { .. }, Body::Events(responses)) => {
             first(responses, &job.request)?.map(Answer::Events).ok_or_else(unexpected)
+        }
+        (Request::SyncFolderItems { .. }, Body::Sync(responses)) => {
+            first(responses, &job.request).map(|page| Answer::Synced { page, date })
         }
         (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
             first(responses, &job.request).map(|()| Answer::Unsubscribed)
@@ -246,20 +250,20 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
     }
 }
 
-/// One question and its answer's body; a fault is an error.
+/// One question, its answer's body, and the server's time; a fault is an error.
 pub(super) fn exchange(
     link: &dyn Link,
     header: &Header,
     request: &Request,
     mailbox: &str,
     cancel: &Cancel,
-) -> Result<Body> {
+) -> Result<(Body, Option<SystemTime>)> {
     let body = proto::write_request(request, header)?;
     let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(mailbox) };
     let reply = link.call(&post, cancel)?;
     match proto::read_envelope(&reply.body).map_err(|e| e.context(name(request)))?.body {
         Body::Fault(fault) => Err(proto::fault_error(&fault, name(request))),
-        body => Ok(body),
+        body => Ok((body, reply.date)),
     }
 }
 

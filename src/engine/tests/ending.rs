@@ -26,7 +26,7 @@ fn remove_closes_at_once_and_unsubscribes() {
     let (call, ..) = d.call();
     d.feed(Input::Remove(3));
     d.told.clear();
-    d.answer(call, Answer::Subscribed { id: "s3".into(), watermark: None });
+    d.answer(call, Answer::Subscribed { id: "s3".into(), watermark: None, date: None });
     let (_, watch, request) = d.call();
     assert!(
         watch == 3 && matches!(request, Request::Unsubscribe { subscription_id } if subscription_id == "s3")
@@ -50,7 +50,7 @@ fn close_tells_at_once_and_finishes_when_the_network_has() {
     d.add(3, |_| {});
     d.feed(Input::Close);
     d.feed(Input::Tick);
-    d.answer(subscribing, Answer::Subscribed { id: "s2".into(), watermark: None });
+    d.answer(subscribing, Answer::Subscribed { id: "s2".into(), watermark: None, date: None });
     let (late, watch, request) = d.call();
     assert!(watch == 2 && matches!(request, Request::Unsubscribe { .. }));
     d.end(conn, Err(error(ErrorKind::Closed)));

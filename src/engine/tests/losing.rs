@@ -18,7 +18,7 @@ fn a_lost_subscription_is_made_anew_with_a_gap_and_the_others_go_on() {
     d.wait(1.0);
     let (call, watch, request) = d.call();
     assert!(watch == 1 && matches!(request, Request::SubscribeStreaming { .. }));
-    d.answer(call, Answer::Subscribed { id: "s1b".into(), watermark: None });
+    d.answer(call, Answer::Subscribed { id: "s1b".into(), watermark: None, date: None });
     let gap = d.told.iter().find(|e| e.kind == EventKind::Gap).unwrap().clone();
     // No event had proved that the id was still ours; from its making on it may be missing something.
     assert!(gap_of(&gap).since.unwrap() <= last && gap.time == d.now.wall);
@@ -163,7 +163,7 @@ fn a_folder_that_is_gone_is_left_out_and_the_last_one_ends_the_watch() {
     d.answer(call, Answer::Folders(vec![Ok(FOLDER.into()), Err(coded("ErrorFolderNotFound"))]));
     let (call, _, request) = d.call();
     assert!(matches!(request, Request::SubscribeStreaming { scope: Scope::Folders(f), .. } if f.len() == 1));
-    d.answer(call, Answer::Subscribed { id: "s2".into(), watermark: None });
+    d.answer(call, Answer::Subscribed { id: "s2".into(), watermark: None, date: None });
     assert_eq!(
         d.story(),
         ["1 Disconnected SubscriptionLost", "1 Error", "1 Resubscribed", "1 Gap SubscriptionLost"]

@@ -1,7 +1,9 @@
 //! Tests of the decisions: a desk that plays the runtime, with a clock that a test moves by hand.
 
+mod catching_up;
 mod ending;
 mod fetching;
+mod keeping;
 mod losing;
 mod owning;
 mod pulling;
@@ -10,6 +12,7 @@ mod streaming;
 mod world;
 
 use super::*;
+use crate::Event;
 use crate::ErrorKind;
 use crate::event::{Detail, Fill};
 use crate::proto::{
@@ -64,10 +67,13 @@ impl Desk {
                     self.opens.push_back((conn, watch, version, request))
                 }
                 Command::Abort(conn) => self.aborts.push(conn),
-                Command::Tell(event) => self.told.push_back(event),
+                Command::Save { .. } => panic!("nothing is durable here"),
                 Command::Forget(watch) => self.forgotten.push(watch),
                 Command::Finished => self.finished = true,
             }
+        }
+        while let Some(event) = self.engine.take(self.now) {
+            self.told.push_back(event);
         }
     }
 
@@ -150,7 +156,7 @@ impl Desk {
             Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => {}
             other => panic!("{other:?}"),
         }
-        self.answer(call, Answer::Subscribed { id: id.to_owned(), watermark: None });
+        self.answer(call, Answer::Subscribed { id: id.to_owned(), watermark: None, date: None });
     }
 
     pub fn message(&mut self, conn: ConnId, response: Response<Streamed>) {
@@ -228,7 +234,16 @@ fn asking() -> (Desk, CallId) {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings { connections: 10, subscriptions_per_connection: 200, fetches: 4, pending_events: 100, seed: 7 }
+    Settings {
+        connections: 10,
+        subscriptions_per_connection: 200,
+        fetches: 4,
+        syncs: 2,
+        pending_events: 100,
+        queue: Limits { events: 10_000, bytes: 1 << 24 },
+        durable: false,
+        seed: 7,
+    }
 }
 
 pub(super) fn spec(watch: u64) -> WatchSpec {
@@ -240,6 +255,12 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         events: EventKind::MAILBOX.to_vec(),
         mode: WatchMode::Streaming { connection_minutes: 30 },
         fetch: Fetch::None,
+        catch_up: false,
+        since_all: false,
+        ack: Ack::Auto,
+        max_unacked: 100,
+        name: format!("name{watch}").into(),
+        stored: Vec::new(),
     }
 }
 

@@ -89,7 +89,7 @@ fn an_unsubscribe_that_is_under_way_makes_its_id_useless() {
         if answered_first {
             d.answer(unsubscribing, Answer::Unsubscribed);
         }
-        d.answer(subscribing, Answer::Subscribed { id: "0001".into(), watermark: None });
+        d.answer(subscribing, Answer::Subscribed { id: "0001".into(), watermark: None, date: None });
         d.wait(2.0);
         assert!(d.opens.is_empty());
         d.calls.retain(|c| !matches!(c.3, Request::Unsubscribe { .. }));

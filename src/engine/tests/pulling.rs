@@ -11,7 +11,7 @@ fn pulling(watermark: Option<&str>) -> Desk {
     d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
     let (call, _, request) = d.call();
     assert!(matches!(request, Request::SubscribePull { timeout_minutes: 60, watermark: None, .. }));
-    d.answer(call, Answer::Subscribed { id: "p1".into(), watermark: watermark.map(str::to_owned) });
+    d.answer(call, Answer::Subscribed { id: "p1".into(), watermark: watermark.map(str::to_owned), date: None });
     d
 }
 
@@ -145,7 +145,7 @@ fn a_lost_subscription_or_watermark_begins_anew_with_a_gap() {
         d.fail(call, coded(code));
         let (call, _, request) = d.call();
         assert!(matches!(request, Request::SubscribePull { watermark: None, .. }));
-        d.answer(call, Answer::Subscribed { id: "p2".into(), watermark: Some("n0".into()) });
+        d.answer(call, Answer::Subscribed { id: "p2".into(), watermark: Some("n0".into()), date: None });
         let (call, mark) = asked(&mut d);
         assert_eq!(mark.as_deref(), Some("n0"));
         d.answer(call, nothing(Some("n1")));

@@ -17,7 +17,7 @@ fn a_watch_is_subscribed_streamed_and_told() {
     use NoticeKind::{Copied, Created, Deleted, Moved, NewMail};
     assert_eq!(events, [Copied, Created, Deleted, Moved, NewMail]);
     assert!(d.opens.is_empty());
-    d.answer(call, Answer::Subscribed { id: "s1".into(), watermark: None });
+    d.answer(call, Answer::Subscribed { id: "s1".into(), watermark: None, date: None });
     let (conn, ids) = d.open();
     assert_eq!(ids, ["s1"]);
     d.begin(conn);
@@ -40,7 +40,7 @@ fn all_folders_need_no_get_folder_and_no_folder_is_foreign() {
     d.add(1, |s| s.folders.clear());
     let (call, _, request) = d.call();
     assert!(matches!(request, Request::SubscribeStreaming { scope: Scope::AllFolders, .. }));
-    d.answer(call, Answer::Subscribed { id: "s1".into(), watermark: None });
+    d.answer(call, Answer::Subscribed { id: "s1".into(), watermark: None, date: None });
     let (conn, _) = d.open();
     d.begin(conn);
     let body = Streamed {
@@ -350,7 +350,7 @@ fn ten_thousand_watches_start_on_fifty_streams() {
     let calls = std::mem::take(&mut d.calls);
     assert_eq!(calls.len(), 10_000);
     for (call, watch, ..) in calls {
-        d.answer(call, Answer::Subscribed { id: format!("s{watch}"), watermark: None });
+        d.answer(call, Answer::Subscribed { id: format!("s{watch}"), watermark: None, date: None });
     }
     assert_eq!(d.opens.len(), 50);
     while let Some((conn, ..)) = d.opens.pop_front() {

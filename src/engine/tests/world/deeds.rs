@@ -34,16 +34,16 @@ impl World {
                 }
                 Command::Open { request, .. } => panic!("{request:?}"),
                 Command::Abort(conn) => self.abort(conn),
-                Command::Tell(event) => {
-                    self.ledger.overflow(&event);
-                    let dropped = event.kind.is_mailbox().then(|| event.item_id.clone()).flatten();
-                    if self.delivery.push(event) == Pushed::Dropped {
-                        self.hit("queue overflow");
-                        self.ledger.excuse(&dropped.unwrap_or_default());
-                    }
-                }
+                Command::Save { .. } => panic!("nothing is durable here"),
                 Command::Forget(_) => {}
                 Command::Finished => self.finished = true,
+            }
+        }
+        for (event, pushed) in std::mem::take(&mut self.engine.delivery.log) {
+            self.ledger.overflow(&event);
+            if pushed == Pushed::Dropped {
+                self.hit("queue overflow");
+                self.ledger.excuse(&event.item_id.unwrap_or_default());
             }
         }
         let at = self.engine.wake_at().map(|at| at.max(self.mono));

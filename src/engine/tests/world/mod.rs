@@ -11,6 +11,7 @@ mod server;
 mod wire;
 
 use super::*;
+use crate::engine::delivery::Pushed;
 use ledger::Ledger;
 use server::{Server, Stream, Style};
 
@@ -46,7 +47,6 @@ struct World {
     seed: u64,
     rng: fastrand::Rng,
     engine: Engine,
-    delivery: Delivery,
     mono: Duration,
     order: u64,
     acts: BTreeMap<(Duration, u64), Act>,
@@ -90,6 +90,7 @@ impl World {
             fetches: rng.usize(1..=4),
             pending_events: if faults { rng.usize(2..=50) } else { 1000 },
             seed: rng.u64(..),
+            ..super::settings()
         };
         let settings = Settings {
             // Room for everybody: a watch without room has a test of its own.
@@ -102,6 +103,7 @@ impl World {
         } else {
             Limits { events: 100_000, bytes: 1 << 30 }
         };
+        let settings = Settings { queue: limits, ..settings };
         let pull = (0..mailboxes)
             .map(|_| (pulls && rng.bool()).then(|| Duration::from_secs(rng.u64(3..20))))
             .collect();
@@ -112,7 +114,6 @@ impl World {
         let mut world = World {
             seed,
             engine: Engine::new(settings),
-            delivery: Delivery::new(limits),
             mono: Duration::ZERO,
             order: 0,
             acts: BTreeMap::new(),
@@ -227,7 +228,6 @@ impl World {
             }
             self.feed(Input::Tick);
         }
-        self.delivery.close();
         self.feed(Input::Close);
         self.host_takes(usize::MAX);
         assert!(self.ledger.client_closed, "Closed of the client is told at once");
@@ -326,7 +326,7 @@ impl World {
 
     fn host_takes(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(event) = self.delivery.pop() else { break };
+            let Some(event) = self.engine.take(self.now()) else { break };
             self.ledger.told(event, &self.watches);
         }
     }

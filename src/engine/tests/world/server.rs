@@ -89,7 +89,7 @@ impl Server {
         let [FolderRef::Id(folder)] = &folders[..] else { panic!("{folders:?}") };
         let id = self.add(folder.clone(), pull);
         let watermark = (pull && self.style == Style::Exchange).then(|| "0".to_owned());
-        Answer::Subscribed { id, watermark }
+        Answer::Subscribed { id, watermark, date: None }
     }
 
     pub fn strangers_subscription(&mut self) {
