@@ -62,9 +62,9 @@ pub mod sim;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine is about to keep its state here"))]
 mod store;
 
+pub use engine::{Nack, Parked};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Origin, Reason};
-pub use engine::{Nack, Parked};
 pub use options::{Ack, Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
 pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};
 

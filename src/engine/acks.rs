@@ -182,7 +182,12 @@ impl Engine {
         self.now = now;
         match self.opens.by_ticket.get_mut(&id) {
             Some(open) if open.place == Place::Parked => {}
-            _ => return Err(Error::new(ErrorKind::Invalid, format!("no event is parked under the number {id}"))),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("no event is parked under the number {id}"),
+                ));
+            }
         }
         self.give_again(id);
         self.store_open(id);
@@ -247,7 +252,8 @@ impl Engine {
 
     /// Forgets the events of a watch that has ended. What the store has of them stays.
     pub(super) fn forget_opens(&mut self, watch: u64) {
-        let of: Vec<Ticket> = self.opens.by_ticket.iter().filter(|(_, o)| o.event.watch == watch).map(|(t, _)| *t).collect();
+        let of: Vec<Ticket> =
+            self.opens.by_ticket.iter().filter(|(_, o)| o.event.watch == watch).map(|(t, _)| *t).collect();
         for ticket in of {
             if let Some(open) = self.opens.by_ticket.remove(&ticket)
                 && let Place::Given(seq) = open.place
@@ -335,9 +341,8 @@ impl Engine {
         let folder = event.parent_folder_id.as_ref().and_then(|f| Some((f, w.folders_known.get_mut(f)?)));
         let (Some(digest), Some((id, folder))) = (digest, folder) else { return };
         folder.told.mark(digest, mark);
-        let (key, generation, marks) =
-            (Digest::of(id), folder.told.generation, folder.told.get(digest).stored());
-        self.store_marks(event.watch, key, generation, digest, marks);
+        let (key, marks) = (Digest::of(id), folder.told.get(digest).stored());
+        self.store_marks(event.watch, key, digest, marks);
     }
 }
 
@@ -352,6 +357,8 @@ fn rename(event: &mut Event, new: &str) {
 fn not_open(seq: u64) -> Error {
     Error::new(
         ErrorKind::Invalid,
-        format!("event {seq} waits for no acknowledgement: it was given none, or has one already, or its watch has ended"),
+        format!(
+            "event {seq} waits for no acknowledgement: it was given none, or has one already, or its watch has ended"
+        ),
     )
 }

@@ -14,7 +14,9 @@ use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Call, Engine, Job, WatchMode};
 use crate::event::{Detail, Fill, Origin};
-use crate::proto::{Action, FolderRef, Item, Notice, NoticeKind, Request, SyncChange, SyncPage, Target, action};
+use crate::proto::{
+    Action, FolderRef, Item, Notice, NoticeKind, Request, SyncChange, SyncPage, Target, action,
+};
 use crate::{Error, ErrorKind, Event, EventKind, Reason};
 
 /// The most that a server gives in a page.
@@ -155,7 +157,11 @@ impl Engine {
     pub(super) fn sync_soon(&mut self, id: u64) {
         let now = self.now.mono;
         let Some(w) = self.watches.get(&id) else { return };
-        let Some(due) = w.folders_known.values().filter(|f| f.in_flight.is_none()).filter_map(|f| f.due).min() else { return };
+        let Some(due) =
+            w.folders_known.values().filter(|f| f.in_flight.is_none()).filter_map(|f| f.due).min()
+        else {
+            return;
+        };
         if due <= now {
             let endpoint = w.spec.endpoint;
             self.endpoint(endpoint).syncs.ready.insert(id);
@@ -270,7 +276,9 @@ impl Engine {
         let now = self.now;
         let Some(folder) = self.folder(id, folder_id) else { return };
         let anew = folder.baseline.is_none()
-            && changes.iter().any(|c| matches!(c, SyncChange::Create(i) if folder.is_newest(Digest::of(&i.id.id))));
+            && changes
+                .iter()
+                .any(|c| matches!(c, SyncChange::Create(i) if folder.is_newest(Digest::of(&i.id.id))));
         if anew {
             self.state_reset(id, folder_id, "the server tells the folder from its beginning");
         }
@@ -284,7 +292,7 @@ impl Engine {
         folder.state = Some(state);
         if !last {
             folder.due = Some(now.mono);
-            return self.store_folder(id, folder_id, None);
+            return self.store_folder(id, folder_id, &[]);
         }
         // A change while the page was on its way may not be in it.
         folder.dirty &= folder.again;
@@ -298,8 +306,13 @@ impl Engine {
         folder.broken &= folder.again;
         folder.certain = date;
         folder.first_event = None;
-        let forgotten = folder.told.rotate();
-        self.store_folder(id, folder_id, Some(forgotten));
+        // The stream may tell late what sync has told.
+        let forget = now.mono.saturating_sub(folder.forgot) >= BEHIND;
+        if forget {
+            folder.forgot = now.mono;
+        }
+        let forgotten = folder.told.rotate(forget);
+        self.store_folder(id, folder_id, &forgotten);
         self.drained(id);
         self.look_at_suspects(id);
     }
@@ -325,7 +338,11 @@ impl Engine {
                 }
                 if marks.has(Marks::TOLD_NEW) {
                     // It may have changed where nobody saw it.
-                    if !folder.broken || folder.baseline.is_some() || !asked(Modified) || marks.has(Marks::BY_SYNC) {
+                    if !folder.broken
+                        || folder.baseline.is_some()
+                        || !asked(Modified)
+                        || marks.has(Marks::BY_SYNC)
+                    {
                         return None;
                     }
                     (Modified, item.id, item.is_read)
@@ -345,15 +362,20 @@ impl Engine {
                     (kind, item.id, item.is_read)
                 }
             }
-            SyncChange::Update(_) | SyncChange::ReadFlagChange { .. } if folder.baseline.is_some() => return None,
+            SyncChange::Update(_) | SyncChange::ReadFlagChange { .. } if folder.baseline.is_some() => {
+                return None;
+            }
             SyncChange::Update(_) | SyncChange::ReadFlagChange { .. }
-                if !asked(Modified) || (!folder.broken && marks.has(Marks::SEEN_CHANGE)) =>
+                if !asked(Modified)
+                    || (!folder.broken && folder.told.recent(digest).has(Marks::SEEN_CHANGE)) =>
             {
                 return None;
             }
             SyncChange::Update(item) => (Modified, item.id, item.is_read),
             SyncChange::ReadFlagChange { id, is_read } => (Modified, id, Some(is_read)),
-            SyncChange::Delete(_) if folder.baseline.is_some() || !asked(Deleted) || marks.has(Marks::SEEN_GONE) => {
+            SyncChange::Delete(_)
+                if folder.baseline.is_some() || !asked(Deleted) || marks.has(Marks::SEEN_GONE) =>
+            {
                 return None;
             }
             SyncChange::Delete(id) => {
@@ -455,7 +477,9 @@ impl Engine {
             if failures == 3 || failures.is_multiple_of(TOLD_EVERY) {
                 let mut detail = detail(error, None);
                 detail.retry_ms = Some(wait.as_millis() as u64);
-                detail.message = Some(format!("catching up fails: {error} (failure {failures} in a row, it is tried again)"));
+                detail.message = Some(format!(
+                    "catching up fails: {error} (failure {failures} in a row, it is tried again)"
+                ));
                 self.tell(id, EventKind::Error, detail);
             }
             return;
@@ -464,7 +488,8 @@ impl Engine {
         folder.denied = true;
         (folder.dirty, folder.again, folder.due) = (false, false, None);
         let mut told = detail(error, None);
-        told.message = Some(format!("the server does not let us catch up: {error}; what is missed will stay missed"));
+        told.message =
+            Some(format!("the server does not let us catch up: {error}; what is missed will stay missed"));
         self.tell(id, EventKind::Error, told);
         if was_dirty {
             self.tell_gap_of(id, Reason::Denied, Some(error.to_string()), Fill::None);

@@ -163,7 +163,10 @@ impl Delivery {
             return;
         }
         for event in &mut self.queue {
-            if event.watch == watch && event.kind != EventKind::Moved && event.item_id.as_deref() == Some(item) {
+            if event.watch == watch
+                && event.kind != EventKind::Moved
+                && event.item_id.as_deref() == Some(item)
+            {
                 self.bytes -= weight(event);
                 change(event);
                 self.bytes += weight(event);

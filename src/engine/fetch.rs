@@ -92,7 +92,9 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&watch) else { return true };
         let full = w.hold.len() >= self.settings.pending_events.max(1) || !self.delivery.fits(event);
         let folder = event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
-        let (Some(folder), Some(item)) = (folder.filter(|f| full && f.fills()), &event.item_id) else { return false };
+        let (Some(folder), Some(item)) = (folder.filter(|f| full && f.fills()), &event.item_id) else {
+            return false;
+        };
         folder.told.unmark(Digest::of(item), Marks::TOLD_NEW.with(Marks::SEEN_GONE));
         self.tell_gap(
             watch,
@@ -144,7 +146,15 @@ impl Engine {
         let fetch = self.next_fetch;
         let id = Id { id: event.item_id.clone().unwrap_or_default(), change_key: event.change_key.clone() };
         w.hold.push_back(Held::Waits(event, fetch));
-        let item = Wanted { watch, id, mime, without_mime: None, sent: false, moved: false, backoff: Backoff::default() };
+        let item = Wanted {
+            watch,
+            id,
+            mime,
+            without_mime: None,
+            sent: false,
+            moved: false,
+            backoff: Backoff::default(),
+        };
         self.items.insert(fetch, item);
         let queue = self.endpoint(endpoint).fetches.queues.entry(watch);
         queue.or_insert_with(|| Queue { mime, items: VecDeque::new() }).items.push_back(fetch);

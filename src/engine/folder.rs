@@ -93,14 +93,17 @@ impl Marks {
 pub(super) struct Told {
     now: HashMap<Digest, Marks>,
     before: HashMap<Digest, Marks>,
-    /// Counts checkpoints: the generation of `now`.
-    pub generation: u64,
 }
 
 impl Told {
     pub fn get(&self, item: Digest) -> Marks {
         let marks = |map: &HashMap<Digest, Marks>| map.get(&item).copied().unwrap_or_default();
         marks(&self.now).with(marks(&self.before))
+    }
+
+    /// Since the last checkpoint alone.
+    pub fn recent(&self, item: Digest) -> Marks {
+        self.now.get(&item).copied().unwrap_or_default()
     }
 
     pub fn mark(&mut self, item: Digest, marks: Marks) {
@@ -121,20 +124,23 @@ impl Told {
         self.now.len()
     }
 
-    /// A checkpoint: the stored ones that are forgotten now, and their generation.
-    pub fn rotate(&mut self) -> (u64, Vec<Digest>) {
-        let old = std::mem::replace(&mut self.before, std::mem::take(&mut self.now));
-        let generation = self.generation.wrapping_sub(1);
-        self.generation += 1;
-        let stored = old.into_iter().filter(|(_, marks)| marks.stored() != Marks::default()).map(|(d, _)| d);
-        (generation, stored.collect())
+    /// A checkpoint. What is older than the one before is forgotten, if that was some time ago: those of it that lie in the
+    /// store.
+    pub fn rotate(&mut self, forget: bool) -> Vec<Digest> {
+        let newer = std::mem::take(&mut self.now);
+        let old = if forget { std::mem::take(&mut self.before) } else { HashMap::new() };
+        for (item, marks) in newer {
+            let known = self.before.entry(item).or_default();
+            *known = known.with(marks);
+        }
+        let stored = |marks: Marks| marks.stored() != Marks::default();
+        let gone = old.into_iter().filter(|(d, marks)| stored(*marks) && !stored(self.get(*d)));
+        gone.map(|(d, _)| d).collect()
     }
 
     /// What lay in the store.
-    pub fn restore(&mut self, generation: u64, item: Digest, marks: Marks) {
-        let map = if generation == self.generation { &mut self.now } else { &mut self.before };
-        let known = map.entry(item).or_default();
-        *known = known.with(marks.restored());
+    pub fn restore(&mut self, item: Digest, marks: Marks) {
+        self.mark(item, marks.restored());
     }
 }
 
@@ -158,6 +164,8 @@ pub(super) struct Folder {
     pub in_flight: Option<CallId>,
     /// When sync is due, monotonic; `None` while it is not, or under way.
     pub due: Option<Duration>,
+    /// When what was told was forgotten last.
+    pub forgot: Duration,
     /// The first event since the last checkpoint.
     pub first_event: Option<Duration>,
     pub backoff: Backoff,
@@ -177,7 +185,6 @@ pub(super) struct FolderRecord {
     /// Seconds since 1970.
     baseline: Option<u64>,
     certain: u64,
-    generation: u64,
 }
 
 impl Folder {
@@ -194,6 +201,7 @@ impl Folder {
             certain: since,
             in_flight: None,
             due: None,
+            forgot: Duration::ZERO,
             first_event: None,
             backoff: Backoff::default(),
             denied: false,
@@ -206,7 +214,6 @@ impl Folder {
         folder.state.clone_from(&record.state);
         folder.newest = record.newest.iter().filter_map(|hex| Digest::parse(hex)).collect();
         folder.baseline = record.baseline.map(from_seconds);
-        folder.told.generation = record.generation;
         folder
     }
 
@@ -217,7 +224,6 @@ impl Folder {
             newest: self.newest.iter().map(|d| d.hex()).collect(),
             baseline: self.baseline.map(seconds),
             certain: seconds(self.certain),
-            generation: self.told.generation,
         }
     }
 

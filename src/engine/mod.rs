@@ -39,8 +39,8 @@ use save::Saves;
 use timers::{Timer, Timers};
 
 pub use acks::{Nack, Parked};
-pub use delivery::Limits;
 use delivery::Delivery;
+pub use delivery::Limits;
 pub use fetch::item_content;
 pub use folder::digest;
 pub use save::{NUMBERS, SaveId};
@@ -492,7 +492,9 @@ impl Engine {
             Job::Sync(folder) => {
                 let page = result.and_then(|answer| match answer {
                     Answer::Synced { page, date } => Ok((page, date)),
-                    _ => Err(Error::new(crate::ErrorKind::Internal, "the answer is not of the request's kind")),
+                    _ => {
+                        Err(Error::new(crate::ErrorKind::Internal, "the answer is not of the request's kind"))
+                    }
                 });
                 self.synced(call, &made, &folder, page);
             }

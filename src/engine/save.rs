@@ -1,8 +1,8 @@
 //! What is kept over a restart, as changes of a store's keys. Everything that one input changed goes into one batch, and one
 //! batch is written at a time: what comes meanwhile goes into the next.
 //!
-//! Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/GENERATION/ITEM` marks of an item
-//! that was told and acknowledged since that checkpoint; `p/TICKET` an event that a checkpoint covers and that is not
+//! Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an item that was
+//! told and acknowledged since the last checkpoint but one; `p/TICKET` an event that a checkpoint covers and that is not
 //! acknowledged; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
@@ -83,11 +83,11 @@ impl Stored {
                     }
                     _ => false,
                 },
-                ["d", folder, generation, item] => {
+                ["d", folder, item] => {
                     let folder = names.get(folder).and_then(|id| stored.folders.get_mut(id));
-                    match (folder, generation.parse(), Digest::parse(item), value.first()) {
-                        (Some(folder), Ok(generation), Some(item), Some(marks)) => {
-                            folder.told.restore(generation, item, Marks(*marks));
+                    match (folder, Digest::parse(item), value.first()) {
+                        (Some(folder), Some(item), Some(marks)) => {
+                            folder.told.restore(item, Marks(*marks));
                             true
                         }
                         _ => false,
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Writes a folder's record, and with it every event that its checkpoint covers. `forgotten`: marks that go.
-    pub(super) fn store_folder(&mut self, id: u64, folder_id: &str, forgotten: Option<(u64, Vec<Digest>)>) {
+    pub(super) fn store_folder(&mut self, id: u64, folder_id: &str, forgotten: &[Digest]) {
         if !self.settings.durable {
             return;
         }
@@ -183,13 +183,17 @@ impl Engine {
         if let Ok(record) = serde_json::to_vec(&folder.record(folder_id)) {
             self.unsaved.insert(format!("{name}/f/{key}"), Some(record));
         }
-        let (generation, items) = forgotten.unwrap_or_default();
-        for item in items {
-            self.unsaved.insert(format!("{name}/d/{key}/{generation}/{}", item.hex()), None);
+        for item in forgotten {
+            self.unsaved.insert(format!("{name}/d/{key}/{}", item.hex()), None);
         }
         let here = |e: &Event| e.watch == id && e.parent_folder_id.as_deref() == Some(folder_id);
-        let covered: Vec<Ticket> =
-            self.opens.by_ticket.iter().filter(|(_, o)| !o.recorded && here(&o.event)).map(|(t, _)| *t).collect();
+        let covered: Vec<Ticket> = self
+            .opens
+            .by_ticket
+            .iter()
+            .filter(|(_, o)| !o.recorded && here(&o.event))
+            .map(|(t, _)| *t)
+            .collect();
         for ticket in covered {
             if let Some(open) = self.opens.by_ticket.get_mut(&ticket) {
                 open.recorded = true;
@@ -219,9 +223,9 @@ impl Engine {
     }
 
     /// Writes what is known of an item that was told.
-    pub(super) fn store_marks(&mut self, watch: u64, folder: Digest, generation: u64, item: Digest, marks: Marks) {
+    pub(super) fn store_marks(&mut self, watch: u64, folder: Digest, item: Digest, marks: Marks) {
         if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
-            let key = format!("{}/d/{}/{generation}/{}", w.spec.name, folder.hex(), item.hex());
+            let key = format!("{}/d/{}/{}", w.spec.name, folder.hex(), item.hex());
             self.unsaved.insert(key, Some(vec![marks.0]));
         }
     }
@@ -285,7 +289,9 @@ impl Engine {
         self.timers.set(Timer::Save, self.now.mono + wait);
         if failures == 1 || failures.is_multiple_of(TOLD_EVERY) {
             let mut event = Event::new(EventKind::Error, 0, "".into(), self.now.wall);
-            let message = format!("the state cannot be written: {error} (failure {failures} in a row, it is tried again)");
+            let message = format!(
+                "the state cannot be written: {error} (failure {failures} in a row, it is tried again)"
+            );
             event.detail = Some(Box::new(Detail {
                 retry_ms: Some(wait.as_millis() as u64),
                 message: Some(message),

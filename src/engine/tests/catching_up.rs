@@ -32,7 +32,9 @@ impl Desk {
     #[track_caller]
     fn sync(&mut self, state: &str, last: bool, changes: Vec<SyncChange>) -> Option<String> {
         let (call, _, request) = self.call();
-        let Request::SyncFolderItems { folder, sync_state, max_changes } = request else { panic!("{request:?}") };
+        let Request::SyncFolderItems { folder, sync_state, max_changes } = request else {
+            panic!("{request:?}")
+        };
         assert_eq!((folder, max_changes), (FolderRef::Id(FOLDER.into()), 512));
         let page = SyncPage { sync_state: Some(state.into()), includes_last: last, changes };
         self.answer(call, Answer::Synced { page, date: None });
@@ -173,7 +175,11 @@ fn a_state_that_is_lost_costs_a_gap_and_not_the_folder() {
         }
         let fill = d.told.iter().find_map(|e| e.detail.as_ref()?.fill);
         assert_eq!(fill, Some(Fill::Partial));
-        assert_eq!(d.story(), ["1 NewMail told", "1 Gap StateReset", "1 NewMail untold", "1 Drained"], "{silent}");
+        assert_eq!(
+            d.story(),
+            ["1 NewMail told", "1 Gap StateReset", "1 NewMail untold", "1 Drained"],
+            "{silent}"
+        );
     }
 }
 

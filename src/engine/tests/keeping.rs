@@ -42,7 +42,8 @@ impl Run {
         let mut engine = Engine::new(Settings { durable: true, ..settings() });
         let first = shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().unwrap());
         engine.start_numbers(first);
-        let now = Now { mono: Duration::from_secs(5), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
+        let now =
+            Now { mono: Duration::from_secs(5), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
         let mut run = Run { engine, now, shelf, mailbox, conn: 0, full: false };
         let mut spec = spec(1);
         spec.catch_up = true;
@@ -92,7 +93,10 @@ impl Run {
                         };
                         let changes = self.mailbox[known..].iter().rev().map(create).collect();
                         let sync_state = Some(self.mailbox.len().to_string());
-                        Answer::Synced { page: SyncPage { sync_state, includes_last: true, changes }, date: None }
+                        Answer::Synced {
+                            page: SyncPage { sync_state, includes_last: true, changes },
+                            date: None,
+                        }
                     }
                     Request::Unsubscribe { .. } => Answer::Unsubscribed,
                     other => panic!("{other:?}"),

@@ -12,8 +12,8 @@ mod streaming;
 mod world;
 
 use super::*;
-use crate::Event;
 use crate::ErrorKind;
+use crate::Event;
 use crate::event::{Detail, Fill};
 use crate::proto::{
     ConnectionStatus as Status, Id, Notice, Notification, ResponseClass, ResponseCode, Scope, Target,

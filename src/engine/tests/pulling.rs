@@ -11,7 +11,10 @@ fn pulling(watermark: Option<&str>) -> Desk {
     d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
     let (call, _, request) = d.call();
     assert!(matches!(request, Request::SubscribePull { timeout_minutes: 60, watermark: None, .. }));
-    d.answer(call, Answer::Subscribed { id: "p1".into(), watermark: watermark.map(str::to_owned), date: None });
+    d.answer(
+        call,
+        Answer::Subscribed { id: "p1".into(), watermark: watermark.map(str::to_owned), date: None },
+    );
     d
 }
 
