@@ -16,7 +16,7 @@ use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
 use crate::proto::FrameLimits;
-use crate::store::memory::Memory;
+use crate::store::embedded::Embedded;
 use crate::{Error, ErrorKind, Event, Result};
 
 /// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
@@ -107,7 +107,7 @@ impl Core {
             seed: fastrand::u64(..),
         };
         let saver = match &config.state_dir {
-            Some(_) => Some(Arc::new(Saver::new(Arc::new(Memory::default())))),
+            Some(dir) => Some(Arc::new(Saver::new(Arc::new(Embedded::open(dir)?)))),
             None => None,
         };
         let core = Arc::new(Core {
