@@ -124,7 +124,7 @@ fn library(server: &Server, count: usize) -> Run {
     client.watch(&Options::new()).unwrap();
     loop {
         match client.next(Duration::from_secs(10)) {
-            Next::Event(event) if event.kind == EventKind::Connected => break,
+            Next::Event(event) if event.kind == EventKind::Drained => break,
             Next::Event(event) => eprintln!("{}", event.to_json()),
             other => panic!("{other:?}"),
         }
@@ -222,7 +222,8 @@ fn idle_client(url: &str, ca_file: &str) {
         let mut connected = 0;
         while connected < count {
             match client.next(Duration::from_secs(30)) {
-                Next::Event(event) if event.kind == EventKind::Connected => connected += 1,
+                Next::Event(event) if event.kind == EventKind::Drained => connected += 1,
+                Next::Event(event) if event.kind == EventKind::Connected => {}
                 Next::Event(event) => panic!("{}", event.to_json()),
                 other => panic!("{other:?}"),
             }

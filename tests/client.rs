@@ -30,6 +30,8 @@ fn every_kind_of_event() {
             let mail = exchange.deliver(ADA, b"Subject: one\r\n\r\n").unwrap();
             exchange.set_read(&mail, true).unwrap();
             let copy = exchange.copy_item(&mail, "inbox").unwrap();
+            // A move renames what has not been taken.
+            w.until("the copy", |e| e.kind == EventKind::Copied);
             let moved = exchange.move_item(&mail, "drafts").unwrap();
             exchange.delete_item(&copy, Deletion::Hard).unwrap();
             let appointment = exchange.create_appointment(ADA, "noon", SystemTime::now(), HOUR).unwrap();
@@ -178,7 +180,7 @@ fn service(mailboxes: &[&str], settings: &[(&str, &str)]) -> (ewsnotify::sim::Si
     let mut options = Options::new();
     options.set("url", sim.url()).unwrap().set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
     options.set("user", "svc@example.test").unwrap().set("password", "secret").unwrap();
-    options.set("access", "impersonate").unwrap();
+    options.set("access", "impersonate").unwrap().set("catch_up", "false").unwrap();
     for (key, value) in settings {
         options.set(key, value).unwrap();
     }

@@ -168,6 +168,10 @@ fn serve(shared: &Shared, socket: impl Read + Write) -> std::io::Result<()> {
                     if matches!(shared.plan, Plan::Idle) { NEXT.fetch_add(1, Ordering::SeqCst) } else { 0 }
                 )
             }
+            "syncfolderitems" => format!(
+                "<m:SyncFolderItemsResponse {NS}><m:ResponseMessages><m:SyncFolderItemsResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>\
+                 <m:SyncState>H4sIAAA=</m:SyncState><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange><m:Changes/></m:SyncFolderItemsResponseMessage></m:ResponseMessages></m:SyncFolderItemsResponse>"
+            ),
             _ => format!(
                 "<m:UnsubscribeResponse {NS}><m:ResponseMessages><m:UnsubscribeResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>\
                  </m:UnsubscribeResponseMessage></m:ResponseMessages></m:UnsubscribeResponse>"

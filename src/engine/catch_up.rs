@@ -137,10 +137,10 @@ impl Engine {
         let known = folder.told.get(digest);
         folder.suspects.retain(|(suspect, _)| *suspect != digest);
         let (marks, tell) = match notice.kind {
-            NoticeKind::NewMail | NoticeKind::Created | NoticeKind::Copied => {
-                (Marks::SEEN_NEW, !known.has(Marks::BY_SYNC.with(Marks::TOLD_NEW)))
-            }
-            NoticeKind::Moved => (Marks::SEEN_NEW, true),
+            // Once for each kind: what sync has told is not told again.
+            NoticeKind::NewMail => (Marks::SEEN_NEW, !known.has(Marks::SYNC_MAIL)),
+            NoticeKind::Created => (Marks::SEEN_NEW, !known.has(Marks::SYNC_CREATED)),
+            NoticeKind::Copied | NoticeKind::Moved => (Marks::SEEN_NEW, true),
             NoticeKind::Modified => (Marks::SEEN_CHANGE, true),
             NoticeKind::Deleted => (Marks::SEEN_GONE, true),
             NoticeKind::FreeBusyChanged | NoticeKind::Status => return true,
@@ -330,6 +330,7 @@ impl Engine {
             SyncChange::Delete(id) | SyncChange::ReadFlagChange { id, .. } => &id.id,
         });
         let marks = folder.told.get(digest);
+        let by_sync = marks.has(Marks::SYNC_MAIL) || marks.has(Marks::SYNC_CREATED);
         let (kind, item, is_read) = match change {
             SyncChange::Create(item) => {
                 folder.synced_new(digest);
@@ -338,11 +339,7 @@ impl Engine {
                 }
                 if marks.has(Marks::TOLD_NEW) {
                     // It may have changed where nobody saw it.
-                    if !folder.broken
-                        || folder.baseline.is_some()
-                        || !asked(Modified)
-                        || marks.has(Marks::BY_SYNC)
-                    {
+                    if !folder.broken || folder.baseline.is_some() || !asked(Modified) || by_sync {
                         return None;
                     }
                     (Modified, item.id, item.is_read)
@@ -355,7 +352,8 @@ impl Engine {
                         (false, true) => Created,
                         (false, false) => return None,
                     };
-                    folder.told.mark(digest, Marks::TOLD_NEW.with(Marks::BY_SYNC));
+                    let by = if kind == NewMail { Marks::SYNC_MAIL } else { Marks::SYNC_CREATED };
+                    folder.told.mark(digest, Marks::TOLD_NEW.with(by));
                     if !folder.broken && folder.baseline.is_none() && live {
                         folder.suspects.push((digest, now.mono));
                     }

@@ -50,8 +50,10 @@ impl Marks {
     pub const SEEN_CHANGE: Marks = Marks(4);
     /// The stream said that it is gone from here.
     pub const SEEN_GONE: Marks = Marks(8);
-    /// Sync told the host of it first.
-    pub const BY_SYNC: Marks = Marks(16);
+    /// Sync told the host of it as `NewMail`.
+    pub const SYNC_MAIL: Marks = Marks(16);
+    /// Sync told the host of it as `Created`.
+    pub const SYNC_CREATED: Marks = Marks(128);
     /// The store knows that the host has acknowledged it as new.
     pub const STORED_NEW: Marks = Marks(32);
     /// The same of its being gone.

@@ -299,9 +299,10 @@ impl Core {
     pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout.min(LONGEST);
         if !self.closing.swap(true, Ordering::SeqCst) {
+            // First of all: what the cancelling of calls brings is not told any more.
+            self.with(|state| self.drive(state, Input::Close));
             let dropped = self.workers.begin_close();
             self.with(|state| {
-                self.drive(state, Input::Close);
                 for call in dropped {
                     self.drive(state, Input::Called { call, result: Err(closed()) });
                 }

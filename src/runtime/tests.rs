@@ -21,6 +21,7 @@ fn options(url: &str) -> Options {
         .unwrap()
         .set("password", "secret")
         .unwrap();
+    options.set("catch_up", "false").unwrap();
     options.set("idle_timeout", "600s").unwrap().set("call_timeout", "1h").unwrap();
     options.set("connect_timeout", "10m").unwrap().set("lookup_timeout", "10m").unwrap();
     options

@@ -38,6 +38,8 @@ impl Watching {
             options.set("ca_file", file.to_str().unwrap()).unwrap();
         }
         options.set("pull_interval", "20ms").unwrap();
+        // What the streams alone bring: catch-up has tests of its own.
+        options.set("catch_up", "false").unwrap();
         for (key, value) in settings {
             options.set(key, value).unwrap();
         }
