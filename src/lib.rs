@@ -59,7 +59,6 @@ pub mod proto;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine is about to keep its state here"))]
 mod store;
 
 pub use engine::{Nack, Parked};

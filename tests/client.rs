@@ -32,6 +32,7 @@ fn every_kind_of_event() {
             let copy = exchange.copy_item(&mail, "inbox").unwrap();
             // A move renames what has not been taken.
             w.until("the copy", |e| e.kind == EventKind::Copied);
+            let exchange = w.sim.exchange();
             let moved = exchange.move_item(&mail, "drafts").unwrap();
             exchange.delete_item(&copy, Deletion::Hard).unwrap();
             let appointment = exchange.create_appointment(ADA, "noon", SystemTime::now(), HOUR).unwrap();

@@ -198,9 +198,7 @@ impl Engine {
         let now = self.now.mono;
         let waiting = self.waiting(id);
         let w = self.watches.get_mut(&id)?;
-        if w.subscription.is_none() {
-            return None;
-        }
+        w.subscription.as_ref()?;
         let under_way = w.folders_known.values().filter(|f| f.in_flight.is_some()).count();
         let idle = w.folders_known.iter().filter(|(_, f)| f.in_flight.is_none());
         let due = idle.filter_map(|(name, f)| Some((f.due?, name)));

@@ -35,7 +35,7 @@ use catch_up::Syncs;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Link};
 use mailbox::{Owners, Step, Watch};
-use save::Saves;
+use save::{Batch, Saves};
 use timers::{Timer, Timers};
 
 pub use acks::{Nack, Parked};
@@ -309,7 +309,7 @@ pub struct Engine {
     /// How many watches are given nothing before the host acknowledges something.
     blocked: usize,
     /// Changes that are not on their way to the store.
-    unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    unsaved: Batch,
     saves: Saves,
     next_call: CallId,
     next_conn: ConnId,

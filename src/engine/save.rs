@@ -141,11 +141,14 @@ impl OpenRecord {
     }
 }
 
+/// Keys and their new values; `None` removes.
+pub(super) type Batch = BTreeMap<String, Option<Vec<u8>>>;
+
 /// Batches on their way to the store.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
     /// The one under way.
-    saving: Option<(SaveId, BTreeMap<String, Option<Vec<u8>>>)>,
+    saving: Option<(SaveId, Batch)>,
     last: SaveId,
     failures: u32,
     /// Numbers below it may have been used by an earlier run, or are ours.

@@ -17,8 +17,8 @@ pub(crate) mod embedded;
 mod files;
 #[cfg(test)]
 pub(crate) mod forgetful;
-pub(crate) mod group;
 pub(crate) mod lock;
+#[cfg(test)]
 pub(crate) mod memory;
 
 use std::fmt::Debug;

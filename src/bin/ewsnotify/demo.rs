@@ -191,7 +191,7 @@ impl Demo<'_> {
             }
             EventKind::Gap => self.say(
                 Colour::Dim,
-                "     (A Gap is how the library says that it cannot know. This server has kept the mail, as you will see.)",
+                "     (A Gap says that something may have been missed. Catch-up looks for it now, as you will see.)",
             )?,
             EventKind::Error => self.trouble = Some(reason(&event)),
             EventKind::Closed => {

@@ -103,8 +103,13 @@ fn lifecycle(event: &Event) -> String {
     if let Some(reason) = &detail.reason {
         parts.push(word(reason));
     }
-    if detail.fill == Some(Fill::None) {
-        parts.push("the library does not fill it".into());
+    match detail.fill {
+        Some(Fill::None) => parts.push("nothing will fill it".into()),
+        Some(Fill::Partial) => {
+            parts.push("it is looked for, but some cannot be told from what is old".into())
+        }
+        Some(Fill::Pending) => parts.push("it is looked for now".into()),
+        _ => {}
     }
     if let Some(status) = detail.http_status {
         parts.push(format!("HTTP status {status}"));

@@ -23,10 +23,6 @@ pub fn put(key: &str, value: &str) -> Change {
     Change { key: key.into(), value: Some(value.into()) }
 }
 
-pub fn remove(key: &str) -> Change {
-    Change { key: key.into(), value: None }
-}
-
 /// Some changes of few keys, so that they meet; now and then none, and now and then a value of many pages.
 pub fn random_batch(rng: &mut fastrand::Rng) -> Vec<Change> {
     let some = rng.usize(0..6);
