@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::catch_up::is_new;
 use super::folder::{Digest, Marks};
 use super::save::OpenRecord;
 use super::timers::Timer;
@@ -299,9 +300,8 @@ impl Engine {
         let watch = open.event.watch;
         if open.recorded {
             self.unstore_open(watch, ticket);
-        } else {
-            self.store_told(&open.event);
         }
+        self.store_told(&open.event);
         self.given_back(watch);
         Some(watch)
     }
@@ -330,10 +330,9 @@ impl Engine {
 
     /// Remembers for the store that an event was told and is done with.
     fn store_told(&mut self, event: &Event) {
-        use EventKind::{Copied, Created, Deleted, Moved, NewMail};
         let mark = match event.kind {
-            NewMail | Created | Copied | Moved => Marks::STORED_NEW,
-            Deleted => Marks::STORED_GONE,
+            kind if is_new(kind) => Marks::STORED_NEW,
+            EventKind::Deleted => Marks::STORED_GONE,
             _ => return,
         };
         let digest = event.item_id.as_deref().map(Digest::of);

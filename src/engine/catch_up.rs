@@ -57,9 +57,21 @@ impl Engine {
             };
             w.folders_known.insert(folder_id, folder);
         }
+        // What is not acknowledged was told, and may be behind the last checkpoint.
+        for open in self.opens.by_ticket.values().filter(|o| o.event.watch == id) {
+            let folder = open.event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
+            if let (Some(folder), Some(item), true) = (folder, &open.event.item_id, is_new(open.event.kind)) {
+                folder.told.mark(Digest::of(item), Marks::TOLD_NEW);
+            }
+        }
         for folder in w.folders_known.values_mut() {
             folder.due.get_or_insert(now);
         }
+        for folder_id in w.folder_ids.clone() {
+            // From here on nothing is lost, also if we are killed before the first page has come.
+            self.store_folder(id, &folder_id, &[]);
+        }
+        let Some(w) = self.watches.get_mut(&id) else { return };
         if restored {
             let certain = w.folders_known.values().map(|f| f.certain).min();
             w.certain = certain.unwrap_or(w.certain).min(w.certain);
@@ -542,6 +554,11 @@ impl Folder {
             self.due = Some(due);
         }
     }
+}
+
+/// Kinds that tell of an item that is new where it is.
+pub(super) fn is_new(kind: EventKind) -> bool {
+    matches!(kind, EventKind::NewMail | EventKind::Created | EventKind::Copied | EventKind::Moved)
 }
 
 /// The later of the two dates; for one without dates the end of time, so that it is told rather than lost.
