@@ -15,6 +15,10 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const HEALTHY_WITH_EVENT: Duration = Duration::from_secs(5);
 /// How long is waited at least after a refused sign-in.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// The server allows no further subscription.
+const TOO_MANY: &str = "ErrorExceededSubscriptionCount";
+/// How long a server may take to forget subscriptions that are taken off it.
+const FORSAKEN: Duration = Duration::from_secs(2);
 /// How many failures in a row a `RetryThenStop` allows.
 const TRIES: u32 = 5;
 
@@ -35,6 +39,9 @@ impl Engine {
                 };
             }
             Verdict::FolderGone => return self.folder_gone(id, &error),
+            _ if step == Step::Subscribe && error.code() == Some(TOO_MANY) && self.forsake(id) => {
+                return self.due(id, step, FORSAKEN);
+            }
             Verdict::Resubscribe if step == Step::Poll => {
                 return self.lost(id, Reason::SubscriptionLost, &error, false);
             }
@@ -61,6 +68,17 @@ impl Engine {
             self.tell_failure(id, &error, wait, step == Step::Poll);
         }
         self.due(id, step, wait);
+    }
+
+    /// Takes the subscriptions of an earlier run, which was killed, off the server; false if there are none. Not before the
+    /// server is full: an id can have passed to somebody else.
+    fn forsake(&mut self, id: u64) -> bool {
+        let Some(w) = self.watches.get_mut(&id) else { return false };
+        let (endpoint, ids) = (w.spec.endpoint, std::mem::take(&mut w.stored.subscriptions));
+        for subscription in &ids {
+            self.unsubscribe(id, endpoint, subscription.clone());
+        }
+        !ids.is_empty()
     }
 
     /// The wait of a watch after a failure.
@@ -159,6 +177,8 @@ impl Engine {
     pub(super) fn end_watch(&mut self, id: u64, reason: Reason) {
         self.not_preparing(id);
         self.leave_group(id);
+        self.unstore_subscriptions(id);
+        self.save_soon();
         self.forget_fetches(id);
         self.forget_opens(id);
         for timer in [Timer::Watch(id), Timer::Sync(id), Timer::Suspect(id)] {

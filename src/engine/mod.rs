@@ -517,6 +517,9 @@ impl Engine {
     /// Tells the end, at once; what the network has to say about it comes later.
     fn close(&mut self) {
         self.ack_taken();
+        for id in self.watches.keys().copied().collect::<Vec<_>>() {
+            self.unstore_subscriptions(id);
+        }
         self.save_now();
         self.closing = true;
         self.timers.clear_all();

@@ -27,6 +27,9 @@ pub const NUMBERS: &str = "numbers";
 /// So many numbers are taken at a time, and new ones while half of them are left.
 const NUMBERS_AHEAD: u64 = 10_000;
 
+/// How many subscriptions of killed runs are remembered.
+const SUBSCRIPTIONS: usize = 10;
+
 /// What was stored of a watch, taken apart.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
@@ -236,12 +239,19 @@ impl Engine {
     /// Writes the subscriptions that a crash would leave on the server.
     pub(super) fn store_subscriptions(&mut self, watch: u64) {
         let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) else { return };
-        let ids: Vec<&String> =
-            w.stored.subscriptions.iter().chain(w.subscription.iter().map(|s| &s.id)).collect();
+        let ids = w.stored.subscriptions.iter().chain(w.subscription.iter().map(|s| &s.id));
+        let ids: Vec<&String> = ids.rev().take(SUBSCRIPTIONS).collect();
         if let Ok(value) = serde_json::to_vec(&ids) {
             self.unsaved.insert(format!("{}/s", w.spec.name), Some(value));
         }
         self.save_soon();
+    }
+
+    /// None is left on the server: they are taken off it.
+    pub(super) fn unstore_subscriptions(&mut self, watch: u64) {
+        if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
+            self.unsaved.insert(format!("{}/s", w.spec.name), None);
+        }
     }
 
     /// What changed is written when the input has been handled, or after the batch that is under way.

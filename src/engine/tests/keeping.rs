@@ -35,16 +35,30 @@ struct Run {
     conn: ConnId,
     /// The store takes nothing.
     full: bool,
+    /// On the server, of this run and of killed ones; how many it allows; the last one's number.
+    subscribed: Vec<String>,
+    most: usize,
+    last: u32,
 }
 
 impl Run {
     fn start(shelf: Shelf, mailbox: Vec<String>, change: impl FnOnce(&mut WatchSpec)) -> Run {
+        Run::start_at(shelf, mailbox, Vec::new(), 0, change)
+    }
+
+    fn start_at(
+        shelf: Shelf,
+        mailbox: Vec<String>,
+        subscribed: Vec<String>,
+        last: u32,
+        change: impl FnOnce(&mut WatchSpec),
+    ) -> Run {
         let mut engine = Engine::new(Settings { durable: true, ..settings() });
         let first = shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().unwrap());
         engine.start_numbers(first);
         let now =
             Now { mono: Duration::from_secs(5), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
-        let mut run = Run { engine, now, shelf, mailbox, conn: 0, full: false };
+        let mut run = Run { engine, now, shelf, mailbox, conn: 0, full: false, subscribed, most: 2, last };
         let mut spec = spec(1);
         spec.catch_up = true;
         spec.stored = run.shelf.of(&spec.name);
@@ -80,8 +94,14 @@ impl Run {
             Command::Call { call, request, .. } => {
                 let answer = match request {
                     Request::GetFolder { .. } => Answer::Folders(vec![Ok(FOLDER.into())]),
+                    Request::SubscribeStreaming { .. } if self.subscribed.len() == self.most => {
+                        let result = Err(coded("ErrorExceededSubscriptionCount"));
+                        return vec![Input::Called { call, result }];
+                    }
                     Request::SubscribeStreaming { .. } => {
-                        Answer::Subscribed { id: format!("s{call}"), watermark: None, date: None }
+                        self.last += 1;
+                        self.subscribed.push(format!("s{}", self.last));
+                        Answer::Subscribed { id: format!("s{}", self.last), watermark: None, date: None }
                     }
                     Request::SyncFolderItems { sync_state, .. } => {
                         let known: usize = sync_state.map_or(0, |s| s.parse().unwrap());
@@ -98,7 +118,10 @@ impl Run {
                             date: None,
                         }
                     }
-                    Request::Unsubscribe { .. } => Answer::Unsubscribed,
+                    Request::Unsubscribe { subscription_id } => {
+                        self.subscribed.retain(|s| *s != subscription_id);
+                        Answer::Unsubscribed
+                    }
                     other => panic!("{other:?}"),
                 };
                 vec![Input::Called { call, result: Ok(answer) }]
@@ -150,7 +173,7 @@ impl Run {
 
     /// Killed, and started anew.
     fn restart(self, change: impl FnOnce(&mut WatchSpec)) -> Run {
-        Run::start(self.shelf, self.mailbox, change)
+        Run::start_at(self.shelf, self.mailbox, self.subscribed, self.last, change)
     }
 }
 
@@ -261,6 +284,19 @@ fn who_does_not_acknowledge_is_given_no_more() {
     run.ack(first);
     assert!(run.engine.has_event());
     assert_eq!(run.told(), ["NewMail m2"]);
+}
+
+// A program that is killed again and again would use up the server's subscriptions, and not be let in any more.
+#[test]
+fn subscriptions_of_killed_runs_are_given_up_when_the_server_is_full() {
+    let mut run = Run::start(Shelf::default(), Vec::new(), manual);
+    for _ in 0..10 {
+        run = run.restart(manual);
+        run.wait(10);
+        assert!(run.engine.watches[&1].subscription.is_some());
+    }
+    run.feed(Input::Close);
+    assert!(run.shelf.0.keys().all(|key| !key.ends_with("/s")), "closed in order, nothing is left");
 }
 
 // A full disk would lose what was acknowledged meanwhile, or what was not.
