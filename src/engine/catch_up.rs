@@ -44,6 +44,8 @@ impl Engine {
         }
         let since = if w.spec.since_all { SystemTime::UNIX_EPOCH } else { since };
         let mut restored = false;
+        let watched = &w.folder_ids;
+        w.folders_known.retain(|id, _| watched.contains(id));
         for folder_id in w.folder_ids.clone() {
             if w.folders_known.contains_key(&folder_id) {
                 continue;
@@ -121,9 +123,11 @@ impl Engine {
         let here = notice.parent_folder_id.as_ref().map(|f| f.id.as_str());
         let there = notice.old_parent_folder_id.as_ref().map(|f| f.id.as_str());
         let touched: Vec<&str> = here.into_iter().chain(there).collect();
-        if touched.iter().any(|f| w.folders_known.get(*f).is_some_and(|f| f.dirty)) {
+        let known: Vec<&Folder> = touched.iter().filter_map(|f| w.folders_known.get(*f)).collect();
+        // Where sync will not tell it (the other end of a move may be such a folder), it is told now, if out of step.
+        if known.iter().any(|f| f.dirty) && known.iter().all(|f| f.fills()) {
             for folder in touched {
-                if let Some(folder) = w.folders_known.get_mut(folder).filter(|f| f.fills()) {
+                if let Some(folder) = w.folders_known.get_mut(folder) {
                     folder.dirty = true;
                     folder.broken = true;
                     folder.again = true;
