@@ -235,7 +235,7 @@ fn is_repeatable(post: &Post<'_>) -> bool {
 fn read_whole(endpoint: &Endpoint, answer: &mut Answer, max: u64) -> Result<Vec<u8>> {
     let too_long = || {
         let text = format!("{endpoint}: the answer is longer than {max} bytes (max_response_bytes)");
-        Error::new(ErrorKind::Limit, text)
+        Error::too_large(text)
     };
     let said: Option<u64> = answer.header("content-length").and_then(|v| v.trim().parse().ok());
     if said.is_some_and(|n| n > max) {

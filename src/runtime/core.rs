@@ -15,7 +15,7 @@ use super::workers::{Job, What, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
-use crate::proto::FrameLimits;
+use crate::proto::{FrameLimits, RequestVersion};
 use crate::store::embedded::Embedded;
 use crate::{Error, ErrorKind, Event, Result};
 
@@ -279,6 +279,26 @@ impl Core {
         result
     }
 
+    /// In which version to ask an endpoint.
+    pub fn version(&self, endpoint: u32) -> RequestVersion {
+        lock(&self.state).engine.version(endpoint)
+    }
+
+    /// The version to ask in once more, if the error means that the server is older and none has worked yet.
+    pub fn lower_version(
+        &self,
+        endpoint: u32,
+        spoken: RequestVersion,
+        error: &Error,
+    ) -> Option<RequestVersion> {
+        lock(&self.state).engine.version_refused(endpoint, spoken, error)
+    }
+
+    /// An endpoint has answered in a version.
+    pub fn version_works(&self, endpoint: u32, version: RequestVersion) {
+        lock(&self.state).engine.version_worked(endpoint, version);
+    }
+
     pub fn frame_limits(&self) -> FrameLimits {
         FrameLimits::with_envelope(self.max_envelope_bytes)
     }
@@ -307,6 +327,8 @@ impl Core {
                     self.drive(state, Input::Called { call, result: Err(closed()) });
                 }
                 state.ended = true;
+                // They have nothing to say to the server at the end: the host's own threads are let go at once.
+                state.asides.values().for_each(Cancel::cancel);
             });
         }
         self.wait_finished(deadline);
@@ -325,10 +347,10 @@ impl Core {
         if let Some(saver) = &self.saver {
             saver.stop();
         }
-        let state = lock(&self.state);
-        for cancel in state.streams.values().chain(state.asides.values()) {
-            cancel.cancel();
-        }
+        lock(&self.state).streams.values().for_each(Cancel::cancel);
+        // Another closing, with more time, has nothing to wait for any more.
+        *lock(&self.finished) = true;
+        self.finished_changed.notify_all();
     }
 
     fn wait_finished(&self, deadline: Instant) {

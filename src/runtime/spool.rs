@@ -13,6 +13,9 @@ use super::threads::lock;
 use crate::event::Spooled;
 use crate::{Error, ErrorKind, Result};
 
+/// So long a list of files costs nothing.
+const LIST: usize = 256;
+
 pub(super) struct Spool {
     given: Option<PathBuf>,
     limit: u64,
@@ -25,6 +28,8 @@ struct State {
     /// What the files weigh that we wrote, less those seen to be gone.
     bytes: u64,
     written: Vec<(PathBuf, u64)>,
+    /// How long the list may grow before it is looked through again.
+    look_at: usize,
 }
 
 impl Spool {
@@ -57,16 +62,19 @@ impl Spool {
     }
 
     fn make_room(&self, state: &mut State, size: u64) -> Result<()> {
-        if state.bytes + size > self.limit {
+        // A list twice as long as it was after the last look is looked through, so that it stays about as long as what lies
+        // there, and a file costs a few looks in all.
+        if state.bytes + size > self.limit || state.written.len() >= state.look_at.max(LIST) {
             state.written.retain(|(path, _)| path.exists());
             state.bytes = state.written.iter().map(|(_, size)| size).sum();
+            state.look_at = 2 * state.written.len();
         }
         if state.bytes + size > self.limit {
             let text = format!(
                 "the message's {size} bytes do not fit: files of {} bytes lie in the spool, and option spool_bytes is {}; remove those that are done with",
                 state.bytes, self.limit
             );
-            return Err(Error::new(ErrorKind::Limit, text));
+            return Err(Error::too_large(text));
         }
         Ok(())
     }
@@ -131,6 +139,19 @@ mod tests {
         fs::remove_file(first.path()).unwrap();
         spool.write("aGVsbG8=").unwrap();
         assert_eq!(spool.write("!").unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    // A host that takes its messages away would see its memory grow with each of them, for months.
+    #[test]
+    fn files_that_are_gone_are_forgotten_long_before_the_spool_is_full() {
+        let spool = Spool::new(None, u64::MAX);
+        for _ in 0..3 * LIST {
+            drop(spool.write("aGVsbG8=").unwrap());
+        }
+        assert!(lock(&spool.state).written.len() <= LIST);
+        let kept: Vec<_> = (0..3 * LIST).map(|_| spool.write("aGVsbG8=").unwrap()).collect();
+        let state = lock(&spool.state);
+        assert!(kept.iter().all(|file| state.written.iter().any(|(path, _)| path == file.path())));
     }
 
     // A daemon changes to the root folder after its start: the files would go there, and their paths lead nowhere.
