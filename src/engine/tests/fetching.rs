@@ -124,7 +124,8 @@ fn what_cannot_be_had_says_why() {
 #[test]
 fn a_limit_that_is_not_of_size_is_tried_again() {
     let (mut d, conn) = fetching(Fetch::Summary, |_| {});
-    d.message(conn, mail("s1", &["a", "b"]));
+    d.message(conn, mail("s1", &["a"]));
+    d.message(conn, mail("s1", &["b"]));
     let (a, ..) = wanted(&mut d);
     let (b, ..) = wanted(&mut d);
     d.fail(a, error(ErrorKind::Limit));
