@@ -112,8 +112,7 @@ pub(super) struct Watch {
     pub losses: Backoff,
     pub folders_gone: u32,
     refusals: u32,
-    /// Whether there ever was a good answer.
-    pub has_worked: bool,
+    has_worked: bool,
     /// Events that wait for content, and what must stay behind them.
     pub hold: VecDeque<Held>,
 }

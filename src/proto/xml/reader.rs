@@ -277,7 +277,8 @@ fn protocol(text: impl Into<Cow<'static, str>>) -> Error {
 fn bad_xml(error: xml::reader::Error) -> Error {
     let text = error.to_string();
     if text.contains("than allowed by the parser's configuration") {
-        return Error::too_large(
+        return Error::new(
+            ErrorKind::Limit,
             "The answer is beyond a limit: a name, a text or a list of attributes is too long.",
         );
     }
