@@ -61,6 +61,7 @@ struct Inner {
     code: Option<String>,
     http_status: Option<u16>,
     retry_after: Option<Duration>,
+    too_large: bool,
 }
 
 impl fmt::Display for Inner {
@@ -71,7 +72,21 @@ impl fmt::Display for Inner {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inner { kind, text: text.into(), code: None, http_status: None, retry_after: None }))
+        let text = text.into();
+        let inner = Inner { kind, text, code: None, http_status: None, retry_after: None, too_large: false };
+        Error(Box::new(inner))
+    }
+
+    /// Something larger than a bound of ours for the size of such things.
+    pub(crate) fn too_large(text: impl Into<Cow<'static, str>>) -> Error {
+        let mut error = Error::new(ErrorKind::Limit, text);
+        error.0.too_large = true;
+        error
+    }
+
+    /// Whether it was made by [`too_large`](Self::too_large). Other limits are not about size.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.0.too_large
     }
 
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
@@ -119,7 +134,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Protocol => true,
-            ErrorKind::Http => !matches!(self.0.http_status, Some(400 | 404 | 405 | 413)),
+            ErrorKind::Http => !matches!(self.0.http_status, Some(300..=399 | 400 | 404 | 405 | 413)),
             ErrorKind::Server => self.code().is_some_and(|c| crate::proto::action(c).is_retryable()),
             _ => false,
         }

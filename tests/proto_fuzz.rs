@@ -77,7 +77,7 @@ fn framing_does_not_depend_on_the_cut() {
 fn decoding_does_not_depend_on_the_way() {
     let seed = fastrand::u64(..);
     let mut rng = fastrand::Rng::with_seed(seed);
-    for round in 0..300 {
+    for round in 0..3_000 {
         let data = random(&mut rng, 6);
         let ran = std::panic::catch_unwind(|| bodies::decode(&data));
         assert!(ran.is_ok(), "seed {seed}, round {round}");

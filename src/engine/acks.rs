@@ -47,6 +47,8 @@ pub(super) enum Place {
 pub enum Nack {
     /// Give it again after so long. Others do not wait for it.
     Retry(Duration),
+    /// The same, and no attempt is counted: the event was not to blame.
+    Later(Duration),
     /// Keep it, and do not give it again until it is released.
     Park,
 }
@@ -158,11 +160,11 @@ impl Engine {
         let ticket = self.opens.by_seq.remove(&seq).ok_or_else(|| not_open(seq))?;
         self.opens.auto.retain(|s| *s != seq);
         let Some(open) = self.opens.by_ticket.get_mut(&ticket) else { return Err(not_open(seq)) };
-        open.attempts += 1;
+        open.attempts += u32::from(!matches!(nack, Nack::Later(_)));
         open.recorded = true;
         let watch = open.event.watch;
         match nack {
-            Nack::Retry(after) => {
+            Nack::Retry(after) | Nack::Later(after) => {
                 let at = now.mono + after.min(Duration::from_secs(366 * 86_400));
                 open.place = Place::Later(at);
                 self.again.insert((at, ticket));

@@ -274,7 +274,7 @@ impl Engine {
                         self.endpoint(endpoint).fetches.later.insert((now, fetch));
                         return;
                     }
-                    _ if error.kind() == ErrorKind::Limit => false,
+                    _ if error.is_too_large() => false,
                     Verdict::ItemUnreadable if item.mime && item.without_mime.is_none() => {
                         item.without_mime = Some((Content::Unreadable, error.to_string()));
                         item.backoff.reset();
@@ -294,7 +294,7 @@ impl Engine {
                 let (content, why) = match (verdict, item.without_mime.take()) {
                     (Verdict::ItemGone, _) => (Content::Gone, None),
                     (_, Some((content, why))) => (content, Some(why)),
-                    _ if error.kind() == ErrorKind::Limit => (Content::TooLarge, Some(error.to_string())),
+                    _ if error.is_too_large() => (Content::TooLarge, Some(error.to_string())),
                     _ => (Content::Unreadable, Some(error.to_string())),
                 };
                 (only(content), why)

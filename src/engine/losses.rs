@@ -7,7 +7,7 @@ use super::tell::{TOLD_EVERY, detail};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Call, Engine};
-use crate::{Error, EventKind, Reason};
+use crate::{Error, ErrorKind, EventKind, Reason};
 
 /// A loss of the subscription after so long a healthy time is not one of a row.
 const HEALTHY: Duration = Duration::from_secs(60);
@@ -169,7 +169,12 @@ impl Engine {
         detail.message = Some(format!("{error}; the watch has ended: {}", verdict::advice(error, verdict)));
         self.flush_unfetched(id);
         self.tell(id, EventKind::Error, detail);
-        let reason = if verdict == Verdict::Refused { Reason::SignInRefused } else { verdict::reason(error) };
+        let reason = match (verdict, error.kind()) {
+            // We were sent elsewhere.
+            (Verdict::Refused, ErrorKind::Http) => Reason::HttpError,
+            (Verdict::Refused, _) => Reason::SignInRefused,
+            _ => verdict::reason(error),
+        };
         self.end_watch(id, reason);
     }
 

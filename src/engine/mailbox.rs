@@ -112,7 +112,8 @@ pub(super) struct Watch {
     pub losses: Backoff,
     pub folders_gone: u32,
     refusals: u32,
-    has_worked: bool,
+    /// Whether there ever was a good answer.
+    pub has_worked: bool,
     /// Events that wait for content, and what must stay behind them.
     pub hold: VecDeque<Held>,
 }

@@ -467,6 +467,28 @@ impl Engine {
         self.watches.contains_key(&watch)
     }
 
+    /// In which version to ask an endpoint something that the engine has not commanded.
+    pub fn version(&mut self, endpoint: u32) -> RequestVersion {
+        self.endpoint(endpoint).version
+    }
+
+    /// The version to ask in once more, after such a question was refused: `None` unless the server may be older.
+    pub fn version_refused(
+        &mut self,
+        endpoint: u32,
+        spoken: RequestVersion,
+        error: &Error,
+    ) -> Option<RequestVersion> {
+        let lower = verdict::of_error(error) == verdict::Verdict::LowerVersion;
+        (lower && self.lower_version(endpoint, spoken)).then(|| self.version(endpoint))
+    }
+
+    /// Such a question was answered.
+    pub fn version_worked(&mut self, endpoint: u32, version: RequestVersion) {
+        let e = self.endpoint(endpoint);
+        e.version_works |= e.version == version;
+    }
+
     fn called(&mut self, call: CallId, result: Result<Answer, Error>) {
         let Some(made) = self.calls.remove(&call) else { return };
         let watch = made.watch;

@@ -1,12 +1,16 @@
 //! A picture of the engine for the status line: cheap, and not needed for any decision.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::acks::Place;
+use super::folder::Folder;
 use super::group::Link;
 use super::mailbox::{Phase, Step};
 use super::timers::Timer;
 use super::{Engine, WatchMode};
+use crate::Reason;
 
 /// How it stands with a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,18 @@ pub struct WatchStatus {
     pub state: WatchState,
     /// How many things wait for content, or behind such.
     pub held: usize,
+    /// Why the link is gone.
+    pub down: Option<Reason>,
+    /// Whether sync has something to tell yet, as far as the server lets us sync.
+    pub catching_up: bool,
+    /// Up to when it is certain that nothing was missed; `None` before the first good answer.
+    pub certain: Option<SystemTime>,
+    /// Events that were found and are not done with, the next two apart.
+    pub backlog: usize,
+    /// Those that are told again later.
+    pub later: usize,
+    /// Those that are parked.
+    pub parked: usize,
 }
 
 /// How it stands with a stream.
@@ -106,6 +122,17 @@ pub struct Status {
 impl Engine {
     /// How everything stands now.
     pub fn status(&self) -> Status {
+        // What the host has, what is told again later, what is parked.
+        let mut opens = BTreeMap::<u64, [usize; 3]>::new();
+        for open in self.opens.by_ticket.values() {
+            let counts = opens.entry(open.event.watch).or_default();
+            match open.place {
+                Place::Queued => {}
+                Place::Given(_) => counts[0] += 1,
+                Place::Later(_) => counts[1] += 1,
+                Place::Parked => counts[2] += 1,
+            }
+        }
         let watches = self.watches.iter().map(|(id, w)| {
             let state = match (w.connected, w.down, w.spec.mode) {
                 (Some(_), _, WatchMode::Streaming { .. }) => WatchState::Connected,
@@ -123,7 +150,20 @@ impl Engine {
                     WatchState::Reconnecting { since: w.certain, retry_at }
                 }
             };
-            WatchStatus { watch: *id, mailbox: w.spec.mailbox.clone(), state, held: w.hold.len() }
+            let [given, later, parked] = opens.get(id).copied().unwrap_or_default();
+            let behind = |f: &Folder| !f.denied && (f.dirty || f.again || f.baseline.is_some());
+            WatchStatus {
+                watch: *id,
+                mailbox: w.spec.mailbox.clone(),
+                state,
+                held: w.hold.len(),
+                down: w.down,
+                catching_up: w.folders_known.values().any(behind),
+                certain: w.has_worked.then(|| self.certain(*id)),
+                backlog: self.waiting(*id) + given,
+                later,
+                parked,
+            }
         });
         let connections = self.groups.iter().map(|(id, g)| ConnectionStatus {
             endpoint: g.endpoint,

@@ -10,7 +10,7 @@ pub(super) enum Verdict {
     Retry,
     /// Wait and repeat, five times at most.
     RetryThenStop,
-    /// The sign-in (or the certificate) was refused: where it worked before, ask twice more, slowly; then stop.
+    /// The sign-in (or the certificate) was refused, or we were sent elsewhere: where it worked before, ask twice more, slowly; then stop.
     Refused,
     /// The subscription is lost.
     Resubscribe,
@@ -53,6 +53,8 @@ pub(super) fn of_error(error: &Error) -> Verdict {
     }
     match error.http_status() {
         Some(401 | 403) => return Verdict::Refused,
+        // Where to is nothing that we may follow: a wrong address, or for a while a page that asks for patience.
+        Some(300..=399) if !error.is_retryable() => return Verdict::Refused,
         Some(400 | 404 | 405 | 407 | 413 | 456) => return Verdict::Stop,
         _ => {}
     }
@@ -119,7 +121,7 @@ pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
         (Verdict::FolderGone, ..) => {
             "the folder is gone or this user may not see it: check the folder's name, then add the watch again"
         }
-        (_, Some(404 | 405), _) => "check the server's URL, then add the watch again",
+        (_, Some(300..=399 | 404 | 405), _) => "check the server's URL, then add the watch again",
         (_, Some(403), _) => {
             "check that the account may use EWS and has the right to this mailbox, then add the watch again"
         }

@@ -46,9 +46,14 @@ pub(super) fn redirect(endpoint: &Endpoint, answer: &Answer, turns_left: u32) ->
     let bare = path.split_once('?').map_or(path, |(before, _)| before);
     let lower = bare.to_ascii_lowercase();
     if lower.ends_with("/ews/genericerrorpage.htm") {
-        return refuse(
-            "the server sent its general error page instead of an answer: it may be overloaded".into(),
+        // The one redirect that passes by itself: told as the page that it leads to.
+        let text = format!(
+            "{endpoint}: HTTP {status}: the server sent its general error page instead of an answer: it may be \
+             overloaded{}",
+            telling(answer)
         );
+        let error = Error::new(ErrorKind::Protocol, text).with_http_status(status);
+        return Target::Refused(error.with_retry_after(retry_after(answer)));
     }
     // What the text may show of it: no user, no query.
     let shown = |origin: Option<&str>| {
@@ -108,7 +113,13 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, who: &str) -> Error 
         440 | 449 => (ErrorKind::Auth, format!("the server wants {who} to sign in anew")),
         456 => (
             ErrorKind::Auth,
-            format!("the account of {who} is locked: sign in to it with a browser to unlock it"),
+            match &answer.unlock {
+                Some(place) if place.starts_with("https://") => {
+                    let place = cut(place, 500);
+                    format!("the account of {who} is locked: unlock it with a browser at {place}")
+                }
+                _ => format!("the account of {who} is locked: sign in to it with a browser to unlock it"),
+            },
         ),
         400 => (ErrorKind::Http, "the server does not understand the request".into()),
         404 | 405 => (ErrorKind::Http, "there is no EWS at this address: check the url".into()),

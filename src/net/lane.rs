@@ -49,6 +49,8 @@ pub(super) struct Lane {
 pub(super) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
+    /// Of status 456: what its status line says, which should be a URL.
+    pub unlock: Option<String>,
     body: BodyReader<'static>,
     slot: Arc<Slot>,
     /// The error that ended the body: `ureq` forgets it and would tell a clean end to the next read.
@@ -82,6 +84,7 @@ impl Lane {
         Ok(Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
+            unlock: self.slot.take_unlock(),
             body: body.into_reader(),
             slot: self.slot.clone(),
             broken: None,

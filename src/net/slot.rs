@@ -43,6 +43,8 @@ struct State {
     certificate: Option<Arc<[u8]>>,
     fresh: bool,
     answered: bool,
+    /// What an answer of status 456 says in its status line.
+    unlock: Option<String>,
 }
 
 impl Slot {
@@ -59,6 +61,7 @@ impl Slot {
             certificate: None,
             fresh: false,
             answered: false,
+            unlock: None,
         };
         Slot { endpoint, state: Mutex::new(state) }
     }
@@ -78,6 +81,7 @@ impl Slot {
         state.error = None;
         state.fresh = false;
         state.answered = false;
+        state.unlock = None;
         // One socket a slot: a request after the first registers it anew, since the cancel may be another.
         let socket = state.socket.clone();
         state.registration = (socket.strong_count() > 0).then(|| cancel.register(socket as Weak<dyn Wake>));
@@ -140,6 +144,16 @@ impl Slot {
 
     pub fn got_bytes(&self) {
         self.state().answered = true;
+    }
+
+    /// The words of a status line that says 456.
+    pub fn unlock_by(&self, words: String) {
+        self.state().unlock = Some(words);
+    }
+
+    /// See [`unlock_by`](Self::unlock_by).
+    pub fn take_unlock(&self) -> Option<String> {
+        self.state().unlock.take()
     }
 
     /// Whether the request went out on a socket kept from an earlier one, and not a byte came back.

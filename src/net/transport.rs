@@ -113,6 +113,11 @@ impl Transport for Wire {
                 self.buffers.input_appended(n);
                 self.buffers.note_filling();
                 self.slot.got_bytes();
+                if self.slot.phase() == Phase::Head
+                    && let Some(words) = words_of_456(self.buffers.input())
+                {
+                    self.slot.unlock_by(words);
+                }
                 Ok(true)
             }
             Err(stop) => Err(self.slot.fail(self.slot.stopped(stop, None))),
@@ -150,6 +155,13 @@ impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("socket", &self.socket).field("tls", &self.tls.is_some()).finish()
     }
+}
+
+/// What the status line says behind 456: Exchange Online puts the place to unlock the account there, and `ureq` drops it.
+fn words_of_456(head: &[u8]) -> Option<String> {
+    let line = &head[..memchr::memchr(b'\n', head)?];
+    let words = line.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" 456 ")?;
+    Some(String::from_utf8_lossy(words).trim().to_owned())
 }
 
 /// Puts the signature behind the request line of the head that `output` begins with.

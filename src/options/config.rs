@@ -25,7 +25,6 @@ pub(crate) struct ClientConfig {
     pub state_dir: Option<PathBuf>,
     pub spool_dir: Option<PathBuf>,
     pub spool_bytes: u64,
-    pub spool_files: usize,
     pub close_timeout: Duration,
 }
 
@@ -54,7 +53,6 @@ pub(crate) struct WatchConfig {
     pub since_all: bool,
     pub ack: Ack,
     pub max_unacked: usize,
-    pub max_item_bytes: u64,
     pub connection_minutes: u32,
     pub pull_interval: Duration,
     pub pull_timeout_minutes: u32,
@@ -75,7 +73,6 @@ impl ClientConfig {
             state_dir: options.get("state_dir").map(PathBuf::from),
             spool_dir: options.get("spool_dir").map(PathBuf::from),
             spool_bytes: number(options, "spool_bytes"),
-            spool_files: number(options, "spool_files"),
             close_timeout: time(options, "close_timeout"),
         }
     }
@@ -132,7 +129,6 @@ impl WatchConfig {
             since_all: options.value("since") == "all",
             ack: if options.value("ack") == "manual" { Ack::Manual } else { Ack::Auto },
             max_unacked: number(options, "max_unacked"),
-            max_item_bytes: number(options, "max_item_bytes"),
             connection_minutes: number(options, "connection_minutes"),
             pull_interval: time(options, "pull_interval"),
             pull_timeout_minutes: number(options, "pull_timeout_minutes"),
@@ -178,12 +174,44 @@ fn folders(value: &str, owner: &Option<String>) -> Vec<FolderRef> {
     folders
 }
 
-/// A number of the table; it was checked against the table's bounds when it was set.
-fn number<T: TryFrom<u64>>(options: &Options, key: &'static str) -> T {
-    let parsed = options.value(key).parse().ok().and_then(|n: u64| T::try_from(n).ok());
-    parsed.unwrap_or_else(|| panic!("the bounds and default of option {key} fit its type"))
+/// A number of the table; it was checked against the table's bounds when it was set. Where the machine's words are too
+/// short for it, the most that they hold.
+fn number<T: TryFrom<u64> + Bounded>(options: &Options, key: &'static str) -> T {
+    let parsed = options.value(key).parse().ok();
+    let number: u64 = parsed.unwrap_or_else(|| panic!("option {key} was checked when it was set"));
+    T::try_from(number).unwrap_or(T::MOST)
+}
+
+trait Bounded {
+    const MOST: Self;
+}
+
+impl Bounded for u32 {
+    const MOST: u32 = u32::MAX;
+}
+
+impl Bounded for u64 {
+    const MOST: u64 = u64::MAX;
+}
+
+impl Bounded for usize {
+    const MOST: usize = usize::MAX;
 }
 
 fn time(options: &Options, key: &'static str) -> Duration {
     duration(options.value(key)).unwrap_or_else(|| panic!("option {key} was checked when it was set"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // On a machine of 32 bits, where a usize is a u32, a limit of 4 GiB would bring the host's process down.
+    #[test]
+    fn a_number_beyond_the_machines_words_is_the_most_they_hold() {
+        let mut options = Options::new();
+        options.set("max_envelope_bytes", "4294967296").unwrap();
+        assert_eq!(number::<u32>(&options, "max_envelope_bytes"), u32::MAX);
+        assert_eq!(number::<u64>(&options, "max_envelope_bytes"), 1 << 32);
+    }
 }

@@ -146,6 +146,19 @@ impl Options {
         table::TABLE
     }
 
+    /// Refuses settings of the client, which would do nothing for a watch.
+    pub(crate) fn only_a_watchs(&self) -> Result<()> {
+        for key in self.plain.keys().chain(self.secret.keys()) {
+            if table::find(key)?.scope == OptionScope::Client {
+                let text = format!(
+                    "option {key} is one of the client, not of a watch: set it where the client is opened"
+                );
+                return Err(Error::new(ErrorKind::Invalid, text));
+            }
+        }
+        Ok(())
+    }
+
     /// These settings, and those of `defaults` for keys that are not set here.
     pub(crate) fn over(&self, defaults: &Options) -> Options {
         let mut merged = defaults.clone();

@@ -15,7 +15,7 @@ const LONGEST_VALUE: usize = 4 << 10;
 const MOST_THINGS: usize = 16 << 10;
 
 /// The tags as they are written in one frame, with its prefixes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Grammar {
     notification: Tags,
     subscription_id: Tags,
@@ -35,14 +35,14 @@ pub(super) struct Grammar {
 }
 
 /// `<t:Name>` and `</t:Name>`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tags {
     open: Box<str>,
     close: Box<str>,
 }
 
 /// `<t:Name Id="`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct IdTag(Box<str>);
 
 impl Grammar {

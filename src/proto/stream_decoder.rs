@@ -20,7 +20,7 @@ const LONGEST: usize = 8 << 10;
 ///
 /// It gives what [`read_envelope`](super::read_envelope) gives, except that texts are bounded: no text of a stream is
 /// longer than 256 KiB.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StreamDecoder {
     /// The newest first.
     frames: Vec<Frame>,
@@ -33,7 +33,7 @@ pub struct StreamDecoder {
 }
 
 /// What a form of envelope has around its notifications.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Frame {
     head: Box<[u8]>,
     tail: Box<[u8]>,

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::content::{self, Fetched};
 use super::core::{Core, Taken, closed};
 use super::links::{Links, Watch};
 use super::status::Status;
 use super::threads::lock;
 use super::workers;
 use crate::engine::{Nack, Parked, WatchMode, WatchSpec, item_content};
-use crate::net::Lookups;
+use crate::net::{Cancel, Lookups};
 use crate::options::{ClientConfig, WatchConfig};
-use crate::proto::{Body, Id, Request, RequestVersion};
+use crate::proto::{Body, Id, Item, Request, RequestVersion};
 use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 
 /// One process's watches, their connections and the queue of their events.
@@ -103,6 +102,9 @@ impl Client {
 
     /// Begins to watch a mailbox; returns at once with the number that its events carry.
     ///
+    /// The options are those of a watch; what they leave out is as the client has it. One of the client is refused here, since
+    /// it holds for all watches: [`OptionSpec::scope`](crate::OptionSpec::scope) tells which is whose.
+    ///
     /// What goes wrong with the server is told by events: `Error` where the host can do something about it, and `Closed` as
     /// the last one of a watch that was given up.
     ///
@@ -117,13 +119,13 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for options that do not fit together, [`ErrorKind::Tls`] or [`ErrorKind::Io`] for a `ca_file`
+    /// [`ErrorKind::Invalid`] for options that do not fit together or are the client's, [`ErrorKind::Tls`] or [`ErrorKind::Io`] for a `ca_file`
     /// that cannot be used, [`ErrorKind::Closed`] after [`close`](Self::close).
     pub fn watch(&self, options: &Options) -> Result<u64> {
         if self.core.is_closing() {
             return Err(closed());
         }
-        let config = WatchConfig::read(&options.over(&self.defaults))?;
+        let config = self.config(options)?;
         let (endpoint, link) = lock(&self.links).link(&config)?;
         let id = self.last_watch.fetch_add(1, Ordering::Relaxed) + 1;
         let name = config.name();
@@ -324,9 +326,15 @@ impl Client {
         if self.core.is_closing() {
             return Err(closed());
         }
-        let config = WatchConfig::read(&options.over(&self.defaults))?;
+        let config = self.config(options)?;
         let (endpoint, link) = lock(&self.links).link(&config)?;
         self.ask_item(&Watch { id: 0, config, endpoint, link }, id, change_key, fetch)
+    }
+
+    /// A watch's options, over the client's.
+    fn config(&self, options: &Options) -> Result<WatchConfig> {
+        options.only_a_watchs()?;
+        WatchConfig::read(&options.over(&self.defaults))
     }
 
     fn ask_item(
@@ -338,22 +346,20 @@ impl Client {
     ) -> Result<ItemContent> {
         let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
-        let header = watch.header(RequestVersion::default());
-        let (item, mime) = self.core.aside(|cancel| {
-            if fetch == Fetch::Mime {
-                let fetched = content::fetch(&self.core.spool, None, watch, &header, &request, cancel)?;
-                return match fetched {
-                    Fetched::Message(item, mime) => Ok((*item, mime)),
-                    Fetched::NotKept(why) => Err(why),
-                };
+        let mut item = self.core.aside(|cancel| {
+            let mut version = self.core.version(watch.endpoint);
+            loop {
+                let asked = ask_item(watch, version, &request, cancel);
+                match asked {
+                    Err(e) => version = self.core.lower_version(watch.endpoint, version, &e).ok_or(e)?,
+                    Ok(item) => {
+                        self.core.version_works(watch.endpoint, version);
+                        return Ok(item);
+                    }
+                }
             }
-            let mailbox = &watch.config.mailbox;
-            let (body, _) = workers::exchange(&*watch.link, &header, &request, mailbox, cancel)?;
-            let none = || Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem");
-            let Body::Items(responses) = body else { return Err(none()) };
-            let item = workers::first(responses, &request)?.pop().ok_or_else(none)?;
-            Ok((item, None))
         })?;
+        let mime = item.mime_base64.take().map(|base64| self.core.spool.write(&base64)).transpose()?;
         let mut content = item_content(item, mime);
         content.told();
         Ok(content)
@@ -400,6 +406,16 @@ impl Client {
         lock(&self.links).clear();
         ended
     }
+}
+
+fn ask_item(watch: &Watch, version: RequestVersion, request: &Request, cancel: &Cancel) -> Result<Item> {
+    let header = watch.header(version);
+    let (body, _) = workers::exchange(&*watch.link, &header, request, &watch.config.mailbox, cancel)?;
+    let Body::Items(responses) = body else {
+        return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
+    };
+    let no_item = || Error::new(ErrorKind::Protocol, "the server's answer has no item");
+    workers::first(responses, request)?.pop().ok_or_else(no_item)
 }
 
 impl Drop for Client {

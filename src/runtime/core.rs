@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::links::Watch;
 use super::saver::Saver;
 use super::signal::{Signal, Waited};
-use super::spool::{self, Spool};
+use super::spool::Spool;
 use super::status::Status;
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, What, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
-use crate::proto::{FrameLimits, Request};
+use crate::proto::{FrameLimits, RequestVersion};
 use crate::store::embedded::Embedded;
 use crate::{Error, ErrorKind, Event, Result};
 
@@ -115,12 +115,7 @@ impl Core {
             saver,
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
             openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
-            spool: Spool::new(spool::Settings {
-                dir: config.spool_dir.clone(),
-                files: config.spool_files,
-                bytes: config.spool_bytes,
-                durable: false,
-            }),
+            spool: Spool::new(config.spool_dir.clone(), config.spool_bytes),
             threads: Threads::default(),
             counters: Arc::default(),
             max_envelope_bytes: config.max_envelope_bytes,
@@ -185,13 +180,15 @@ impl Core {
 
     fn try_take(self: &Arc<Self>) -> Option<Taken> {
         self.with(|state| {
-            let mut event = state.engine.take(self.now());
-            if let Some(item) = event.as_mut().and_then(|e| e.item.as_mut()) {
-                item.told();
-            }
+            let event = state.engine.take(self.now());
             self.perform(state, VecDeque::new());
             match event {
-                Some(event) => Some(Taken::Event(event)),
+                Some(mut event) => {
+                    if let Some(item) = &mut event.item {
+                        item.told();
+                    }
+                    Some(Taken::Event(event))
+                }
                 None if std::mem::take(&mut state.woken) => Some(Taken::Interrupted),
                 None if state.ended => Some(Taken::Closed),
                 None => None,
@@ -282,6 +279,26 @@ impl Core {
         result
     }
 
+    /// In which version to ask an endpoint.
+    pub fn version(&self, endpoint: u32) -> RequestVersion {
+        lock(&self.state).engine.version(endpoint)
+    }
+
+    /// The version to ask in once more, if the error means that the server is older and none has worked yet.
+    pub fn lower_version(
+        &self,
+        endpoint: u32,
+        spoken: RequestVersion,
+        error: &Error,
+    ) -> Option<RequestVersion> {
+        lock(&self.state).engine.version_refused(endpoint, spoken, error)
+    }
+
+    /// An endpoint has answered in a version.
+    pub fn version_works(&self, endpoint: u32, version: RequestVersion) {
+        lock(&self.state).engine.version_worked(endpoint, version);
+    }
+
     pub fn frame_limits(&self) -> FrameLimits {
         FrameLimits::with_envelope(self.max_envelope_bytes)
     }
@@ -310,6 +327,8 @@ impl Core {
                     self.drive(state, Input::Called { call, result: Err(closed()) });
                 }
                 state.ended = true;
+                // They have nothing to say to the server at the end: the host's own threads are let go at once.
+                state.asides.values().for_each(Cancel::cancel);
             });
         }
         self.wait_finished(deadline);
@@ -328,10 +347,10 @@ impl Core {
         if let Some(saver) = &self.saver {
             saver.stop();
         }
-        let state = lock(&self.state);
-        for cancel in state.streams.values().chain(state.asides.values()) {
-            cancel.cancel();
-        }
+        lock(&self.state).streams.values().for_each(Cancel::cancel);
+        // Another closing, with more time, has nothing to wait for any more.
+        *lock(&self.finished) = true;
+        self.finished_changed.notify_all();
     }
 
     fn wait_finished(&self, deadline: Instant) {
@@ -361,9 +380,7 @@ impl Core {
             while let Some(command) = state.engine.poll() {
                 inputs.extend(self.execute(state, command));
             }
-            // What is new of the spool comes first: a message that has filled it must not be followed by another.
-            let news = self.spool.news().map(Input::SpoolFull);
-            let Some(input) = news.or_else(|| inputs.pop_front()) else { break };
+            let Some(input) = inputs.pop_front() else { break };
             let now = self.now();
             let handled = guarded("deciding what to do", || {
                 state.engine.handle(now, input);
@@ -383,8 +400,7 @@ impl Core {
             Command::Call { call, watch, version, request } => {
                 let pushed = match state.watches.get(&watch) {
                     Some(watch) => {
-                        let mime = matches!(request, Request::GetItem { mime: true, .. });
-                        let what = What::Call(call, mime.then(|| self.spool.place()));
+                        let what = What::Call(call);
                         let job = Job { what, header: watch.header(version), watch: watch.clone(), request };
                         self.workers.push(self, job)
                     }

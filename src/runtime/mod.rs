@@ -5,7 +5,6 @@
 
 mod client;
 mod connection;
-mod content;
 mod core;
 mod links;
 mod saver;

@@ -1,10 +1,11 @@
 //! What is going on in a client, for people and their tools.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::Reason;
 use crate::engine::{self, ConnectionState, WatchState};
 use crate::net::Counters;
 
@@ -45,8 +46,22 @@ pub struct WatchStatus {
     /// When it is tried again, in milliseconds from now; `None` while it is connected or being tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_ms: Option<u64>,
+    /// Why it is reconnecting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Whether catch-up has something to find yet, as far as the server lets it.
+    pub catching_up: bool,
+    /// Up to when it is certain that nothing was missed; `None` before the first good answer. RFC 3339 in JSON.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::event::rfc3339_opt")]
+    pub last_success: Option<SystemTime>,
     /// Events that wait for their item's content, or behind one that does.
     pub held: usize,
+    /// Events that were found and are not done with: those that wait, and those that the host has not acknowledged.
+    pub backlog: usize,
+    /// Events that the host could not deal with and is given again later.
+    pub later: usize,
+    /// Events that are parked.
+    pub parked: usize,
 }
 
 /// How it stands with a stream.
@@ -90,7 +105,13 @@ impl Status {
                 mailbox: w.mailbox,
                 state,
                 retry_ms: from_now(retry_at),
+                reason: w.down,
+                catching_up: w.catching_up,
+                last_success: w.certain,
                 held: w.held,
+                backlog: w.backlog,
+                later: w.later,
+                parked: w.parked,
             }
         });
         let connections = status.connections.into_iter().map(|c| {

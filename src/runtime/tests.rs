@@ -152,6 +152,42 @@ fn a_stream_that_hangs_and_a_fetch_that_hangs() {
     }
 }
 
+// A host's thread that asks for an item would be held for as long as closing may wait for the server.
+#[cfg(feature = "sim")]
+#[test]
+fn closing_lets_a_host_go_that_asks_for_an_item() {
+    use crate::sim::{
+        Sim,
+        fault::{Action, Fault},
+    };
+    let sim = Sim::builder().user("ada@example.test", "secret").start().unwrap();
+    let mut options = options(sim.url());
+    options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
+    let client = Client::open(&options).unwrap();
+    let watch = client.watch(&Options::new()).unwrap();
+    assert!(matches!(client.next(Duration::from_secs(60)), Next::Event(e) if e.kind == EventKind::Connected));
+    for operation in ["GetItem", "Unsubscribe"] {
+        sim.add_fault(Fault::new(Action::NoAnswer).on(operation).always());
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let asking = client.core.clone();
+        let client = &client;
+        scope.spawn(move || {
+            let result = client.get_item(watch, "x", None, crate::Fetch::Summary);
+            tell.send(result.map(drop)).expect("somebody listens");
+        });
+        wait("it asks", client, |c| c.status().sockets == 2);
+        scope.spawn(|| client.close_within(Duration::from_secs(600)));
+        let result = told.recv_timeout(LIMIT);
+        // The other closing ends with this one.
+        let still_closing = asking.threads.count() > 0;
+        assert!(client.close_within(Duration::ZERO));
+        let error = result.expect("the host's thread is let go").unwrap_err();
+        assert_eq!((error.kind(), still_closing), (crate::ErrorKind::Closed, true));
+    });
+}
+
 // Twice, from two threads, and with nothing going on.
 #[test]
 fn closing_twice_at_once() {

@@ -3,8 +3,11 @@
 
 mod decode;
 mod demo;
+mod drain;
 mod get;
+mod kills;
 mod options;
+mod run;
 mod simulate;
 mod support;
 mod usage;

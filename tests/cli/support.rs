@@ -54,6 +54,15 @@ pub fn run(args: &[&str]) -> Ended {
     run_with(args, b"")
 }
 
+/// Looks again and again until it is so.
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !so() {
+        assert!(Instant::now() < deadline, "it never came about: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A command under way, with pipes.
 pub struct Running {
     pub stdin: Option<std::process::ChildStdin>,

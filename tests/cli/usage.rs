@@ -6,10 +6,22 @@ use crate::support::{PASSWORD, USER, assert_no_secret, run};
 fn help_is_help_and_wrong_usage_is_2() {
     let help = run(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
-    for word in ["demo", "watch", "get", "simulate", "decode", "options", "Exit codes", "--fetch summary"] {
+    for word in [
+        "demo",
+        "watch",
+        "drain",
+        "run",
+        "status",
+        "get",
+        "simulate",
+        "decode",
+        "options",
+        "Exit codes",
+        "--fetch summary",
+    ] {
         assert!(help.out.contains(word), "{word}: {}", help.out);
     }
-    for subcommand in ["demo", "watch", "get", "simulate", "decode", "options"] {
+    for subcommand in ["demo", "watch", "drain", "run", "status", "get", "simulate", "decode", "options"] {
         let help = run(&[subcommand, "--help"]);
         assert_eq!(help.code, Some(0));
         assert!(help.out.contains("Usage: ewsnotify"), "{}", help.out);

@@ -3,7 +3,6 @@
 mod calls;
 mod cancels;
 mod faults;
-mod long;
 mod lookups;
 mod server;
 mod signing;

@@ -51,6 +51,20 @@ fn each_status_has_its_kind_and_says_what_to_do() {
     }
 }
 
+// Exchange Online says in the status line where to unlock an account; who is not told cannot go there.
+#[test]
+fn a_locked_account_is_told_with_the_place_to_unlock_it() {
+    for e in errors(answer("456 https://unlock.example.test/a?b=c", "", "")) {
+        let text = e.to_string();
+        assert!(text.contains("unlock it with a browser at https://unlock.example.test/a?b=c"), "{text}");
+    }
+    for words in ["Locked", "javascript:x", ""] {
+        for e in errors(answer(&format!("456 {words}"), "", "")) {
+            assert!(e.to_string().contains("sign in to it with a browser"), "{e}");
+        }
+    }
+}
+
 // An administrator finds the request by these; a stranger's bytes must not steer his terminal.
 #[test]
 fn telling_headers_are_in_the_text() {
@@ -190,6 +204,7 @@ fn redirects_that_leave_the_server_are_not_followed() {
         let client = server.client();
         for e in [client.call().unwrap_err(), client.open().unwrap_err()] {
             assert_eq!((e.kind(), e.http_status()), (ErrorKind::Http, Some(status)), "{e}");
+            assert!(!e.is_retryable(), "it leads there tomorrow too: {e}");
             assert!(e.to_string().contains(&shown) && !e.to_string().contains("hidden"), "{e}");
         }
         assert_eq!(asked.lock().unwrap().len(), 2);
@@ -211,7 +226,7 @@ fn redirects_have_a_bound() {
 fn redirects_with_a_meaning_of_their_own() {
     let (server, _) = redirecting(302, "/ews/genericerrorpage.htm?aspxerrorpath=/ews/exchange.asmx");
     let e = server.client().call().unwrap_err();
-    assert_eq!((e.kind(), e.is_retryable()), (ErrorKind::Http, true));
+    assert_eq!((e.kind(), e.http_status(), e.is_retryable()), (ErrorKind::Protocol, Some(302), true));
     assert!(e.to_string().contains("error page"), "{e}");
     let (server, _) = redirecting(302, "https://HERE/owa/auth/logon.aspx?url=x");
     let e = server.client().call().unwrap_err();

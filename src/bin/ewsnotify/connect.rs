@@ -30,9 +30,9 @@ pub struct Connect {
     #[arg(long, hide = true, num_args = 0..=1)]
     password: Option<Option<String>>,
 
-    /// The mailbox, by its address [default: that of --user]
-    #[arg(long, value_name = "ADDRESS", help_heading = "Server and mailbox")]
-    mailbox: Option<String>,
+    /// The mailbox, by its address; for watch, drain and run several times [default: that of --user]
+    #[arg(long = "mailbox", value_name = "ADDRESS", help_heading = "Server and mailbox")]
+    mailboxes: Vec<String>,
 
     /// Trust the certificates in this file (PEM) beside the platform's
     #[arg(long, value_name = "FILE", help_heading = "Server and mailbox")]
@@ -44,7 +44,17 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// The options, the password among them.
+    /// The mailboxes that were named.
+    pub fn mailboxes(&self) -> &[String] {
+        &self.mailboxes
+    }
+
+    /// The environment variable that holds the password.
+    pub fn password_env(&self) -> Option<&str> {
+        self.password_env.as_deref()
+    }
+
+    /// The options, the password among them; of several mailboxes, the first.
     pub fn options(&self) -> Outcome<Options> {
         if self.password.is_some() {
             return Err(Failure::usage(
@@ -54,7 +64,7 @@ impl Connect {
         }
         let mut options = Options::new();
         options.set("url", &self.url)?.set("user", &self.user)?;
-        if let Some(mailbox) = &self.mailbox {
+        if let Some(mailbox) = self.mailboxes.first() {
             options.set("mailbox", mailbox)?;
         }
         if let Some(file) = &self.ca_file {

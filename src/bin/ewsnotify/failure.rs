@@ -34,6 +34,11 @@ impl Failure {
         Failure { code: 4, text: text.into() }
     }
 
+    /// Exit code 5.
+    pub fn incomplete(text: impl Into<String>) -> Failure {
+        Failure { code: 5, text: text.into() }
+    }
+
     /// Exit code 1 where the text is on stderr already.
     pub fn said() -> Failure {
         Failure::failed("")

@@ -48,6 +48,9 @@ struct Line<'a> {
 }
 
 pub fn run(args: &Args) -> Outcome {
+    if args.connect.mailboxes().len() > 1 {
+        return Err(Failure::usage("an item lies in one mailbox, and --mailbox was given several times"));
+    }
     let client = Client::open(&args.connect.options()?)?;
     let fetch = if args.mime { Fetch::Mime } else { Fetch::Summary };
     let change_key = args.change_key.as_deref();

@@ -1,17 +1,23 @@
 //! The command `ewsnotify`: a file for each subcommand, `output` for both forms of output, `connect` for the options that
-//! say which server and mailbox, `stop` for signals.
+//! say which server and mailbox, `session` for what `watch`, `drain` and `run` have in common,
+//! `stop` for signals.
 
 mod connect;
 mod decode;
 mod demo;
+mod drain;
+mod exec;
 mod failure;
 mod get;
 mod mails;
 mod options;
 mod output;
 mod password;
+mod run;
+mod session;
 mod simulate;
 mod status;
+mod status_file;
 mod stop;
 mod text;
 mod watch;
@@ -34,6 +40,12 @@ Be told of new mail, with subject and sender (the password comes from the enviro
 The same for a program, a line of JSON an event:
   ewsnotify watch … --json | while read -r event; do …; done
 
+From cron, each minute, with all that came in between:
+  ewsnotify drain … --state-dir DIR --for 50s
+
+A command for each new mail, which it gets on its standard input:
+  ewsnotify run --exec 'rt-mailgate …' --state-dir DIR …
+
 Exit codes:
   0  done            3  another process owns the state directory
   1  failed          4  a sign-in is needed: the server refused the one it got
@@ -55,6 +67,9 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Watch(watch::Args),
+    Drain(drain::Args),
+    Run(run::Args),
+    Status(status_file::Args),
     Get(get::Args),
     Simulate(simulate::Args),
     Decode(decode::Args),
@@ -69,6 +84,9 @@ fn main() -> ExitCode {
     let outcome: Outcome = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Status(args) => status_file::run(&args),
         Command::Get(args) => get::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Decode(args) => decode::run(&args),

@@ -103,7 +103,7 @@ fn what_cannot_be_had_says_why() {
     let gone = coded("ErrorItemNotFound");
     for (failure, content) in [
         (gone, Content::Gone),
-        (error(ErrorKind::Limit), Content::TooLarge),
+        (Error::too_large("scripted"), Content::TooLarge),
         (coded("ErrorItemCorrupt"), Content::Unreadable),
         (coded("ErrorAccessDenied"), Content::Unreadable),
         (http(404), Content::Unreadable),
@@ -118,6 +118,27 @@ fn what_cannot_be_had_says_why() {
         assert_eq!(told.detail.is_some_and(|d| d.message.is_some()), content != Content::Gone);
         assert!(matches!(d.engine.status().watches[0].state, WatchState::Connected));
     }
+}
+
+// A host would look for mails that are too large where threads have run short; with a second try all is there.
+#[test]
+fn a_limit_that_is_not_of_size_is_tried_again() {
+    let (mut d, conn) = fetching(Fetch::Summary, |_| {});
+    d.message(conn, mail("s1", &["a"]));
+    d.message(conn, mail("s1", &["b"]));
+    let (a, ..) = wanted(&mut d);
+    let (b, ..) = wanted(&mut d);
+    d.fail(a, error(ErrorKind::Limit));
+    d.wait(80.0);
+    let (a, ..) = wanted(&mut d);
+    d.answer(a, item("A"));
+    d.fail(b, error(ErrorKind::Limit));
+    for _ in 0..5 {
+        d.wait(80.0);
+        let (b, ..) = wanted(&mut d);
+        d.fail(b, error(ErrorKind::Limit));
+    }
+    assert_eq!(d.story(), ["1 NewMail a Ok", "1 NewMail b Unreadable"]);
 }
 
 // A mail with a broken body would not be told with what can be read of it.
@@ -137,7 +158,7 @@ fn an_unreadable_item_is_asked_for_once_more_without_mime() {
     assert_eq!((got.content, got.subject.as_deref()), (Some(Content::Unreadable), Some("A")));
     assert!(told.detail.unwrap().message.is_some());
     let path = Some("/nowhere/b.eml".to_owned());
-    let mime = path.as_ref().map(|path| Spooled::new(path.into(), None));
+    let mime = path.as_ref().map(|path| Spooled::new(path.into()));
     d.answer(b, Answer::Message { item: Box::default(), mime });
     let got = d.told.pop_front().unwrap().item.unwrap();
     assert_eq!((got.content, got.mime_path), (Some(Content::Ok), path));
@@ -237,7 +258,7 @@ fn a_batch_that_fails_is_asked_for_one_by_one() {
             let (call, asked) = wanted_all(&mut d);
             assert_eq!(asked, [id]);
             match id {
-                "b" => d.fail(call, error(ErrorKind::Limit)),
+                "b" => d.fail(call, Error::too_large("scripted")),
                 _ => d.answer(call, item(id)),
             }
         }

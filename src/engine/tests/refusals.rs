@@ -5,7 +5,9 @@ use super::*;
 // A host whose password is wrong would lock its account out, or wait for ever without a word.
 #[test]
 fn a_refused_sign_in_at_the_start_stops_the_watch_loudly() {
-    for error in [http(401), http(403), coded("ErrorPasswordExpired"), error(ErrorKind::Tls), http(404)] {
+    for error in
+        [http(401), http(403), coded("ErrorPasswordExpired"), error(ErrorKind::Tls), http(404), http(302)]
+    {
         let (mut d, call) = asking();
         d.fail(call, error);
         let told = d.told.pop_front().unwrap();
@@ -44,6 +46,27 @@ fn a_refusal_after_success_is_tried_twice_more_and_slowly() {
     }
     assert_eq!(d.told().last(), Some(&(1, EventKind::Closed)));
     assert!(d.calls.iter().all(|c| matches!(c.3, Request::Unsubscribe { .. })), "{:?}", d.calls);
+}
+
+// A server under repair sends everybody to a page of patience: each watch would end within seconds; a server that has moved
+// would be asked for ever, as if it were down.
+#[test]
+fn being_sent_elsewhere_after_success_is_tried_twice_more_and_slowly() {
+    let (mut d, conn) = streaming(1);
+    d.wait(100.0);
+    d.end(conn, Ok(()));
+    for _ in 0..2 {
+        let (conn, _) = d.open();
+        d.end(conn, Err(http(302)));
+        d.wait(29.0);
+        assert!(d.opens.is_empty());
+        d.wait(41.0);
+    }
+    let (conn, _) = d.open();
+    d.end(conn, Err(http(302)));
+    let advice = d.told[1].detail.as_ref().unwrap().message.clone().unwrap();
+    assert!(advice.contains("check the server's URL"), "{advice}");
+    assert_eq!(d.story(), ["1 Disconnected ConnectionLost", "1 Error", "1 Closed HttpError"]);
 }
 
 // A server that is down would be silent, or flood the host with the same error.

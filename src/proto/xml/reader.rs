@@ -277,8 +277,7 @@ fn protocol(text: impl Into<Cow<'static, str>>) -> Error {
 fn bad_xml(error: xml::reader::Error) -> Error {
     let text = error.to_string();
     if text.contains("than allowed by the parser's configuration") {
-        return Error::new(
-            ErrorKind::Limit,
+        return Error::too_large(
             "The answer is beyond a limit: a name, a text or a list of attributes is too long.",
         );
     }

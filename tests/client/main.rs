@@ -1,7 +1,8 @@
-//! The client over real sockets and TLS: every kind of event, content, several mailboxes, refusals.
+//! The client over real sockets and TLS: every kind of event, content, several mailboxes.
 #![cfg(feature = "sim")]
 
-#[path = "common/watching.rs"]
+mod refusals;
+#[path = "../common/watching.rs"]
 mod watching;
 
 use std::collections::BTreeSet;
@@ -279,56 +280,6 @@ fn a_watch_that_ends() {
     let event = next(&client);
     assert_eq!((event.kind, event.watch), (EventKind::NewMail, 2));
     assert_eq!(client.unwatch(1).unwrap_err().kind(), ErrorKind::Invalid);
-}
-
-// A wrong password is told once, with what to do, and not tried again and again until the account is locked.
-#[test]
-fn a_wrong_password() {
-    for mode in ["streaming", "pull"] {
-        let mut w = Watching::start(server(Style::Exchange), &[("password", "wr0ng-one"), ("mode", mode)]);
-        let closed = w.until("Closed", |e| e.kind == EventKind::Closed);
-        assert_eq!(closed.detail.unwrap().reason, Some(Reason::SignInRefused));
-        assert_eq!(w.events.len(), 2, "{:#?}", w.events);
-        let detail = w.events[0].detail.clone().unwrap();
-        assert_eq!((w.events[0].kind, detail.http_status), (EventKind::Error, Some(401)));
-        assert!(detail.message.unwrap().contains("password"));
-        assert_eq!(w.sim.stats().unauthorized, 1);
-        assert!(w.events.iter().all(|e| !e.to_json().contains("wr0ng-one")));
-    }
-}
-
-// A right that was refused for a moment is asked for again, slowly: directories have bad minutes.
-#[test]
-fn a_sign_in_that_is_refused_for_a_moment() {
-    std::thread::scope(|scope| {
-        for (mode, operation) in [("streaming", "GetStreamingEvents"), ("pull", "GetEvents")] {
-            scope.spawn(move || {
-                let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
-                w.connected();
-                let status = Action::Status { code: 401, retry_after: None, retry_date: None, body: None };
-                w.sim.add_fault(Fault::new(status).on(operation));
-                w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
-                w.deliver();
-                w.settle();
-                w.compare(true);
-                assert!(w.sim.stats().unauthorized <= 2);
-            });
-        }
-    });
-}
-
-// A redirect to another host would send the password there.
-#[test]
-fn redirects_to_other_hosts() {
-    for (mode, operation) in [("streaming", "GetStreamingEvents"), ("pull", "GetEvents")] {
-        let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
-        w.connected();
-        let elsewhere = Action::Redirect { to: "https://evil.example.test/EWS".into() };
-        w.sim.add_fault(Fault::new(elsewhere).on(operation));
-        w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
-        w.settle();
-        w.compare(true);
-    }
 }
 
 // A subscription can die without a word. Until its loss is told nothing can be known (an audit comes with catch-up); from

@@ -1,0 +1,85 @@
+//! `ewsnotify drain`: tells what came since the last run, stays live for a while, and ends.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ewsnotify::{Client, ErrorKind, Event};
+
+use crate::connect::duration;
+use crate::failure::Outcome;
+use crate::session::{Choice, Session, Step, Until, Wanted};
+
+const HELP: &str = "\
+Example, for cron, each minute:
+  ewsnotify drain --url mail.example.com --user svc@example.com --password-stdin --state-dir DIR --event NewMail --for 50s
+
+The first run begins with what comes from then on, or with all that lies there (--option since=all). An event is
+acknowledged after its line is written, and before the next: after a crash at most the last line comes again.
+
+It ends with 0 when everything was told; with 3, at once, while another process has the state directory; with 5 when
+something is left that the next run will tell, or was missed for good; with 1, 2 and 4 as `watch` does.";
+
+/// Tell what came since the last run, and end: for cron
+///
+/// Catches up from the state directory, stays live until the time of --for is over, and ends. Prints as `watch` does.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    choice: Choice,
+
+    #[command(flatten)]
+    wanted: Wanted,
+
+    /// Where the state is kept from run to run
+    #[arg(long, value_name = "DIR")]
+    state_dir: PathBuf,
+
+    /// End after this time, as 50s or 5m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "50s")]
+    time: Duration,
+
+    /// End as soon as everything has been told
+    #[arg(long)]
+    exit_when_drained: bool,
+
+    /// Tell a parked event again, by its number in `ewsnotify status`, or all; may be given several times
+    #[arg(long, value_name = "ID")]
+    release: Vec<String>,
+
+    /// Print JSON at a terminal too
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let mut options = args.choice.options(Some(&args.wanted), Some(&args.state_dir))?;
+    options.set("ack", "manual")?;
+    let until = Until { time: Some(args.time), drained: args.exit_when_drained };
+    let mut session = Session::open(&options, args.json, until)?;
+    session.begin("drain", &args.choice, &options)?;
+    session.release(&args.release)?;
+    loop {
+        match session.next() {
+            Step::Event(event) => {
+                session.output.event(&event)?;
+                ack(&session.client, &event)?;
+            }
+            Step::Idle => {}
+            Step::End => break,
+        }
+    }
+    session.finish(true)
+}
+
+/// Returns when it is durable. Only events of items are kept until then.
+fn ack(client: &Client, event: &Event) -> Outcome {
+    if !event.kind.is_mailbox() || event.item_id.is_none() {
+        return Ok(());
+    }
+    match client.ack(event.seq) {
+        // The watch has ended meanwhile: its next run may tell the event again.
+        Err(e) if e.kind() == ErrorKind::Invalid => Ok(()),
+        acked => Ok(acked?),
+    }
+}

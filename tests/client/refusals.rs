@@ -1,0 +1,120 @@
+//! What a server refuses, and what the client refuses to do.
+
+use ewsnotify::sim::exchange::Failure;
+use ewsnotify::sim::fault::{Action, Fault};
+use ewsnotify::sim::{Sim, Style};
+use ewsnotify::{Client, ErrorKind, EventKind, Fetch, Options, Reason};
+
+use crate::watching::{ADA, Watching, server};
+
+// A wrong password is told once, with what to do, and not tried again and again until the account is locked.
+#[test]
+fn a_wrong_password() {
+    for mode in ["streaming", "pull"] {
+        let mut w = Watching::start(server(Style::Exchange), &[("password", "wr0ng-one"), ("mode", mode)]);
+        let closed = w.until("Closed", |e| e.kind == EventKind::Closed);
+        assert_eq!(closed.detail.unwrap().reason, Some(Reason::SignInRefused));
+        assert_eq!(w.events.len(), 2, "{:#?}", w.events);
+        let detail = w.events[0].detail.clone().unwrap();
+        assert_eq!((w.events[0].kind, detail.http_status), (EventKind::Error, Some(401)));
+        assert!(detail.message.unwrap().contains("password"));
+        assert_eq!(w.sim.stats().unauthorized, 1);
+        assert!(w.events.iter().all(|e| !e.to_json().contains("wr0ng-one")));
+    }
+}
+
+// A right that was refused for a moment is asked for again, slowly: directories have bad minutes.
+#[test]
+fn a_sign_in_that_is_refused_for_a_moment() {
+    std::thread::scope(|scope| {
+        for (mode, operation) in [("streaming", "GetStreamingEvents"), ("pull", "GetEvents")] {
+            scope.spawn(move || {
+                let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
+                w.connected();
+                let status = Action::Status { code: 401, retry_after: None, retry_date: None, body: None };
+                w.sim.add_fault(Fault::new(status).on(operation));
+                w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
+                w.deliver();
+                w.settle();
+                w.compare(true);
+                assert!(w.sim.stats().unauthorized <= 2);
+            });
+        }
+    });
+}
+
+// A redirect to another host would send the password there. It is a page of patience at best, so it is tried again, slowly.
+#[test]
+fn redirects_to_other_hosts() {
+    let elsewhere = || Action::Redirect { to: "https://evil.example.test/EWS".into() };
+    std::thread::scope(|scope| {
+        for (mode, operation) in [("streaming", "GetStreamingEvents"), ("pull", "GetEvents")] {
+            scope.spawn(move || {
+                let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
+                w.connected();
+                w.sim.add_fault(Fault::new(elsewhere()).on(operation));
+                w.sim.cut_streams(ewsnotify::sim::fault::Cut::Fin);
+                w.settle();
+                w.compare(true);
+            });
+        }
+    });
+
+    // At the very start the URL is wrong, and the host is told so at once.
+    let sim = server(Style::Exchange);
+    sim.add_fault(Fault::new(elsewhere()).always());
+    let mut w = Watching::start(sim, &[]);
+    let closed = w.until("Closed", |e| e.kind == EventKind::Closed);
+    assert_eq!(closed.detail.unwrap().reason, Some(Reason::HttpError));
+    let told = w.events[0].detail.clone().unwrap().message.unwrap();
+    assert!(
+        told.contains("https://evil.example.test/EWS") && told.contains("check the server's URL"),
+        "{told}"
+    );
+}
+
+// An older server refuses the version that is spoken to newer ones: items could be watched there, but not be had.
+#[test]
+fn an_item_is_had_from_an_older_server_too() {
+    let sim = server(Style::Exchange);
+    let id = sim.exchange().deliver(ADA, b"Subject: old\r\n\r\n").unwrap();
+    for _ in 0..2 {
+        let older = Failure::new("ErrorInvalidServerVersion").as_fault();
+        sim.exchange().fail_next("GetItem", older);
+    }
+    let client = Client::open(&options(&sim)).unwrap();
+    for asked in [3, 4] {
+        let item = client.fetch_item(&Options::new(), &id, None, Fetch::Summary).unwrap();
+        assert_eq!((item.subject.as_deref(), sim.stats().of("GetItem")), (Some("old"), asked));
+    }
+    // Once a version has worked, the same answer means something else.
+    sim.exchange().fail_next("GetItem", Failure::new("ErrorInvalidServerVersion").as_fault());
+    let e = client.fetch_item(&Options::new(), &id, None, Fetch::Summary).unwrap_err();
+    assert_eq!((e.code(), sim.stats().of("GetItem")), (Some("ErrorInvalidServerVersion"), 5));
+}
+
+// A setting of the client that is given to a watch would do nothing, without a word.
+#[test]
+fn a_watch_is_not_given_what_is_the_clients() {
+    let sim = server(Style::Exchange);
+    let mut of_client = options(&sim);
+    of_client.set("queue_events", "5").unwrap().set("events", "Moved").unwrap();
+    let client = Client::open(&of_client).unwrap();
+    client.watch(&Options::new()).unwrap();
+    let mut of_watch = Options::new();
+    of_watch.set("events", "NewMail").unwrap().set("max_response_bytes", "16384").unwrap();
+    for e in [
+        client.watch(&of_watch).unwrap_err(),
+        client.fetch_item(&of_watch, "x", None, Fetch::Summary).unwrap_err(),
+    ] {
+        assert_eq!(e.kind(), ErrorKind::Invalid);
+        assert!(e.to_string().contains("max_response_bytes is one of the client"), "{e}");
+    }
+}
+
+fn options(sim: &Sim) -> Options {
+    let mut options = Options::new();
+    options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
+    options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
+    options
+}
