@@ -1,6 +1,8 @@
 //! `run --exec`, against a simulator over TLS, with commands of a shell.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use ewsnotify::sim::Sim;
 use rustix::process::Signal;
@@ -20,6 +22,28 @@ fn spool_is_empty(dir: &Path) {
     let left: Vec<_> =
         dir.join("spool").read_dir().map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
+}
+
+// `run … | head -1`: a command that runs when nobody reads on is let finish, and what it came to is kept: it does not run again.
+#[test]
+fn a_closed_pipe_ends_it_when_the_command_is_done() {
+    let sim = sim();
+    let (dir, reach) = begun(&sim);
+    sim.exchange().deliver(USER, &mail(1)).unwrap();
+    let log = dir.path().join("log");
+    let exec = format!("echo begun >> {l}; sleep 0.5; echo done >> {l}", l = log.display());
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut first = command(&line("run", &reach, &["--exec", &exec]));
+    let mut first = first.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("its command", || log.exists());
+    drop(reader);
+    // Something to write: the mail's own line.
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    let ended = run(&line("run", &reach, &["--exit-when-drained", "--exec", &exec]));
+    assert_eq!((ended.code, ran(&ended.json())), (Some(0), vec![]), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "begun\ndone\n");
+    let mode = std::fs::metadata(dir.path().join("spool")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 // A ticket system gets the message as it was sent, and what it needs to know of it, but never the password; a subject cannot

@@ -5,7 +5,8 @@
 //! Each runs on a thread of its own.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +104,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut session = Session::open(&options, args.json, until)?;
     if let Some(spool) = spool {
         // The directory is ours now. Nobody will ask for what a run left that was killed.
-        remove_orphans(&spool);
+        clear(&spool)?;
     }
     session.begin("run", &args.choice, &options)?;
     session.release(&args.release)?;
@@ -121,13 +122,25 @@ pub fn run(args: &Args) -> Outcome {
         results: send,
     };
     let mut jobs = Jobs { job: Arc::new(job), results, running: BTreeSet::new() };
+    let played = play(&mut session, &mut jobs, args.parallel);
+    // Whatever ended it: a command that runs is let finish, and what it came to is kept, also where nobody reads on.
+    while !jobs.running.is_empty() {
+        session.look();
+        let _ = jobs.wait(Duration::from_secs(1), &mut session.output);
+    }
+    played?;
+    let to_the_last = !session.stopped();
+    session.finish(to_the_last)
+}
+
+fn play(session: &mut Session, jobs: &mut Jobs, parallel: u16) -> Outcome {
     loop {
         let step = session.next();
         jobs.tell(&mut session.output)?;
         match step {
             Step::Event(event) if event.kind == EventKind::NewMail => {
                 let file = Removed(event.item.as_ref().and_then(|i| i.mime_path.clone()));
-                while !jobs.has_room(event.watch, args.parallel) && !session.stopped() {
+                while !jobs.has_room(event.watch, parallel) && !session.stopped() {
                     session.look();
                     jobs.wait(Duration::from_secs(1), &mut session.output)?;
                 }
@@ -137,16 +150,9 @@ pub fn run(args: &Args) -> Outcome {
             }
             Step::Event(event) => session.output.event(&event)?,
             Step::Idle => {}
-            Step::End => break,
+            Step::End => return Ok(()),
         }
     }
-    // Whatever ended it: a command that runs is let finish, and what it came to is kept.
-    while !jobs.running.is_empty() {
-        session.look();
-        jobs.wait(Duration::from_secs(1), &mut session.output)?;
-    }
-    let to_the_last = !session.stopped();
-    session.finish(to_the_last)
 }
 
 /// Messages lie beside the state, where the next run finds those that are left over; `None` where the user has another place.
@@ -159,13 +165,17 @@ fn own_spool(options: &mut Options, state_dir: &Path) -> Outcome<Option<PathBuf>
     Ok(Some(spool))
 }
 
-fn remove_orphans(spool: &Path) {
-    for entry in spool.read_dir().into_iter().flatten().flatten() {
+/// Makes the folder, or removes what lies in it.
+fn clear(spool: &Path) -> Outcome {
+    let failed = |e| Failure::failed(format!("cannot make {}: {e}", spool.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(spool).map_err(failed)?;
+    for entry in spool.read_dir().map_err(failed)?.flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|e| e == "eml") {
             let _ = std::fs::remove_file(path);
         }
     }
+    Ok(())
 }
 
 /// A message's file, which goes with this.

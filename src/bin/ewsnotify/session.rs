@@ -208,9 +208,12 @@ impl Session {
             return self.over(End::Drained);
         }
         let left = self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        // Before an event is taken: one that is taken and not told would be lost.
+        if left == Duration::ZERO {
+            return self.over(End::TimeOver);
+        }
         let looks = self.output.has_status() || self.file.is_some() || self.until_drained;
         match self.client.next(if looks { left.min(LOOK) } else { left }) {
-            _ if left == Duration::ZERO => self.over(End::TimeOver),
             Next::Event(event) => {
                 self.note(&event);
                 Step::Event(event)
