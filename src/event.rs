@@ -1,11 +1,11 @@
 //! What a host is told, and its one JSON form.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
+
+pub use crate::spooled::Spooled;
 
 /// What kind of event it is; in JSON `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -161,7 +161,7 @@ pub enum Content {
     Ok,
     /// The item had gone before it could be read.
     Gone,
-    /// It is larger than the limit.
+    /// It is larger than option `max_item_bytes`, or the rest of the answer than `max_response_bytes`; `message` says so.
     TooLarge,
     /// The server could not give it, or it could not be kept; `message` says why.
     Unreadable,
@@ -283,47 +283,11 @@ pub struct ItemContent {
     pub(crate) spooled: Option<Spooled>,
 }
 
-/// A message's file. It goes with the last one that holds it, unless a host was told of it.
-#[derive(Clone, Debug)]
-pub struct Spooled(Arc<SpooledFile>);
-
-#[derive(Debug)]
-struct SpooledFile {
-    path: PathBuf,
-    told: AtomicBool,
-}
-
-impl Spooled {
-    pub(crate) fn new(path: PathBuf) -> Spooled {
-        Spooled(Arc::new(SpooledFile { path, told: AtomicBool::new(false) }))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0.path
-    }
-}
-
-impl PartialEq for Spooled {
-    fn eq(&self, other: &Spooled) -> bool {
-        self.path() == other.path()
-    }
-}
-
-impl Eq for Spooled {}
-
-impl Drop for SpooledFile {
-    fn drop(&mut self) {
-        if !*self.told.get_mut() {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl ItemContent {
     /// The host is told of it: from here on the file is the host's.
     pub(crate) fn told(&mut self) {
         if let Some(spooled) = self.spooled.take() {
-            spooled.0.told.store(true, Ordering::SeqCst);
+            spooled.told();
         }
     }
 }

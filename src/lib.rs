@@ -59,6 +59,7 @@ pub mod proto;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod spooled;
 mod store;
 
 pub use engine::{Nack, Parked};

@@ -22,6 +22,13 @@ const MAX_REDIRECTS: u32 = 3;
 const MAX_CHALLENGES: u32 = 3;
 /// What is read of a page that nobody wants, so that its socket can be used again.
 const MAX_DRAIN: u64 = 64 * 1024;
+/// A long answer must bring so much in each `call_timeout`: a mail over a slow line takes its time, a server that sends a
+/// byte now and then does not get it.
+const PROGRESS: usize = 256 * 1024;
+/// Enough of a body to see whether it is XML.
+const BEGIN: usize = 4096;
+/// The longest declaration and comments before the root element of a long answer.
+const MAX_BEGIN: usize = 64 * 1024;
 
 /// A link to one server with one sign-in.
 pub struct HttpLink {
@@ -134,18 +141,58 @@ impl HttpLink {
 
     /// A whole answer, if it is one that EWS gives.
     fn whole(&self, answer: &mut Answer) -> Result<Reply> {
-        let endpoint = &*self.ground.endpoint;
-        if !matches!(answer.status, 200 | 500) {
-            return Err(answer::refused(endpoint, answer, &self.auth.who()));
-        }
-        if let Some(error) = answer::encoded(endpoint, answer) {
-            return Err(error);
-        }
-        let body = read_whole(endpoint, answer, self.ground.config.max_response_bytes)?;
+        self.check_head(answer)?;
+        let body = read_whole(&self.ground.endpoint, answer, self.ground.config.max_response_bytes)?;
         if !answer::looks_like_xml(&body) {
             return Err(self.not_xml(answer, &body));
         }
         Ok(Reply { status: answer.status, body, date: answer::date(answer) })
+    }
+
+    /// The same piece by piece.
+    fn pieces(
+        &self,
+        lane: &Lane,
+        answer: &mut Answer,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.check_head(answer)?;
+        let allowed = self.ground.config.call_timeout;
+        let (mut piece, mut came) = ([0; 8192], 0);
+        let mut read = |answer: &mut Answer, piece: &mut [u8]| -> Result<usize> {
+            let n = answer.read(piece)?;
+            came += n;
+            if came >= PROGRESS {
+                came = 0;
+                lane.slot.allow(Instant::now() + allowed, allowed);
+            }
+            Ok(n)
+        };
+        let mut begin = Vec::new();
+        while begin.len() < BEGIN || (begin.len() < MAX_BEGIN && !answer::looks_like_xml(&begin)) {
+            match read(answer, &mut piece)? {
+                0 => break,
+                n => begin.extend_from_slice(&piece[..n]),
+            }
+        }
+        if !answer::looks_like_xml(&begin) {
+            return Err(self.not_xml(answer, &begin));
+        }
+        take(&begin)?;
+        loop {
+            match read(answer, &mut piece)? {
+                0 => return Ok(()),
+                n => take(&piece[..n])?,
+            }
+        }
+    }
+
+    fn check_head(&self, answer: &Answer) -> Result<()> {
+        let endpoint = &*self.ground.endpoint;
+        if !matches!(answer.status, 200 | 500) {
+            return Err(answer::refused(endpoint, answer, &self.auth.who()));
+        }
+        answer::encoded(endpoint, answer).map_or(Ok(()), Err)
     }
 
     fn not_xml(&self, answer: &Answer, body: &[u8]) -> Error {
@@ -165,6 +212,22 @@ impl Link for HttpLink {
             self.keep(lane);
         }
         Ok(reply)
+    }
+
+    fn call_into(
+        &self,
+        post: &Post<'_>,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (lane, mut answer) = self.exchange_kept(post, cancel)?;
+        self.pieces(&lane, &mut answer, take)?;
+        let status = answer.status;
+        drop(answer);
+        if status == 200 {
+            self.keep(lane);
+        }
+        Ok(())
     }
 
     fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {

@@ -35,7 +35,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The longest wait for a name look-up.
     pub lookup_timeout: Duration,
-    /// The longest time that a call takes in all, and the longest wait for the head of a hanging answer.
+    /// The longest time that a call takes in all, and the longest wait for the head of a hanging answer. The answer of
+    /// [`Link::call_into`] may take so long for each 256 KiB.
     pub call_timeout: Duration,
     /// The longest silence on a hanging answer.
     pub idle_timeout: Duration,
@@ -99,6 +100,17 @@ pub trait Link: Send + Sync {
     /// Sends a request and gives its whole answer: of status 200, or 500 if it looks like a SOAP fault. Anything else is an
     /// error with its kind, its HTTP status and the server's `Retry-After`.
     fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply>;
+
+    /// The same for an answer that may be long: `take` gets its body piece by piece, and an error of its own ends the reading.
+    /// What comes is bounded by `take` alone, and it may come slowly: see [`Config::call_timeout`].
+    fn call_into(
+        &self,
+        post: &Post<'_>,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        take(&self.call(post, cancel)?.body)
+    }
 
     /// Sends a request whose answer hangs, and returns when its head is here. `cancel` ends the stream too.
     fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened>;

@@ -25,6 +25,7 @@ pub(crate) struct ClientConfig {
     pub state_dir: Option<PathBuf>,
     pub spool_dir: Option<PathBuf>,
     pub spool_bytes: u64,
+    pub spool_files: usize,
     pub close_timeout: Duration,
 }
 
@@ -53,6 +54,7 @@ pub(crate) struct WatchConfig {
     pub since_all: bool,
     pub ack: Ack,
     pub max_unacked: usize,
+    pub max_item_bytes: u64,
     pub connection_minutes: u32,
     pub pull_interval: Duration,
     pub pull_timeout_minutes: u32,
@@ -73,6 +75,7 @@ impl ClientConfig {
             state_dir: options.get("state_dir").map(PathBuf::from),
             spool_dir: options.get("spool_dir").map(PathBuf::from),
             spool_bytes: number(options, "spool_bytes"),
+            spool_files: number(options, "spool_files"),
             close_timeout: time(options, "close_timeout"),
         }
     }
@@ -129,6 +132,7 @@ impl WatchConfig {
             since_all: options.value("since") == "all",
             ack: if options.value("ack") == "manual" { Ack::Manual } else { Ack::Auto },
             max_unacked: number(options, "max_unacked"),
+            max_item_bytes: number(options, "max_item_bytes"),
             connection_minutes: number(options, "connection_minutes"),
             pull_interval: time(options, "pull_interval"),
             pull_timeout_minutes: number(options, "pull_timeout_minutes"),

@@ -2,7 +2,9 @@
 //!
 //! Nothing here knows a socket, a thread or a clock.
 
+mod base64;
 pub mod capture;
+mod cutter;
 mod failure;
 mod framer;
 mod message;
@@ -13,6 +15,8 @@ mod stream_decoder;
 mod write;
 mod xml;
 
+pub use self::base64::Base64Decoder;
+pub use cutter::{Cutter, Rest};
 pub use failure::fault_error;
 pub use framer::{FrameError, FrameLimits, Framer};
 pub use message::*;

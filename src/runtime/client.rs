@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::content::{self, Fetched};
 use super::core::{Core, Taken, closed};
 use super::links::{Links, Watch};
+use super::spool::Spool;
 use super::status::Status;
 use super::threads::lock;
 use super::workers;
 use crate::engine::{Nack, Parked, WatchMode, WatchSpec, item_content};
 use crate::net::{Cancel, Lookups};
 use crate::options::{ClientConfig, WatchConfig};
-use crate::proto::{Body, Id, Item, Request, RequestVersion};
+use crate::proto::{Body, Id, Request, RequestVersion};
 use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 
 /// One process's watches, their connections and the queue of their events.
@@ -346,20 +348,23 @@ impl Client {
     ) -> Result<ItemContent> {
         let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
         let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
-        let mut item = self.core.aside(|cancel| {
+        let fetched = self.core.aside(|cancel| {
             let mut version = self.core.version(watch.endpoint);
             loop {
-                let asked = ask_item(watch, version, &request, cancel);
+                let asked = ask_item(&self.core.spool, watch, version, &request, cancel);
                 match asked {
                     Err(e) => version = self.core.lower_version(watch.endpoint, version, &e).ok_or(e)?,
-                    Ok(item) => {
+                    Ok(fetched) => {
                         self.core.version_works(watch.endpoint, version);
-                        return Ok(item);
+                        return Ok(fetched);
                     }
                 }
             }
         })?;
-        let mime = item.mime_base64.take().map(|base64| self.core.spool.write(&base64)).transpose()?;
+        let (item, mime) = match fetched {
+            Fetched::Message(item, mime) => (*item, mime),
+            Fetched::NotKept(why) => return Err(why),
+        };
         let mut content = item_content(item, mime);
         content.told();
         Ok(content)
@@ -408,14 +413,24 @@ impl Client {
     }
 }
 
-fn ask_item(watch: &Watch, version: RequestVersion, request: &Request, cancel: &Cancel) -> Result<Item> {
+fn ask_item(
+    spool: &Spool,
+    watch: &Watch,
+    version: RequestVersion,
+    request: &Request,
+    cancel: &Cancel,
+) -> Result<Fetched> {
     let header = watch.header(version);
+    if let Request::GetItem { mime: true, .. } = request {
+        return content::fetch(spool, None, watch, &header, request, cancel);
+    }
     let (body, _) = workers::exchange(&*watch.link, &header, request, &watch.config.mailbox, cancel)?;
     let Body::Items(responses) = body else {
         return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
     };
     let no_item = || Error::new(ErrorKind::Protocol, "the server's answer has no item");
-    workers::first(responses, request)?.pop().ok_or_else(no_item)
+    let item = workers::first(responses, request)?.pop().ok_or_else(no_item)?;
+    Ok(Fetched::Message(Box::new(item), None))
 }
 
 impl Drop for Client {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::links::Watch;
 use super::saver::Saver;
 use super::signal::{Signal, Waited};
-use super::spool::Spool;
+use super::spool::{self, Spool};
 use super::status::Status;
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, What, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
 use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
-use crate::proto::{FrameLimits, RequestVersion};
+use crate::proto::{FrameLimits, Request, RequestVersion};
 use crate::store::embedded::Embedded;
 use crate::{Error, ErrorKind, Event, Result};
 
@@ -115,7 +115,12 @@ impl Core {
             saver,
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
             openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
-            spool: Spool::new(config.spool_dir.clone(), config.spool_bytes),
+            spool: Spool::new(spool::Settings {
+                dir: config.spool_dir.clone(),
+                files: config.spool_files,
+                bytes: config.spool_bytes,
+                durable: false,
+            }),
             threads: Threads::default(),
             counters: Arc::default(),
             max_envelope_bytes: config.max_envelope_bytes,
@@ -180,15 +185,13 @@ impl Core {
 
     fn try_take(self: &Arc<Self>) -> Option<Taken> {
         self.with(|state| {
-            let event = state.engine.take(self.now());
+            let mut event = state.engine.take(self.now());
+            if let Some(item) = event.as_mut().and_then(|e| e.item.as_mut()) {
+                item.told();
+            }
             self.perform(state, VecDeque::new());
             match event {
-                Some(mut event) => {
-                    if let Some(item) = &mut event.item {
-                        item.told();
-                    }
-                    Some(Taken::Event(event))
-                }
+                Some(event) => Some(Taken::Event(event)),
                 None if std::mem::take(&mut state.woken) => Some(Taken::Interrupted),
                 None if state.ended => Some(Taken::Closed),
                 None => None,
@@ -380,7 +383,9 @@ impl Core {
             while let Some(command) = state.engine.poll() {
                 inputs.extend(self.execute(state, command));
             }
-            let Some(input) = inputs.pop_front() else { break };
+            // What is new of the spool comes first: a message that has filled it must not be followed by another.
+            let news = self.spool.news().map(Input::SpoolFull);
+            let Some(input) = news.or_else(|| inputs.pop_front()) else { break };
             let now = self.now();
             let handled = guarded("deciding what to do", || {
                 state.engine.handle(now, input);
@@ -400,7 +405,8 @@ impl Core {
             Command::Call { call, watch, version, request } => {
                 let pushed = match state.watches.get(&watch) {
                     Some(watch) => {
-                        let what = What::Call(call);
+                        let mime = matches!(request, Request::GetItem { mime: true, .. });
+                        let what = What::Call(call, mime.then(|| self.spool.place()));
                         let job = Job { what, header: watch.header(version), watch: watch.clone(), request };
                         self.workers.push(self, job)
                     }

@@ -5,6 +5,7 @@
 
 mod client;
 mod connection;
+mod content;
 mod core;
 mod links;
 mod saver;

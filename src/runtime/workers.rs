@@ -5,13 +5,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::connection;
+use super::content::{self, Fetched};
 use super::core::Core;
 use super::links::Watch;
 use super::threads::{guarded, lock};
 use crate::engine::{Answer, CallId, ConnId, Input};
 use crate::net::{Cancel, Link, Post};
 use crate::proto::{self, Body, Header, Request, Response};
-use crate::{Error, ErrorKind, Result};
+use crate::spooled::Place;
+use crate::{Content, Error, ErrorKind, Result};
 
 /// How long a worker waits for more to do before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -28,8 +30,8 @@ pub(super) struct Job {
 
 /// What comes of a job.
 pub(super) enum What {
-    /// An answer.
-    Call(CallId),
+    /// An answer; a message has its place in the spool.
+    Call(CallId, Option<Place>),
     /// A stream, or its end.
     Open(ConnId, Cancel),
 }
@@ -104,7 +106,7 @@ impl Workers {
         let mut dropped = Vec::new();
         for pool in state.pools.values_mut() {
             pool.queue.retain(|job| match job.what {
-                What::Call(call) if !is_goodbye(&job.request) => {
+                What::Call(call, _) if !is_goodbye(&job.request) => {
                     dropped.push(call);
                     false
                 }
@@ -135,7 +137,7 @@ impl Workers {
             let pool = state.pools.entry(link).or_default();
             if let Some(job) = pool.queue.pop_front() {
                 let cancel = match &job.what {
-                    What::Call(call) => {
+                    What::Call(call, _) => {
                         let cancel = Cancel::new();
                         state.running.insert(*call, (cancel.clone(), is_goodbye(&job.request)));
                         cancel
@@ -172,10 +174,11 @@ fn closed() -> Error {
 }
 
 fn work(workers: &Workers, core: &Arc<Core>, link: u32) {
-    while let Some((job, cancel)) = workers.take(link) {
+    while let Some((mut job, cancel)) = workers.take(link) {
         match job.what {
-            What::Call(call) => {
-                let result = guarded("asking the server", || ask(core, &job, &cancel));
+            What::Call(call, ref mut place) => {
+                let place = place.take();
+                let result = guarded("asking the server", || ask(core, &job, place, &cancel));
                 lock(&workers.state).running.remove(&call);
                 core.feed(Input::Called { call, result });
             }
@@ -185,7 +188,17 @@ fn work(workers: &Workers, core: &Arc<Core>, link: u32) {
 }
 
 /// Asks the server, and makes of its answer what the engine wants to know.
-fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
+fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<Answer> {
+    if let Request::GetItem { mime: true, .. } = &job.request {
+        let fetched = content::fetch(&core.spool, place, &job.watch, &job.header, &job.request, cancel)?;
+        return Ok(match fetched {
+            Fetched::Message(item, mime) => Answer::Message { item, mime },
+            Fetched::NotKept(why) => {
+                let content = if why.is_too_large() { Content::TooLarge } else { Content::Unreadable };
+                Answer::NotKept { content, message: why.to_string() }
+            }
+        });
+    }
     let (body, date) =
         exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
     let unexpected = || {
@@ -221,14 +234,6 @@ fn ask(core: &Core, job: &Job, cancel: &Cancel) -> Result<Answer> {
         }
         (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
             first(responses, &job.request).map(|()| Answer::Unsubscribed)
-        }
-        (Request::GetItem { mime: true, .. }, Body::Items(responses)) => {
-            let mut item = first(responses, &job.request)?.pop().ok_or_else(unexpected)?;
-            let mime = match item.mime_base64.take() {
-                Some(base64) => Some(core.spool.write(&base64)?),
-                None => None,
-            };
-            Ok(Answer::Message { item: Box::new(item), mime })
         }
         (Request::GetItem { items, .. }, Body::Items(responses)) => {
             if responses.len() != items.len() {

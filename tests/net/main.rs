@@ -3,6 +3,7 @@
 mod calls;
 mod cancels;
 mod faults;
+mod long;
 mod lookups;
 mod server;
 mod signing;

@@ -158,7 +158,7 @@ fn an_unreadable_item_is_asked_for_once_more_without_mime() {
     assert_eq!((got.content, got.subject.as_deref()), (Some(Content::Unreadable), Some("A")));
     assert!(told.detail.unwrap().message.is_some());
     let path = Some("/nowhere/b.eml".to_owned());
-    let mime = path.as_ref().map(|path| Spooled::new(path.into()));
+    let mime = path.as_ref().map(|path| Spooled::new(path.into(), None));
     d.answer(b, Answer::Message { item: Box::default(), mime });
     let got = d.told.pop_front().unwrap().item.unwrap();
     assert_eq!((got.content, got.mime_path), (Some(Content::Ok), path));

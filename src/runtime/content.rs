@@ -1,0 +1,72 @@
+//! An item with its MIME, which goes into a file while it comes: a mail of any size costs little memory.
+
+use super::links::Watch;
+use super::spool::{Spool, Writer};
+use super::workers::{first, name};
+use crate::net::{Cancel, Post};
+use crate::proto::{self, Body, Cutter, Header, Item, Request, Rest};
+use crate::spooled::{Place, Spooled};
+use crate::{Error, ErrorKind, Result};
+
+/// What came.
+pub(super) enum Fetched {
+    /// The item and the file of its MIME, if the server gave any.
+    Message(Box<Item>, Option<Spooled>),
+    /// The MIME could not be kept, and the rest of the answer was not read: too large (`Limit`), no base64, no room.
+    NotKept(Error),
+}
+
+/// Asks for one item with its MIME. An error is the server's or the network's.
+pub(super) fn fetch(
+    spool: &Spool,
+    place: Option<Place>,
+    watch: &Watch,
+    header: &Header,
+    request: &Request,
+    cancel: &Cancel,
+) -> Result<Fetched> {
+    let body = proto::write_request(request, header)?;
+    let mailbox = Some(&*watch.config.mailbox);
+    let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: mailbox };
+    let mut cutter = Cutter::new("MimeContent", watch.config.net.max_response_bytes);
+    let mut writer = spool.writer(watch.config.max_item_bytes, place);
+    let mut trouble = None;
+    let asked = watch.link.call_into(&post, cancel, &mut |piece| {
+        cutter.push(piece, &mut |base64| {
+            writer.write(base64).map_err(|e| {
+                trouble = Some(e);
+                Error::new(ErrorKind::Io, "the message cannot be kept")
+            })
+        })
+    });
+    if let Some(trouble) = trouble {
+        return Ok(Fetched::NotKept(trouble));
+    }
+    asked?;
+    let rest = cutter.finish();
+    let responses = match rest.envelope().map_err(|e| e.context(name(request)))?.body {
+        Body::Items(responses) => responses,
+        Body::Fault(fault) => return Err(proto::fault_error(&fault, name(request))),
+        _ => return Err(no_item()),
+    };
+    let mut item = first(responses, request)?.pop().ok_or_else(no_item)?;
+    let Some(text) = item.mime_base64.take() else { return Ok(Fetched::Message(Box::new(item), None)) };
+    Ok(match finish(writer, &rest, &text) {
+        Ok(file) => Fetched::Message(Box::new(item), Some(file)),
+        Err(trouble) => Fetched::NotKept(trouble),
+    })
+}
+
+fn finish(mut writer: Writer<'_>, rest: &Rest, text: &str) -> Result<Spooled> {
+    let whole_or_behind = rest.behind(text).unwrap_or_else(|| {
+        // Nothing was cut out of it: it is all here, and what was cut was no message.
+        writer.begin_anew();
+        text
+    });
+    writer.write(whole_or_behind.as_bytes())?;
+    writer.finish()
+}
+
+fn no_item() -> Error {
+    Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem")
+}
