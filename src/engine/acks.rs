@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::catch_up::is_new;
 use super::folder::{Digest, Marks};
 use super::save::OpenRecord;
 use super::timers::Timer;
@@ -268,11 +267,22 @@ impl Engine {
     }
 
     /// An item has moved: events of it that are not given yet, or not acknowledged, name it as it is called now.
-    pub(super) fn renamed(&mut self, watch: u64, old: &str, new: &str) {
+    pub(super) fn renamed(&mut self, watch: u64, old: &str, new: &str, to: Option<&str>) {
         let mut stored = Vec::new();
+        let folders = self.watches.get_mut(&watch).map(|w| &mut w.folders_known);
+        let mut folder = folders.and_then(|f| Some((to?, f.get_mut(to?)?)));
+        // Sync has told it as it is called now: what still speaks of the old one is not told a second time.
+        if folder.as_ref().is_some_and(|(_, f)| f.told.get(Digest::of(new)).told_as(EventKind::Created)) {
+            return;
+        }
+        let to = folder.as_ref().map(|(to, _)| *to);
         for (ticket, open) in &mut self.opens.by_ticket {
             if open.event.watch == watch && open.event.item_id.as_deref() == Some(old) {
-                rename(&mut open.event, new);
+                rename(&mut open.event, new, to);
+                // Sync would find it there.
+                if let (Some((_, folder)), Some((told, _))) = (&mut folder, Marks::of(open.event.kind)) {
+                    folder.told.mark(Digest::of(new), told);
+                }
                 if open.recorded {
                     stored.push(*ticket);
                 }
@@ -281,11 +291,11 @@ impl Engine {
         for ticket in stored {
             self.store_open(ticket);
         }
-        self.delivery.rename(watch, old, |event| rename(event, new));
+        self.delivery.rename(watch, old, |event| rename(event, new, to));
         if let Some(w) = self.watches.get_mut(&watch) {
             for event in w.hold.iter_mut().filter_map(super::fetch::Held::event) {
                 if event.item_id.as_deref() == Some(old) && event.kind != EventKind::Moved {
-                    rename(event, new);
+                    rename(event, new, to);
                 }
             }
         }
@@ -303,6 +313,7 @@ impl Engine {
         if open.recorded {
             self.unstore_open(watch, ticket);
         }
+        // The checkpoint that has it as pending may have been asked for before it came: sync will tell of it then.
         self.store_told(&open.event);
         self.given_back(watch);
         Some(watch)
@@ -332,22 +343,24 @@ impl Engine {
 
     /// Remembers for the store that an event was told and is done with.
     fn store_told(&mut self, event: &Event) {
-        let mark = match event.kind {
-            kind if is_new(kind) => Marks::STORED_NEW,
-            EventKind::Deleted => Marks::STORED_GONE,
-            _ => return,
-        };
+        let Some((_, mark)) = Marks::of(event.kind) else { return };
         let digest = event.item_id.as_deref().map(Digest::of);
         let Some(w) = self.watches.get_mut(&event.watch) else { return };
-        let folder = event.parent_folder_id.as_ref().and_then(|f| Some((f, w.folders_known.get_mut(f)?)));
-        let (Some(digest), Some((id, folder))) = (digest, folder) else { return };
+        // An event of an earlier run may be dealt with before the server has answered anything in this one.
+        let Some(id) = &event.parent_folder_id else { return };
+        let folder = w.folders_known.get_mut(id).or_else(|| w.stored.folder(id));
+        let (Some(digest), Some(folder)) = (digest, folder) else { return };
         folder.told.mark(digest, mark);
         let (key, marks) = (Digest::of(id), folder.told.get(digest).stored());
         self.store_marks(event.watch, key, digest, marks);
     }
 }
 
-fn rename(event: &mut Event, new: &str) {
+/// `to`: the folder that it is in now, if that is watched.
+fn rename(event: &mut Event, new: &str, to: Option<&str>) {
+    if let Some(to) = to {
+        event.parent_folder_id = Some(to.to_owned());
+    }
     let old = event.item_id.replace(new.to_owned());
     if event.old_item_id.is_none() {
         event.old_item_id = old;

@@ -62,8 +62,9 @@ impl Engine {
         // What is not acknowledged was told, and may be behind the last checkpoint.
         for open in self.opens.by_ticket.values().filter(|o| o.event.watch == id) {
             let folder = open.event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
-            if let (Some(folder), Some(item), true) = (folder, &open.event.item_id, is_new(open.event.kind)) {
-                folder.told.mark(Digest::of(item), Marks::TOLD_NEW);
+            let told = Marks::of(open.event.kind);
+            if let (Some(folder), Some(item), Some((told, _))) = (folder, &open.event.item_id, told) {
+                folder.told.mark(Digest::of(item), told);
             }
         }
         for folder in w.folders_known.values_mut() {
@@ -154,16 +155,15 @@ impl Engine {
         folder.suspects.retain(|(suspect, _)| *suspect != digest);
         let (marks, tell) = match notice.kind {
             // Once for each kind: what sync has told is not told again.
-            NoticeKind::NewMail => (Marks::SEEN_NEW, !known.has(Marks::SYNC_MAIL)),
-            NoticeKind::Created => (Marks::SEEN_NEW, !known.has(Marks::SYNC_CREATED)),
+            NoticeKind::NewMail => (Marks::SEEN_NEW, !known.has(Marks::TOLD_MAIL)),
+            NoticeKind::Created => (Marks::SEEN_NEW, !known.has(Marks::TOLD_CREATED)),
             NoticeKind::Copied | NoticeKind::Moved => (Marks::SEEN_NEW, true),
             NoticeKind::Modified => (Marks::SEEN_CHANGE, true),
             NoticeKind::Deleted => (Marks::SEEN_GONE, true),
             NoticeKind::FreeBusyChanged | NoticeKind::Status => return true,
         };
-        let told = super::event_kind(notice.kind).is_some_and(|k| w.spec.events.contains(&k)) && tell;
-        let new = marks == Marks::SEEN_NEW && told;
-        folder.told.mark(digest, if new { marks.with(Marks::TOLD_NEW) } else { marks });
+        let told = super::event_kind(notice.kind).filter(|k| tell && w.spec.events.contains(k));
+        folder.told.mark(digest, told.and_then(Marks::of).map_or(marks, |(told, _)| marks.with(told)));
         folder.active(now);
         self.sync_soon(id);
         tell
@@ -213,13 +213,14 @@ impl Engine {
     fn due_folder(&mut self, id: u64) -> Option<String> {
         let now = self.now.mono;
         let waiting = self.waiting(id);
+        let most = ROOM.min(self.settings.queue.events);
         let w = self.watches.get_mut(&id)?;
         w.subscription.as_ref()?;
         let under_way = w.folders_known.values().filter(|f| f.in_flight.is_some()).count();
         let idle = w.folders_known.iter().filter(|(_, f)| f.in_flight.is_none());
         let due = idle.filter_map(|(name, f)| Some((f.due?, name)));
         let (_, name) = due.filter(|(due, _)| *due <= now).min()?;
-        if waiting >= ROOM {
+        if waiting >= most {
             w.starved = true;
             return None;
         }
@@ -296,13 +297,18 @@ impl Engine {
         if anew {
             self.state_reset(id, folder_id, "the server tells the folder from its beginning");
         }
+        let mut new = Vec::new();
         // Oldest first within a page.
         for change in changes.into_iter().rev() {
+            if let SyncChange::Create(item) = &change {
+                new.push(Digest::of(&item.id.id));
+            }
             if let Some(event) = self.sync_event(id, folder_id, change) {
                 self.hand_out(id, event);
             }
         }
         let Some(folder) = self.folder(id, folder_id) else { return };
+        folder.synced_new(&new, last);
         folder.state = Some(state);
         if !last {
             folder.due = Some(now.mono);
@@ -344,30 +350,24 @@ impl Engine {
             SyncChange::Delete(id) | SyncChange::ReadFlagChange { id, .. } => &id.id,
         });
         let marks = folder.told.get(digest);
-        let by_sync = marks.has(Marks::SYNC_MAIL) || marks.has(Marks::SYNC_CREATED);
         let (kind, item, is_read) = match change {
             SyncChange::Create(item) => {
-                folder.synced_new(digest);
                 if folder.baseline.is_some_and(|since| dated(&item) < since) {
                     return None;
                 }
-                if marks.has(Marks::TOLD_NEW) {
+                let mail = !item.is_draft.unwrap_or(false);
+                let kind = if mail && asked(NewMail) { NewMail } else { Created };
+                if marks.told_as(kind) {
                     // It may have changed where nobody saw it.
-                    if !folder.broken || folder.baseline.is_some() || !asked(Modified) || by_sync {
+                    if !folder.broken || folder.baseline.is_some() || !asked(Modified) {
                         return None;
                     }
                     (Modified, item.id, item.is_read)
-                } else if !folder.broken && marks.has(Marks::SEEN_NEW) {
+                } else if !asked(kind) || (!folder.broken && marks.has(Marks::SEEN_NEW)) {
                     return None;
                 } else {
-                    let mail = !item.is_draft.unwrap_or(false);
-                    let kind = match (mail && asked(NewMail), asked(Created)) {
-                        (true, _) => NewMail,
-                        (false, true) => Created,
-                        (false, false) => return None,
-                    };
-                    let by = if kind == NewMail { Marks::SYNC_MAIL } else { Marks::SYNC_CREATED };
-                    folder.told.mark(digest, Marks::TOLD_NEW.with(by));
+                    let told = if kind == NewMail { Marks::TOLD_MAIL } else { Marks::TOLD_CREATED };
+                    folder.told.mark(digest, told);
                     if !folder.broken && folder.baseline.is_none() && live {
                         folder.suspects.push((digest, now.mono));
                     }
@@ -438,8 +438,11 @@ impl Engine {
 
     fn state_reset(&mut self, id: u64, folder_id: &str, why: &str) {
         let Some(folder) = self.folder(id, folder_id) else { return };
+        // What a gap before left to sync is concerned too.
+        let certain = folder.certain;
         folder.begin_anew();
-        self.tell_gap_of(id, Reason::StateReset, Some(why.to_owned()), Fill::Partial);
+        let since = self.certain(id).min(certain);
+        self.tell_gap_since(id, since, Reason::StateReset, Some(why.to_owned()), Fill::Partial);
         if let Some(w) = self.watches.get_mut(&id) {
             w.undrained = true;
         }
@@ -498,13 +501,15 @@ impl Engine {
         }
         let was_dirty = folder.dirty || (undrained && folder.baseline.is_some() && folder.broken);
         folder.denied = true;
+        let certain = folder.certain;
         (folder.dirty, folder.again, folder.due) = (false, false, None);
         let mut told = detail(error, None);
         told.message =
             Some(format!("the server does not let us catch up: {error}; what is missed will stay missed"));
         self.tell(id, EventKind::Error, told);
         if was_dirty {
-            self.tell_gap_of(id, Reason::Denied, Some(error.to_string()), Fill::None);
+            let since = self.certain(id).min(certain);
+            self.tell_gap_since(id, since, Reason::Denied, Some(error.to_string()), Fill::None);
         }
     }
 
@@ -558,11 +563,6 @@ impl Folder {
             self.due = Some(due);
         }
     }
-}
-
-/// Kinds that tell of an item that is new where it is.
-pub(super) fn is_new(kind: EventKind) -> bool {
-    matches!(kind, EventKind::NewMail | EventKind::Created | EventKind::Copied | EventKind::Moved)
 }
 
 /// The later of the two dates; for one without dates the end of time, so that it is told rather than lost.

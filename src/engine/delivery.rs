@@ -40,7 +40,10 @@ pub struct Delivery {
     /// How many mailbox events of a watch wait.
     waiting: BTreeMap<u64, usize>,
     bytes: usize,
+    /// The number of the last one that came in. It is the event's `seq` until it is taken.
     seq: u64,
+    /// The `seq` of the last one that was taken: one watch may have to wait while another's go.
+    taken: u64,
     /// The `seq` of the gap that takes the place of dropped events of a watch, while it waits.
     overflows: BTreeMap<u64, u64>,
     /// The `seq` of what was let in although the queue was full, while it waits.
@@ -69,6 +72,7 @@ impl Delivery {
             waiting: BTreeMap::new(),
             bytes: 0,
             seq: 0,
+            taken: 0,
             overflows: BTreeMap::new(),
             extras: BTreeMap::new(),
             closed: false,
@@ -80,6 +84,7 @@ impl Delivery {
     /// `seq` begins behind this number.
     pub fn start(&mut self, seq: u64) {
         self.seq = self.seq.max(seq);
+        self.taken = self.taken.max(seq);
     }
 
     /// Whether a mailbox event would find room.
@@ -125,7 +130,7 @@ impl Delivery {
     /// Takes the first one whose watch is not blocked. What tells of a watch itself is never blocked.
     pub fn pop(&mut self, blocked: impl Fn(u64) -> bool) -> Option<Event> {
         let at = self.queue.iter().position(|e| !e.kind.is_mailbox() || !blocked(e.watch))?;
-        let event = self.queue.remove(at)?;
+        let mut event = self.queue.remove(at)?;
         self.bytes -= weight(&event);
         if event.kind.is_mailbox()
             && let Some(waiting) = self.waiting.get_mut(&event.watch)
@@ -144,6 +149,8 @@ impl Delivery {
                 self.extras.remove(&key);
             }
         }
+        self.taken += 1;
+        event.seq = self.taken;
         Some(event)
     }
 
@@ -201,6 +208,12 @@ impl Delivery {
     }
 
     fn push_mailbox(&mut self, event: Event) -> Pushed {
+        // What has its number for an acknowledgement had room when it came. A page of catch-up was asked for when there was
+        // room, and is bounded by itself.
+        if event.ticket != 0 || event.origin == Some(Origin::CatchUp) {
+            self.append(event);
+            return Pushed::Queued;
+        }
         if let Some(slot) = self.overflows.get(&event.watch).and_then(|seq| self.index(*seq)) {
             let gap = &mut self.queue[slot];
             gap.time = gap.time.max(event.time);
@@ -209,8 +222,7 @@ impl Delivery {
             }
             return Pushed::Dropped;
         }
-        // A page of catch-up was asked for when there was room, and is bounded by itself.
-        if self.has_room(weight(&event)) || event.origin == Some(Origin::CatchUp) {
+        if self.has_room(weight(&event)) {
             self.append(event);
             return Pushed::Queued;
         }

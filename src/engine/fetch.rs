@@ -80,6 +80,10 @@ impl Engine {
         if self.overflows(watch, &event) {
             return;
         }
+        // What is dropped, with a gap in its place, will never be acknowledged.
+        if event.origin != Some(Origin::CatchUp) && !self.delivery.fits(&event) {
+            return self.push(event);
+        }
         self.open_event(&mut event);
         self.hand_out_as(watch, event);
     }
@@ -92,10 +96,12 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&watch) else { return true };
         let full = w.hold.len() >= self.settings.pending_events.max(1) || !self.delivery.fits(event);
         let folder = event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
-        let (Some(folder), Some(item)) = (folder.filter(|f| full && f.fills()), &event.item_id) else {
+        let (Some(folder), Some(item)) = (folder.filter(|f| full && !f.denied), &event.item_id) else {
             return false;
         };
-        folder.told.unmark(Digest::of(item), Marks::TOLD_NEW.with(Marks::SEEN_GONE));
+        if let Some((told, _)) = Marks::of(event.kind) {
+            folder.told.unmark(Digest::of(item), told);
+        }
         self.tell_gap(
             watch,
             Reason::QueueOverflow,
@@ -120,10 +126,12 @@ impl Engine {
         if let Some((since, until)) = overflow.filter(|_| !caught_up) {
             *since = (*since).min(event.time);
             *until = (*until).max(event.time);
+            self.opens.by_ticket.remove(&event.ticket);
             return;
         }
         if w.hold.len() >= bound && !caught_up {
             w.hold.push_back(Held::Overflow { since: event.time, until: event.time });
+            self.opens.by_ticket.remove(&event.ticket);
             return;
         }
         if !wants {

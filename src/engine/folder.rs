@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CallId;
 use super::backoff::Backoff;
+use crate::EventKind;
 
 /// How many of the newest synced ids are kept: one of them coming back as new means that the server has begun anew.
 const NEWEST: usize = 32;
@@ -39,28 +40,54 @@ pub fn digest(text: &str) -> String {
 
 /// What happened to an item since a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks(pub u8);
+pub(super) struct Marks(pub u16);
 
 impl Marks {
     /// The stream said that it is new here, whether the host wanted to know or not.
     pub const SEEN_NEW: Marks = Marks(1);
-    /// The host was told of it as new.
-    pub const TOLD_NEW: Marks = Marks(2);
+    /// The host was told of it as `NewMail`.
+    pub const TOLD_MAIL: Marks = Marks(2);
+    /// As `Created`.
+    pub const TOLD_CREATED: Marks = Marks(16);
+    /// As `Moved` or `Copied`.
+    pub const TOLD_HERE: Marks = Marks(128);
     /// The stream said that it has changed.
     pub const SEEN_CHANGE: Marks = Marks(4);
     /// The stream said that it is gone from here.
     pub const SEEN_GONE: Marks = Marks(8);
-    /// Sync told the host of it as `NewMail`.
-    pub const SYNC_MAIL: Marks = Marks(16);
-    /// Sync told the host of it as `Created`.
-    pub const SYNC_CREATED: Marks = Marks(128);
-    /// The store knows that the host has acknowledged it as new.
-    pub const STORED_NEW: Marks = Marks(32);
+    /// The store knows that the host has acknowledged it as `NewMail`.
+    pub const STORED_MAIL: Marks = Marks(32);
     /// The same of its being gone.
     pub const STORED_GONE: Marks = Marks(64);
+    /// The same as `Created`.
+    pub const STORED_CREATED: Marks = Marks(256);
+    /// The same as `Moved` or `Copied`.
+    pub const STORED_HERE: Marks = Marks(512);
+
+    /// What telling the host of a kind of event says of the item, and what its acknowledgement adds.
+    pub fn of(kind: EventKind) -> Option<(Marks, Marks)> {
+        Some(match kind {
+            EventKind::NewMail => (Marks::SEEN_NEW.with(Marks::TOLD_MAIL), Marks::STORED_MAIL),
+            EventKind::Created => (Marks::SEEN_NEW.with(Marks::TOLD_CREATED), Marks::STORED_CREATED),
+            EventKind::Moved | EventKind::Copied => {
+                (Marks::SEEN_NEW.with(Marks::TOLD_HERE), Marks::STORED_HERE)
+            }
+            EventKind::Deleted => (Marks::SEEN_GONE, Marks::STORED_GONE),
+            _ => return None,
+        })
+    }
 
     pub fn has(self, other: Marks) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether the host needs not be told of it as new of this kind: it was, or knows it as moved here.
+    pub fn told_as(self, kind: EventKind) -> bool {
+        let any = |marks: Marks| self.0 & marks.0 != 0;
+        match kind {
+            EventKind::NewMail => any(Marks::TOLD_MAIL.with(Marks::TOLD_HERE)),
+            _ => any(Marks::TOLD_MAIL.with(Marks::TOLD_HERE).with(Marks::TOLD_CREATED)),
+        }
     }
 
     pub fn with(self, other: Marks) -> Marks {
@@ -73,17 +100,18 @@ impl Marks {
 
     /// What lies in the store.
     pub fn stored(self) -> Marks {
-        Marks(self.0 & (Marks::STORED_NEW.0 | Marks::STORED_GONE.0))
+        let all = [Marks::STORED_MAIL, Marks::STORED_CREATED, Marks::STORED_HERE, Marks::STORED_GONE];
+        Marks(self.0 & all.into_iter().fold(0, |sum, m| sum | m.0))
     }
 
     /// What follows from what lay in the store.
     fn restored(self) -> Marks {
         let mut marks = self.stored();
-        if self.has(Marks::STORED_NEW) {
-            marks = marks.with(Marks::SEEN_NEW).with(Marks::TOLD_NEW);
-        }
-        if self.has(Marks::STORED_GONE) {
-            marks = marks.with(Marks::SEEN_GONE);
+        use EventKind::{Created, Deleted, Moved, NewMail};
+        for (told, stored) in [NewMail, Created, Moved, Deleted].into_iter().filter_map(Marks::of) {
+            if self.has(stored) {
+                marks = marks.with(told);
+            }
         }
         marks
     }
@@ -151,7 +179,10 @@ impl Told {
 pub(super) struct Folder {
     /// `SyncState` of the last page.
     pub state: Option<String>,
+    /// The newest one last.
     newest: VecDeque<Digest>,
+    /// How many of them came in the pages of the sync that is under way: a server tells its newest page first.
+    fresh: usize,
     /// While the folder is read for the first time, or anew: what is dated from then on is told, older things are not.
     pub baseline: Option<SystemTime>,
     pub told: Told,
@@ -184,6 +215,8 @@ pub(super) struct FolderRecord {
     pub id: String,
     state: Option<String>,
     newest: Vec<String>,
+    #[serde(default)]
+    fresh: usize,
     /// Seconds since 1970.
     baseline: Option<u64>,
     certain: u64,
@@ -195,6 +228,7 @@ impl Folder {
         Folder {
             state: None,
             newest: VecDeque::new(),
+            fresh: 0,
             baseline: Some(since),
             told: Told::default(),
             dirty: false,
@@ -215,6 +249,7 @@ impl Folder {
         let mut folder = Folder::new(from_seconds(record.certain));
         folder.state.clone_from(&record.state);
         folder.newest = record.newest.iter().filter_map(|hex| Digest::parse(hex)).collect();
+        folder.fresh = record.fresh.min(folder.newest.len());
         folder.baseline = record.baseline.map(from_seconds);
         folder
     }
@@ -224,6 +259,7 @@ impl Folder {
             id: id.to_owned(),
             state: self.state.clone(),
             newest: self.newest.iter().map(|d| d.hex()).collect(),
+            fresh: self.fresh,
             baseline: self.baseline.map(seconds),
             certain: seconds(self.certain),
         }
@@ -234,11 +270,15 @@ impl Folder {
         !self.denied && self.baseline.is_none()
     }
 
-    pub fn synced_new(&mut self, item: Digest) {
-        if self.newest.len() == NEWEST {
-            self.newest.pop_front();
+    /// A page told these as new, oldest first; whether it was the last one.
+    pub fn synced_new(&mut self, items: &[Digest], last: bool) {
+        let at = self.newest.len() - self.fresh.min(self.newest.len());
+        for (i, item) in items.iter().enumerate() {
+            self.newest.insert(at + i, *item);
         }
-        self.newest.push_back(item);
+        let more = self.newest.len().saturating_sub(NEWEST);
+        self.newest.drain(..more);
+        self.fresh = if last { 0 } else { (self.fresh + items.len()).min(self.newest.len()) };
     }
 
     /// Whether sync has told it as new before, of late.
@@ -249,7 +289,12 @@ impl Folder {
     /// The server has lost our state, or we have lost its: the folder is read anew.
     pub fn begin_anew(&mut self) {
         self.state = None;
-        self.newest.clear();
+        self.fresh = 0;
+        // Whoever is dated in the very second of the last checkpoint may have been told before it.
+        let told = Marks::SEEN_NEW.with(Marks::TOLD_MAIL).with(Marks::TOLD_CREATED);
+        for item in std::mem::take(&mut self.newest) {
+            self.told.mark(item, told);
+        }
         self.baseline = Some(self.certain);
         self.broken = true;
         self.dirty = false;

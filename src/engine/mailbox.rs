@@ -502,7 +502,8 @@ impl Engine {
             if let (NoticeKind::Moved, Some(Target::Item(new)), Some(Target::Item(old))) =
                 (notice.kind, &notice.target, &notice.old_target)
             {
-                self.renamed(id, &old.id, &new.id);
+                let to = notice.parent_folder_id.as_ref().map(|f| f.id.as_str());
+                self.renamed(id, &old.id, &new.id, to);
             }
             if !self.noted(id, &notice) {
                 continue;

@@ -88,9 +88,9 @@ impl Stored {
                 },
                 ["d", folder, item] => {
                     let folder = names.get(folder).and_then(|id| stored.folders.get_mut(id));
-                    match (folder, Digest::parse(item), value.first()) {
-                        (Some(folder), Some(item), Some(marks)) => {
-                            folder.told.restore(item, Marks(*marks));
+                    match (folder, Digest::parse(item), <[u8; 2]>::try_from(&value[..])) {
+                        (Some(folder), Some(item), Ok(marks)) => {
+                            folder.told.restore(item, Marks(u16::from_le_bytes(marks)));
                             true
                         }
                         _ => false,
@@ -102,6 +102,11 @@ impl Stored {
             bad += usize::from(!good);
         }
         (stored, bad)
+    }
+
+    /// A folder that has not been taken up.
+    pub fn folder(&mut self, id: &str) -> Option<&mut Folder> {
+        self.folders.get_mut(id)
     }
 
     /// What was known of a folder.
@@ -232,7 +237,7 @@ impl Engine {
     pub(super) fn store_marks(&mut self, watch: u64, folder: Digest, item: Digest, marks: Marks) {
         if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
             let key = format!("{}/d/{}/{}", w.spec.name, folder.hex(), item.hex());
-            self.unsaved.insert(key, Some(vec![marks.0]));
+            self.unsaved.insert(key, Some(marks.0.to_le_bytes().to_vec()));
         }
     }
 

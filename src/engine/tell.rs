@@ -37,13 +37,21 @@ impl Engine {
     /// Tells that something may have been missed up to now, and has it looked for.
     pub(super) fn tell_gap(&mut self, watch: u64, reason: Reason, message: Option<String>) {
         let fill = self.fill_gap(watch);
-        self.tell_gap_of(watch, reason, message, fill);
+        let since = self.certain(watch);
+        self.tell_gap_since(watch, since, reason, message, fill);
     }
 
-    /// Tells that something may have been missed up to now.
-    pub(super) fn tell_gap_of(&mut self, watch: u64, reason: Reason, message: Option<String>, fill: Fill) {
+    /// Tells that something may have been missed since then, up to now.
+    pub(super) fn tell_gap_since(
+        &mut self,
+        watch: u64,
+        since: SystemTime,
+        reason: Reason,
+        message: Option<String>,
+        fill: Fill,
+    ) {
         let now = self.now.wall;
-        let since = self.certain(watch).min(now);
+        let since = since.min(now);
         self.counters.gaps += 1;
         let detail = Detail {
             reason: Some(reason),

@@ -6,10 +6,10 @@ use crate::proto::{SyncChange, SyncPage};
 
 /// A store that the test looks into.
 #[derive(Default)]
-struct Shelf(BTreeMap<String, Vec<u8>>);
+pub(super) struct Shelf(pub BTreeMap<String, Vec<u8>>);
 
 impl Shelf {
-    fn commit(&mut self, changes: Vec<(String, Option<Vec<u8>>)>) {
+    pub fn commit(&mut self, changes: Vec<(String, Option<Vec<u8>>)>) {
         for (key, value) in changes {
             match value {
                 Some(value) => self.0.insert(key, value),
@@ -18,7 +18,7 @@ impl Shelf {
         }
     }
 
-    fn of(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+    pub fn of(&self, name: &str) -> Vec<(String, Vec<u8>)> {
         let prefix = format!("{name}/");
         let pairs = self.0.iter().filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())));
         pairs.collect()

@@ -6,6 +6,7 @@ mod fetching;
 mod keeping;
 mod losing;
 mod owning;
+mod proof;
 mod pulling;
 mod refusals;
 mod streaming;

@@ -1,0 +1,110 @@
+//! What goes wrong.
+
+use super::*;
+
+impl World {
+    /// Something, at random.
+    pub(super) fn fault(&mut self) {
+        let sockets: Vec<u64> =
+            self.sockets.iter().filter(|(_, s)| s.arrives && s.believed).map(|(c, _)| *c).collect();
+        let socket = (!sockets.is_empty()).then(|| sockets[self.rng.usize(..sockets.len())]);
+        let subs: Vec<String> =
+            self.server.subs.iter().filter(|(_, s)| s.mailbox < 100).map(|(id, _)| id.clone()).collect();
+        let sub = (!subs.is_empty()).then(|| subs[self.rng.usize(..subs.len())].clone());
+        match (self.rng.u8(..22), socket, sub) {
+            (0 | 1, Some(conn), _) => {
+                self.hit("half-open link");
+                self.cut(conn, 20.0, 15.0, Err(error(ErrorKind::Io)));
+            }
+            (2, Some(conn), _) => {
+                self.hit("cut");
+                self.cut(conn, 0.1, 0.0, Ok(()));
+            }
+            (3, Some(conn), _) => {
+                self.hit("Closed early");
+                self.act(Act::Close(conn));
+            }
+            (4, Some(conn), _) => {
+                if let Some(s) = self.sockets.get_mut(&conn) {
+                    s.spoil = true;
+                }
+            }
+            (5, _, Some(id)) => {
+                self.hit("lost subscription");
+                let conn = self.server.subs.remove(&id).and_then(|s| s.conn);
+                if let Some(conn) = conn {
+                    self.write(conn, bad_ids("ErrorSubscriptionNotFound", &[&id]));
+                }
+            }
+            (6 | 7, _, Some(id)) => {
+                self.hit("subscription silently dead");
+                // Not between the two notices of one delivery, which a server tells in one breath.
+                if let Some(mailbox) = self.server.subs.get(&id).map(|s| s.mailbox).filter(|m| *m < 100) {
+                    self.tell(mailbox);
+                }
+                if let Some(sub) = self.server.subs.get_mut(&id) {
+                    sub.dead = true;
+                }
+            }
+            (8, _, Some(id)) => {
+                self.hit("taken over");
+                let conn = self.server.subs.remove(&id).and_then(|s| s.conn);
+                if let Some(conn) = conn {
+                    self.write(conn, bad_ids("ErrorNewEventStreamConnectionOpened", &[&id]));
+                }
+            }
+            (9, _, Some(id)) => {
+                self.hit("missed by the server");
+                let gromox = self.server.gromox;
+                let Some(sub) = self.server.subs.get_mut(&id) else { return };
+                match sub.conn {
+                    Some(conn) => self.write(conn, bad_ids("ErrorMissedNotificationEvents", &[&id])),
+                    None => sub.missed = !sub.pull || gromox,
+                }
+            }
+            (10, ..) => {
+                self.hit("server restart");
+                let conns: Vec<u64> = self.sockets.keys().copied().collect();
+                for conn in conns {
+                    self.cut(conn, 2.0, 0.0, Err(error(ErrorKind::Io)));
+                }
+                self.server.restart();
+                for _ in 0..self.rng.usize(0..4) {
+                    // Strangers are back before us.
+                    self.server.subscribe(100, vec![NoticeKind::NewMail], false);
+                }
+                self.strangers_mail();
+            }
+            (11, ..) => self.busy_until = self.mono + Duration::from_secs(self.rng.u64(1..40)),
+            (12, ..) => self.refusing_until = self.mono + Duration::from_secs(self.rng.u64(1..90)),
+            (13 | 14, ..) => self.unanswered = self.rng.u32(1..4),
+            (15, ..) => {
+                self.hit("slow answers");
+                self.slow_until = self.mono + Duration::from_secs(30);
+            }
+            (16, ..) => {
+                self.hit("host sleeps");
+                self.host_sleeps_until = self.mono + Duration::from_secs(60);
+            }
+            (17, ..) => self.full_until = self.mono + Duration::from_secs(self.rng.u64(1..60)),
+            (18, ..) => self.server.lose_states(),
+            (19, ..) if self.rng.u8(..4) == 0 => {
+                self.denying = Some(self.rng.usize(..self.specs.len()));
+            }
+            (20 | 21, ..) => self.kill_in = Some(self.rng.u32(1..40)),
+            _ => self.strangers_mail(),
+        }
+    }
+
+    fn strangers_mail(&mut self) {
+        let ids: Vec<String> =
+            self.server.subs.iter().filter(|(_, s)| s.mailbox == 100).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            let notice = notice(NoticeKind::NewMail, "strange", "100/A");
+            if let Some(conn) = self.server.put(&id, &notice) {
+                self.hit("somebody else's event");
+                self.write(conn, server::told(&id, vec![notice]));
+            }
+        }
+    }
+}

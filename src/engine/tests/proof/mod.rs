@@ -1,0 +1,433 @@
+//! The proof that nothing is lost: a server with folders, a host that is killed at every step, a store that forgets what it has
+//! not answered, and a ledger, in virtual time, from a seed.
+//!
+//! Replay one with `EWSN_PROOF_SEED=n`; `EWSN_PROOF_RUNS=n` sets how many are tried.
+
+mod faults;
+mod host;
+mod ledger;
+mod mailboxes;
+mod schedules;
+mod server;
+mod wire;
+
+use super::keeping::Shelf;
+use super::*;
+use crate::engine::Nack;
+use crate::proto::{SyncChange, SyncPage};
+use ledger::Ledger;
+use server::{Server, folder_of, is_watched};
+
+const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+const START: u64 = 1_800_000_000;
+/// Each run of the host has numbers of its own for its streams.
+const LIFE: u32 = 32;
+
+/// Something that is going to happen. What belongs to a run of the host names it.
+enum Act {
+    /// Something happens in a mailbox.
+    Mailbox(usize),
+    /// The server tells what it has not told yet of a mailbox.
+    Tell(usize),
+    Serve(u64, CallId, u64, Request),
+    Answer(u64, CallId, Result<Answer, Error>),
+    /// A stream's request reaches the server.
+    Attach(u64, Vec<String>),
+    Heartbeat(u64),
+    /// The server's time for a stream is over.
+    Close(u64),
+    /// The server notices that a socket is dead.
+    Notice(u64),
+    /// We notice that a socket is dead.
+    Over(u64, Result<(), Error>),
+    /// A batch is in the store, or is not.
+    Saved(u64, SaveId),
+    Fault,
+    Host,
+    /// The host deals with an event that it has kept.
+    Deal(u64, usize, Event),
+    Start,
+    Tick,
+}
+
+/// A socket: whether what is written on it arrives, and whether the server believes that.
+struct Socket {
+    arrives: bool,
+    believed: bool,
+    spoil: bool,
+}
+
+struct World {
+    rng: fastrand::Rng,
+    engine: Engine,
+    settings: Settings,
+    specs: Vec<WatchSpec>,
+    up: bool,
+    life: u64,
+    mono: Duration,
+    order: u64,
+    acts: BTreeMap<(Duration, u64), Act>,
+    tick: Option<Duration>,
+    server: Server,
+    sockets: BTreeMap<u64, Socket>,
+    /// What the server has not told yet of each mailbox.
+    untold: Vec<VecDeque<Notice>>,
+    next_line: usize,
+    shelf: Shelf,
+    saving: Option<(SaveId, Vec<(String, Option<Vec<u8>>)>)>,
+    saves: SaveId,
+    ledger: Ledger,
+    faults: bool,
+    faults_until: Duration,
+    mail_until: Duration,
+    every: f64,
+    slow_host: bool,
+    /// What was given and is acknowledged by asking for more.
+    given: Option<(usize, Event)>,
+    /// The host is killed after so many steps.
+    kill_in: Option<u32>,
+    full_until: Duration,
+    busy_until: Duration,
+    refusing_until: Duration,
+    slow_until: Duration,
+    host_sleeps_until: Duration,
+    unanswered: u32,
+    /// The next sync of this mailbox is denied.
+    denying: Option<usize>,
+    denied: BTreeSet<usize>,
+    hits: BTreeMap<&'static str, u64>,
+    trace: bool,
+}
+
+impl World {
+    fn new(seed: u64, faults: bool) -> World {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mailboxes = rng.usize(1..=3);
+        let slow_host = faults && rng.u8(..3) == 0;
+        let queue = match slow_host {
+            true => Limits { events: rng.usize(4..16), bytes: 1 << 20 },
+            false => Limits { events: 10_000, bytes: 1 << 24 },
+        };
+        let settings = Settings {
+            connections: 4,
+            syncs: rng.usize(1..=2),
+            fetches: 2,
+            pending_events: if slow_host { 6 } else { 1000 },
+            queue,
+            durable: true,
+            seed: rng.u64(..),
+            ..super::settings()
+        };
+        let faults_until = Duration::from_secs(if faults { 300 } else { 0 });
+        let mut world = World {
+            engine: Engine::new(settings.clone()),
+            settings,
+            specs: Vec::new(),
+            up: false,
+            life: 0,
+            mono: Duration::ZERO,
+            order: 0,
+            acts: BTreeMap::new(),
+            tick: None,
+            server: Server::new(rng.bool(), if faults { 12 } else { 10_000 }),
+            sockets: BTreeMap::new(),
+            untold: Vec::new(),
+            next_line: 0,
+            shelf: Shelf::default(),
+            saving: None,
+            saves: 0,
+            ledger: Ledger::default(),
+            faults,
+            faults_until,
+            mail_until: faults_until + Duration::from_secs(200),
+            every: [2.0, 5.0, 15.0][rng.usize(..3)],
+            slow_host,
+            given: None,
+            kill_in: None,
+            full_until: Duration::ZERO,
+            busy_until: Duration::ZERO,
+            refusing_until: Duration::ZERO,
+            slow_until: Duration::ZERO,
+            host_sleeps_until: Duration::ZERO,
+            unanswered: 0,
+            denying: None,
+            denied: BTreeSet::new(),
+            hits: BTreeMap::new(),
+            trace: number("EWSN_PROOF_SEED").is_some(),
+            rng,
+        };
+        for mailbox in 0..mailboxes {
+            world.mailbox(mailbox);
+        }
+        if faults {
+            world.later(10.0, Act::Fault);
+        }
+        world.later(0.5, Act::Host);
+        world.start();
+        world
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.mono, wall: WALL + Duration::from_secs(START) + self.mono }
+    }
+
+    /// In so many seconds on average, at random.
+    fn later(&mut self, seconds: f64, act: Act) {
+        let at = self.mono + Duration::from_secs_f64(self.rng.f64() * 2.0 * seconds);
+        self.at(at, act);
+    }
+
+    fn at(&mut self, at: Duration, act: Act) {
+        self.order += 1;
+        self.acts.insert((at, self.order), act);
+    }
+
+    fn hit(&mut self, what: &'static str) {
+        if self.trace {
+            println!("{:9.3} * {what}", self.mono.as_secs_f64());
+        }
+        *self.hits.entry(what).or_default() += 1;
+    }
+
+    fn run(&mut self) {
+        let end = self.mail_until + Duration::from_secs(5 * 3600);
+        while let Some((&(at, order), _)) = self.acts.first_key_value() {
+            if at > end {
+                break;
+            }
+            self.mono = self.mono.max(at);
+            if let Some(act) = self.acts.remove(&(at, order)) {
+                self.act(act);
+            }
+        }
+        self.at_rest();
+    }
+
+    /// Nothing is left, and nothing is missing.
+    fn at_rest(&mut self) {
+        for watch in self.engine.status().watches {
+            assert!(
+                matches!(watch.state, WatchState::Connected | WatchState::Pulling) && watch.held == 0,
+                "faults are long over: {watch:?}"
+            );
+        }
+        for mailbox in 0..self.specs.len() {
+            let folders = (0..2).filter_map(|f| self.server.folders.get(&folder_of(mailbox, f)));
+            let there = folders.flat_map(|f| f.values().map(|t| t.line)).collect();
+            self.ledger.check(mailbox, &there, self.faults, self.denied.contains(&mailbox));
+        }
+        assert!(self.engine.is_saved(), "something was never written");
+        assert!(
+            self.engine.opens.by_ticket.is_empty(),
+            "never acknowledged: {:?}",
+            self.engine.opens.by_ticket
+        );
+        let left = |key: &&String| {
+            key.contains("/p/")
+                || key.contains("/d/") && !self.denied.iter().any(|m| key.starts_with(&*self.specs[*m].name))
+        };
+        let left: Vec<&String> = self.shelf.0.keys().filter(left).collect();
+        assert!(left.is_empty(), "left in the store: {left:?}");
+    }
+
+    fn act(&mut self, act: Act) {
+        let life = self.life;
+        match act {
+            Act::Tick => {
+                if self.tick.take_if(|at| *at <= self.mono).is_some() && self.up {
+                    self.feed(Input::Tick);
+                }
+            }
+            Act::Mailbox(mailbox) => self.something_happens(mailbox),
+            Act::Tell(mailbox) => self.tell(mailbox),
+            Act::Serve(of, call, watch, request) => {
+                let result = self.serve(watch, request);
+                if of == life {
+                    let slow = if self.mono < self.slow_until { 15.0 } else { 0.05 };
+                    self.later(slow, Act::Answer(of, call, result));
+                }
+            }
+            Act::Answer(of, call, result) if of == life => self.feed(Input::Called { call, result }),
+            Act::Attach(conn, ids) => self.attach(conn, ids),
+            Act::Heartbeat(conn) => {
+                if self.sockets.get(&conn).is_some_and(|s| s.believed) {
+                    self.write(conn, ok());
+                    let pause = if self.mono < self.mail_until { 30 } else { 600 };
+                    self.at(self.mono + Duration::from_secs(pause), Act::Heartbeat(conn));
+                }
+            }
+            Act::Close(conn) => {
+                if self.sockets.get(&conn).is_some_and(|s| s.believed) {
+                    self.write(conn, closed());
+                    self.cut(conn, 0.01, 0.0, Ok(()));
+                }
+            }
+            Act::Notice(conn) => {
+                self.server.detach(conn);
+                if let Some(socket) = self.sockets.get_mut(&conn) {
+                    socket.believed = false;
+                }
+            }
+            Act::Over(conn, result) => {
+                self.server.detach(conn);
+                self.sockets.remove(&conn);
+                if conn >> LIFE == life && self.up {
+                    self.feed(Input::Ended { conn: conn & u64::from(u32::MAX), result });
+                }
+            }
+            Act::Saved(of, save) if of == life => self.saved(save),
+            Act::Fault => {
+                if self.mono < self.faults_until {
+                    self.fault();
+                    self.later(12.0, Act::Fault);
+                }
+            }
+            Act::Host => {
+                let pause = if self.mono < self.mail_until + Duration::from_secs(300) { 1.5 } else { 60.0 };
+                self.later(pause, Act::Host);
+                if self.up && self.mono >= self.host_sleeps_until {
+                    self.host();
+                }
+            }
+            Act::Deal(of, mailbox, event) if of == life => self.deal(mailbox, &event),
+            Act::Start => self.start(),
+            Act::Answer(..) | Act::Saved(..) | Act::Deal(..) => {}
+        }
+    }
+
+    /// A step of the host; whether it was killed there.
+    fn step(&mut self, place: &'static str) -> bool {
+        let Some(left) = &mut self.kill_in else { return false };
+        *left = left.saturating_sub(1);
+        if *left > 0 || !self.up {
+            return false;
+        }
+        self.kill_in = None;
+        self.hit(place);
+        self.kill();
+        true
+    }
+
+    fn kill(&mut self) {
+        if let Some((_, changes)) = self.saving.take() {
+            let kept = self.rng.bool();
+            self.hit(if kept { "kill: unanswered save kept" } else { "kill: unanswered save forgotten" });
+            if kept {
+                self.shelf.commit(changes);
+            }
+        }
+        self.up = false;
+        self.life += 1;
+        self.tick = None;
+        self.given = None;
+        self.denied.clear();
+        self.ledger.killed();
+        let conns: Vec<u64> = self.sockets.keys().copied().collect();
+        for conn in conns {
+            if let Some(socket) = self.sockets.get_mut(&conn) {
+                socket.arrives = false;
+            }
+            self.later(15.0, Act::Notice(conn));
+        }
+        let away = [1.0, 10.0, 60.0][self.rng.usize(..3)];
+        self.later(away, Act::Start);
+    }
+
+    fn start(&mut self) {
+        if self.up {
+            return;
+        }
+        self.up = true;
+        self.saves = 0;
+        self.engine = Engine::new(Settings { seed: self.rng.u64(..), ..self.settings.clone() });
+        let first =
+            self.shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().expect("a number"));
+        self.engine.start_numbers(first);
+        for mailbox in 0..self.specs.len() {
+            let mut spec = self.specs[mailbox].clone();
+            spec.stored = self.shelf.of(&spec.name);
+            if self.up {
+                self.feed(Input::Add(spec));
+            }
+        }
+    }
+
+    fn saved(&mut self, save: SaveId) {
+        let Some((_, changes)) = self.saving.take_if(|(s, _)| *s == save) else { return };
+        if self.mono < self.full_until {
+            self.hit("disk full");
+            return self.feed(Input::Saved { save, result: Err(error(ErrorKind::State)) });
+        }
+        self.shelf.commit(changes);
+        self.ledger.saved(save);
+        for mailbox in 0..self.specs.len() {
+            // From the first record of each of its folders on.
+            let prefix = format!("{}/f/", self.specs[mailbox].name);
+            if self.shelf.0.range(prefix.clone()..).take_while(|(k, _)| k.starts_with(&prefix)).count() == 2 {
+                self.ledger.promise(mailbox, self.now().wall);
+            }
+        }
+        self.feed(Input::Saved { save, result: Ok(()) });
+    }
+
+    fn feed(&mut self, input: Input) {
+        if !self.up || self.step("kill: before an input") {
+            return;
+        }
+        if self.trace && !matches!(input, Input::Tick) {
+            println!("{:9.3} < {input:?}", self.mono.as_secs_f64());
+        }
+        self.engine.handle(self.now(), input);
+        self.execute();
+    }
+
+    /// Executes what the engine commands.
+    fn execute(&mut self) {
+        while let Some(command) = self.engine.poll() {
+            if self.step("kill: before a command") {
+                return;
+            }
+            if self.trace {
+                println!("{:9.3}   > {command:?}", self.mono.as_secs_f64());
+            }
+            match command {
+                Command::Call { call, watch, request, .. } => {
+                    let slow = if self.mono < self.slow_until { 15.0 } else { 0.05 };
+                    self.later(slow, Act::Serve(self.life, call, watch, request));
+                }
+                Command::Open {
+                    conn, request: Request::GetStreamingEvents { subscription_ids, .. }, ..
+                } => {
+                    self.later(0.05, Act::Attach(self.life << LIFE | conn, subscription_ids));
+                }
+                Command::Abort(conn) => {
+                    let conn = self.life << LIFE | conn;
+                    let socket = Socket { arrives: false, believed: false, spoil: false };
+                    self.sockets.entry(conn).or_insert(socket).arrives = false;
+                    self.later(1.0, Act::Notice(conn));
+                    self.later(0.1, Act::Over(conn, Err(error(ErrorKind::Closed))));
+                }
+                Command::Save { save, changes } => {
+                    assert!(self.saving.is_none(), "two batches at a time");
+                    self.saves = save;
+                    self.saving = Some((save, changes));
+                    let slow = if self.mono < self.slow_until { 2.0 } else { 0.01 };
+                    self.later(slow, Act::Saved(self.life, save));
+                }
+                Command::Forget(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let at = self.engine.wake_at().map(|at| at.max(self.mono));
+        if at != self.tick {
+            self.tick = at;
+            if let Some(at) = at {
+                self.at(at, Act::Tick);
+            }
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
