@@ -50,6 +50,9 @@ enum Act {
     Tick,
 }
 
+/// A batch for the store.
+type Changes = Vec<(String, Option<Vec<u8>>)>;
+
 /// A socket: whether what is written on it arrives, and whether the server believes that.
 struct Socket {
     arrives: bool,
@@ -74,7 +77,7 @@ struct World {
     untold: Vec<VecDeque<Notice>>,
     next_line: usize,
     shelf: Shelf,
-    saving: Option<(SaveId, Vec<(String, Option<Vec<u8>>)>)>,
+    saving: Option<(SaveId, Changes)>,
     saves: SaveId,
     ledger: Ledger,
     faults: bool,
