@@ -343,14 +343,14 @@ impl Engine {
 
     /// Remembers for the store that an event was told and is done with.
     fn store_told(&mut self, event: &Event) {
-        let Some((_, mark)) = Marks::of(event.kind) else { return };
+        let Some((told, mark)) = Marks::of(event.kind) else { return };
         let digest = event.item_id.as_deref().map(Digest::of);
         let Some(w) = self.watches.get_mut(&event.watch) else { return };
         // An event of an earlier run may be dealt with before the server has answered anything in this one.
         let Some(id) = &event.parent_folder_id else { return };
         let folder = w.folders_known.get_mut(id).or_else(|| w.stored.folder(id));
         let (Some(digest), Some(folder)) = (digest, folder) else { return };
-        folder.told.mark(digest, mark);
+        folder.told.mark(digest, told.with(mark));
         let (key, marks) = (Digest::of(id), folder.told.get(digest).stored());
         self.store_marks(event.watch, key, digest, marks);
     }
