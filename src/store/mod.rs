@@ -1,7 +1,7 @@
 //! Where the engine's state is kept: ordered pairs of text and bytes, changed in atomic batches.
 //!
 //! The engine has all of it in its own structures and asks the store twice: at the start for what there is, and then to make
-//! changes durable. So a store is small: [`memory`] for a client without a state directory, [`embedded`] for one with.
+//! changes durable. So a store is small: [`embedded`], for a client with a state directory.
 //!
 //! A state directory has one owner at a time ([`lock`]) and holds:
 //!
