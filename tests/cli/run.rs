@@ -194,21 +194,22 @@ fn mailboxes_run_side_by_side() {
     // Ada's waits for Bob's.
     let flag = dir.path().join("flag");
     let exec = format!(
-        "case $EWSN_MAILBOX in ada*) until test -e {f}; do sleep 0.05; done;; *) touch {f};; esac",
+        "case $EWSN_MAILBOX in ada*) touch \"{d}/$EWSN_SUBJECT\"; until test -e {f}; do sleep 0.05; done;; *) touch {f};; esac",
+        d = dir.path().display(),
         f = flag.display()
     );
     let mut both = Running::start(command(&line("run", &reach, &["--exec", &exec, "--exec-timeout", "50s"])));
     both.event("Drained");
     both.event("Drained");
     sim.exchange().deliver(USER, &mail(1)).unwrap();
-    wait_until("her command", || status(dir.path())["mailboxes"][0]["backlog"] == 1);
+    wait_until("her command", || dir.path().join("Mail 1").exists());
     sim.exchange().deliver(BOB, &mail(2)).unwrap();
     assert_eq!(both.event("Ran")["mailbox"], BOB);
     assert_eq!(both.event("Ran")["outcome"], "done");
     // A signal while one runs: it is let finish, and that is kept.
     std::fs::remove_file(&flag).unwrap();
     sim.exchange().deliver(USER, &mail(3)).unwrap();
-    wait_until("her command", || status(dir.path())["mailboxes"][0]["backlog"] == 1);
+    wait_until("her command", || dir.path().join("Mail 3").exists());
     both.signal(Signal::TERM);
     std::fs::write(&flag, "").unwrap();
     let ended = both.end();
