@@ -140,10 +140,15 @@ impl Engine {
             return false;
         }
         let moved = notice.kind == NoticeKind::Moved;
+        let mut unread = false;
         if let (true, Some(Target::Item(old)), Some(from)) =
             (moved, &notice.old_target, there.and_then(|f| w.folders_known.get_mut(f)))
         {
-            from.told.mark(Digest::of(&old.id), Marks::SEEN_GONE);
+            let old = Digest::of(&old.id);
+            let known = from.told.get(old);
+            unread = from.baseline == Some(SystemTime::UNIX_EPOCH)
+                && ![EventKind::NewMail, EventKind::Created].into_iter().any(|kind| known.told_as(kind));
+            from.told.mark(old, Marks::SEEN_GONE);
             from.active(now);
         }
         let Some(folder) = here.and_then(|f| w.folders_known.get_mut(f)) else {
@@ -163,6 +168,7 @@ impl Engine {
             NoticeKind::FreeBusyChanged | NoticeKind::Status => return true,
         };
         let told = super::event_kind(notice.kind).filter(|k| tell && w.spec.events.contains(k));
+        let marks = if unread { marks.with(Marks::UNREAD) } else { marks };
         folder.told.mark(digest, told.and_then(Marks::of).map_or(marks, |(told, _)| marks.with(told)));
         folder.active(now);
         self.sync_soon(id);
@@ -363,12 +369,15 @@ impl Engine {
                         return None;
                     }
                     (Modified, item.id, item.is_read)
-                } else if !asked(kind) || (!folder.broken && marks.has(Marks::SEEN_NEW)) {
+                } else if !asked(kind)
+                    || (!folder.broken && marks.has(Marks::SEEN_NEW) && !marks.has(Marks::UNREAD))
+                {
                     return None;
                 } else {
                     let told = if kind == NewMail { Marks::TOLD_MAIL } else { Marks::TOLD_CREATED };
                     folder.told.mark(digest, told);
-                    if !folder.broken && folder.baseline.is_none() && live {
+                    let behind = !marks.has(Marks::SEEN_NEW);
+                    if !folder.broken && folder.baseline.is_none() && live && behind {
                         folder.suspects.push((digest, now.mono));
                     }
                     (kind, item.id, item.is_read)

@@ -63,6 +63,8 @@ impl Marks {
     pub const STORED_CREATED: Marks = Marks(256);
     /// The same as `Moved` or `Copied`.
     pub const STORED_HERE: Marks = Marks(512);
+    /// With `since=all`: it came out of a folder that had not been read so far, and the host was not told of it there.
+    pub const UNREAD: Marks = Marks(1024);
 
     /// What telling the host of a kind of event says of the item, and what its acknowledgement adds.
     pub fn of(kind: EventKind) -> Option<(Marks, Marks)> {

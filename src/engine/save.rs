@@ -164,12 +164,14 @@ pub(super) struct Saves {
 }
 
 impl Engine {
-    /// Numbers below `first` may have been used by an earlier run: `seq` rises over all of them.
-    pub fn start_numbers(&mut self, first: u64) {
+    /// Numbers below `first` may have been used by an earlier run: `seq` rises over all of them. No event may be told before
+    /// the save is durable, or a run that is killed early would leave its numbers to the next one.
+    pub fn start_numbers(&mut self, first: u64) -> Option<SaveId> {
         self.saves.reserved = first;
         self.opens.last = first;
         self.delivery.start(first);
         self.reserve_numbers(first);
+        self.save_now()
     }
 
     /// Takes further numbers before those that are ours are used up.

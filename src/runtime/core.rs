@@ -136,13 +136,32 @@ impl Core {
             let core = core.clone();
             move || core.tick()
         })?;
-        if let Some(saver) = &core.saver {
-            saver.start(&core)?;
-            let numbers = saver.load(engine::NUMBERS)?;
-            let first = numbers.first().and_then(|(_, n)| std::str::from_utf8(n).ok()?.parse().ok());
-            core.with(|state| state.engine.start_numbers(first.unwrap_or(0)));
+        if let Err(e) = core.take_numbers() {
+            // Its threads would own the state directory for ever.
+            core.stop();
+            core.threads.wait(Instant::now() + GRACE);
+            return Err(e);
         }
         Ok(core)
+    }
+
+    /// Takes the numbers of this run's events out of the state directory, if there is one.
+    fn take_numbers(self: &Arc<Self>) -> Result<()> {
+        let Some(saver) = &self.saver else { return Ok(()) };
+        saver.start(self)?;
+        let stored = saver.load(engine::NUMBERS)?;
+        let first = match stored.first() {
+            None => 0,
+            Some((_, text)) => {
+                let read = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+                read.ok_or_else(|| {
+                    let text = "the state directory's count of events cannot be read: it is damaged, or of another version; \
+                                begin with an empty one";
+                    Error::new(ErrorKind::State, text)
+                })?
+            }
+        };
+        self.settle(|engine, _| Ok(engine.start_numbers(first)))
     }
 
     pub fn add(self: &Arc<Self>, watch: Watch, spec: engine::WatchSpec) -> Result<()> {

@@ -242,3 +242,33 @@ fn a_move_renames_what_waits() {
     assert_eq!((first.item_id.as_deref(), first.old_item_id.as_deref()), (Some("b"), Some("a")));
     assert_eq!(d.story()[0], "1 NewMail b Ok");
 }
+
+// With since=all, mail that a rule moves while the folders are read for the first time would never be told.
+#[test]
+fn what_moves_out_of_a_folder_before_it_is_read_is_told_where_it_goes() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| {
+        (spec.catch_up, spec.since_all) = (true, true);
+        spec.events = vec![EventKind::NewMail];
+        spec.folders = vec![FolderRef::Id(FOLDER.into()), FolderRef::Id("F-other".into())];
+    });
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok(FOLDER.into()), Ok("F-other".into())]));
+    d.subscribe("s1");
+    let conn = d.open().0;
+    d.begin(conn);
+    let mut moved = notice(NoticeKind::Moved, "b", FOLDER);
+    moved.old_target = Some(Target::Item(Id { id: "a".into(), change_key: None }));
+    moved.old_parent_folder_id = Some(Id { id: "F-other".into(), change_key: None });
+    let body = Streamed { notifications: vec![notification("s1", vec![moved])], ..Streamed::default() };
+    d.message(conn, response(ResponseClass::Success, "NoError", body));
+    for _ in 0..2 {
+        let (call, _, request) = d.call();
+        let here =
+            matches!(&request, Request::SyncFolderItems { folder: FolderRef::Id(f), .. } if f == FOLDER);
+        let changes = if here { vec![old("b")] } else { Vec::new() };
+        let page = SyncPage { sync_state: Some("S1".into()), includes_last: true, changes };
+        d.answer(call, Answer::Synced { page, date: None });
+    }
+    assert_eq!(d.story(), ["1 Connected", "1 NewMail b", "1 Drained"]);
+}

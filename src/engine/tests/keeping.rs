@@ -55,7 +55,7 @@ impl Run {
     ) -> Run {
         let mut engine = Engine::new(Settings { durable: true, ..settings() });
         let first = shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().unwrap());
-        engine.start_numbers(first);
+        assert!(engine.start_numbers(first).is_some(), "taken before anything is told");
         let now =
             Now { mono: Duration::from_secs(5), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
         let mut run = Run { engine, now, shelf, mailbox, conn: 0, full: false, subscribed, most: 2, last };
