@@ -122,19 +122,25 @@ fn library(server: &Server, count: usize) -> Run {
     options.set("queue_bytes", "1000000000").unwrap();
     let client = Client::open(&options).unwrap();
     client.watch(&Options::new()).unwrap();
-    loop {
-        match client.next(Duration::from_secs(10)) {
-            Next::Event(event) if event.kind == EventKind::Drained => break,
-            Next::Event(event) => eprintln!("{}", event.to_json()),
-            other => panic!("{other:?}"),
-        }
-    }
+    ready(&client, 1);
     let run = measure(server, count, || match client.next(Duration::from_secs(10)) {
         Next::Event(event) if event.kind.is_mailbox() => 1,
         other => panic!("{other:?}"),
     });
     client.close_within(Duration::ZERO);
     run
+}
+
+/// Waits until so many watches have caught up and their streams stand, in whichever order they say so.
+fn ready(client: &Client, watches: usize) {
+    let mut awaited = 2 * watches;
+    while awaited > 0 {
+        match client.next(Duration::from_secs(30)) {
+            Next::Event(event) if matches!(event.kind, EventKind::Drained | EventKind::Connected) => awaited -= 1,
+            Next::Event(event) => panic!("{}", event.to_json()),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 fn options(url: &str, ca_file: Option<&str>) -> Options {
@@ -219,15 +225,7 @@ fn idle_client(url: &str, ca_file: &str) {
         for _ in 0..count {
             client.watch(&Options::new()).unwrap();
         }
-        let mut connected = 0;
-        while connected < count {
-            match client.next(Duration::from_secs(30)) {
-                Next::Event(event) if event.kind == EventKind::Drained => connected += 1,
-                Next::Event(event) if event.kind == EventKind::Connected => {}
-                Next::Event(event) => panic!("{}", event.to_json()),
-                other => panic!("{other:?}"),
-            }
-        }
+        ready(&client, count);
     };
     // The first one pays for what all share: roots, pools, threads.
     open(1);
