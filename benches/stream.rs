@@ -136,7 +136,9 @@ fn ready(client: &Client, watches: usize) {
     let mut awaited = 2 * watches;
     while awaited > 0 {
         match client.next(Duration::from_secs(30)) {
-            Next::Event(event) if matches!(event.kind, EventKind::Drained | EventKind::Connected) => awaited -= 1,
+            Next::Event(event) if matches!(event.kind, EventKind::Drained | EventKind::Connected) => {
+                awaited -= 1
+            }
             Next::Event(event) => panic!("{}", event.to_json()),
             other => panic!("{other:?}"),
         }

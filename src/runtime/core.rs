@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::links::Watch;
 use super::saver::Saver;
 use super::signal::{Signal, Waited};
-use super::spool::{self, Spool};
+use super::spool::{self, Folder, Spool};
 use super::status::Status;
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, What, Workers};
@@ -28,11 +28,12 @@ const TIMER_STACK: usize = 256 * 1024;
 /// What the threads of a client share.
 pub(super) struct Core {
     pub signal: Signal,
+    /// Before `saver`, so that it goes first: while the state directory is still ours.
+    pub spool: Spool,
     pub saver: Option<Arc<Saver>>,
     pub workers: Arc<Workers>,
     /// Those that open streams: one that is slow to open holds up no question.
     openers: Arc<Workers>,
-    pub spool: Spool,
     pub threads: Threads,
     pub counters: Arc<Counters>,
     max_envelope_bytes: usize,
@@ -110,17 +111,18 @@ impl Core {
             Some(dir) => Some(Arc::new(Saver::new(Arc::new(Embedded::open(dir)?)))),
             None => None,
         };
+        let folder = match (&config.spool_dir, &config.state_dir) {
+            (Some(dir), _) => Folder::Host(dir.clone()),
+            (None, Some(dir)) => Folder::State(dir.join("spool")),
+            (None, None) => Folder::Private,
+        };
+        let (files, bytes) = (config.spool_files, config.spool_bytes);
         let core = Arc::new(Core {
             signal: Signal::new()?,
+            spool: Spool::open(spool::Settings { folder, files, bytes })?,
             saver,
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
             openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
-            spool: Spool::new(spool::Settings {
-                dir: config.spool_dir.clone(),
-                files: config.spool_files,
-                bytes: config.spool_bytes,
-                durable: false,
-            }),
             threads: Threads::default(),
             counters: Arc::default(),
             max_envelope_bytes: config.max_envelope_bytes,

@@ -1,17 +1,16 @@
-//! Whole messages as files of mode 0600, in `spool_dir` or in a private folder that is removed at the end.
+//! Whole messages as files of mode 0600: in `spool_dir`, else in the state directory, else in a private folder.
 //!
 //! A file is written while its message comes. What is ahead of the host is bounded: beyond it the engine asks for no further
 //! message until the host has taken some. A file that the host was told of is the host's, and counts no more.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::threads::lock;
 use crate::proto::Base64Decoder;
@@ -21,18 +20,30 @@ use crate::{Error, ErrorKind, Result};
 /// How a spool is made.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
-    /// The folder; a private one where not given.
-    pub dir: Option<PathBuf>,
+    pub folder: Folder,
     /// How many files may be ahead of the host.
     pub files: usize,
     /// How many bytes. What is under way still comes.
     pub bytes: u64,
-    /// Whether a file must be on the disk before anybody hears of it.
-    pub durable: bool,
+}
+
+/// Where the files are.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Folder {
+    /// A private one among the system's temporary files. It goes with the spool.
+    #[default]
+    Private,
+    /// The state directory's, which is this client's alone. A restart fetches anew what nobody has acknowledged, so what lies
+    /// there at the start belongs to nobody; it is emptied at the start, and with the spool.
+    State(PathBuf),
+    /// The host's: what it was told of is its own.
+    Host(PathBuf),
 }
 
 pub(super) struct Spool {
     settings: Settings,
+    /// The process that made it: a forked child's copy must leave the files alone.
+    owner: u32,
     ahead: Arc<Ahead>,
     /// What the engine heard last.
     said_full: AtomicBool,
@@ -56,15 +67,24 @@ struct Target<'a> {
 }
 
 impl Spool {
-    pub fn new(mut settings: Settings) -> Spool {
+    /// The state directory must be ours by now.
+    pub fn open(mut settings: Settings) -> Result<Spool> {
         // A host that changes its folder later (a daemon does) finds its messages all the same.
-        settings.dir = settings.dir.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
-        Spool {
+        if let Folder::State(dir) | Folder::Host(dir) = &mut settings.folder
+            && let Ok(path) = std::path::absolute(&dir)
+        {
+            *dir = path;
+        }
+        if let Folder::State(dir) = &settings.folder {
+            empty(dir)?;
+        }
+        Ok(Spool {
             settings,
+            owner: std::process::id(),
             ahead: Arc::default(),
             said_full: AtomicBool::new(false),
             private: Mutex::default(),
-        }
+        })
     }
 
     /// A place for a message that is about to be asked for.
@@ -84,28 +104,6 @@ impl Spool {
         (self.said_full.swap(full, Ordering::SeqCst) != full).then_some(full)
     }
 
-    /// Removes the files of messages from an earlier run that nobody will ask for: all that a spool names so, but those to
-    /// keep. Only for a folder that nobody else puts such files into. How many there were.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the spool of a state directory"))]
-    pub fn clean_orphans(&self, keep: &HashSet<PathBuf>) -> Result<usize> {
-        let Some(dir) = &self.settings.dir else { return Ok(0) };
-        let failed = |e| trouble("clean up", dir, &e);
-        let entries = match fs::read_dir(dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            entries => entries.map_err(failed)?,
-        };
-        let keep: HashSet<&OsStr> = keep.iter().filter_map(|path| path.file_name()).collect();
-        let mut removed = 0;
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            if is_name(&name) && !keep.contains(name.as_os_str()) {
-                fs::remove_file(dir.join(&name)).map_err(failed)?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-
     /// Where nothing is ahead there is always room: to wait for the host would be to wait for ever.
     fn is_full(&self) -> bool {
         let files = self.ahead.files();
@@ -113,8 +111,9 @@ impl Spool {
     }
 
     fn dir(&self) -> Result<PathBuf> {
-        if let Some(dir) = &self.settings.dir {
-            fs::create_dir_all(dir).map_err(|e| trouble("make the folder of option spool_dir,", dir, &e))?;
+        if let Folder::State(dir) | Folder::Host(dir) = &self.settings.folder {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(|e| trouble("make the folder for messages,", dir, &e))?;
             return Ok(dir.clone());
         }
         let mut private = lock(&self.private);
@@ -124,6 +123,18 @@ impl Spool {
         let made = tempfile::Builder::new().prefix("ewsnotify-").tempdir();
         let made = made.map_err(|e| trouble("make a private folder in", &std::env::temp_dir(), &e))?;
         Ok(private.insert(made).path().to_owned())
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        let private = self.private.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if self.owner != std::process::id() {
+            std::mem::forget(private);
+        } else if let Folder::State(dir) = &self.settings.folder {
+            // The next start tries again.
+            let _ = empty(dir);
+        }
     }
 }
 
@@ -178,14 +189,7 @@ impl Target<'_> {
     }
 
     fn close(mut self) -> Result<PathBuf> {
-        let durable = self.spool.settings.durable;
-        let (path, file) = self.open()?;
-        if durable {
-            let dir = path.parent().unwrap_or(path);
-            let synced = file.sync_all().and_then(|()| File::open(dir)?.sync_all());
-            synced.map_err(|e| trouble("bring to the disk", path, &e))?;
-        }
-        let path = path.to_owned();
+        let path = self.open()?.0.to_owned();
         self.open = None;
         Ok(path)
     }
@@ -215,6 +219,22 @@ fn create(dir: &Path) -> Result<(PathBuf, File)> {
     Err(Error::new(ErrorKind::Io, format!("cannot find a free name for a message in {}", dir.display())))
 }
 
+/// Removes all that [`create`] has made there, and nothing else.
+fn empty(dir: &Path) -> Result<()> {
+    let failed = |e| trouble("clean up", dir, &e);
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        if is_name(&name) {
+            fs::remove_file(dir.join(&name)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether [`create`] makes such names.
 fn is_name(name: &OsStr) -> bool {
     let stem = name.to_str().and_then(|name| name.strip_suffix(".eml"));
@@ -230,8 +250,12 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn spool(dir: Option<&Path>) -> Spool {
-        Spool::new(Settings { dir: dir.map(Path::to_owned), files: 3, bytes: 12, durable: true })
+    fn spool(folder: Folder) -> Spool {
+        Spool::open(Settings { folder, files: 3, bytes: 12 }).unwrap()
+    }
+
+    fn hosts(dir: &Path) -> Spool {
+        spool(Folder::Host(dir.to_owned()))
     }
 
     fn keep(spool: &Spool, base64: &str) -> Result<Spooled> {
@@ -249,7 +273,7 @@ mod tests {
     // A message must not be read by other users of the machine, and must not outlive the client.
     #[test]
     fn files_are_private_and_go_with_the_client() {
-        let spool = spool(None);
+        let spool = spool(Folder::Private);
         let file = keep(&spool, "aGVs\r\n bG8=").unwrap();
         let path = file.path().to_owned();
         assert_eq!(fs::read(&path).unwrap(), b"hello");
@@ -262,7 +286,7 @@ mod tests {
     #[test]
     fn it_is_full_while_the_host_has_not_taken_what_is_ahead() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = spool(Some(&dir.path().join("deep/er")));
+        let spool = hosts(&dir.path().join("deep/er"));
         assert_eq!(spool.news(), None);
         let begun = spool.place();
         let one = keep(&spool, "aGVsbG8=").unwrap();
@@ -291,7 +315,7 @@ mod tests {
     #[test]
     fn what_is_not_finished_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = spool(Some(dir.path()));
+        let spool = hosts(dir.path());
         let long = "aGVsbG8h".repeat(4000);
         let mut cancelled = spool.writer(1 << 20, None);
         cancelled.write(long.as_bytes()).unwrap();
@@ -318,33 +342,41 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let taken = dir.path().join("taken");
         fs::write(&taken, "a file").unwrap();
-        let e = keep(&spool(Some(&taken)), "aGVsbG8=").unwrap_err();
+        let e = keep(&hosts(&taken), "aGVsbG8=").unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Io);
         assert!(e.to_string().contains(taken.to_str().unwrap()), "{e}");
     }
 
-    // Every killed run would leave messages behind; and a user's own files must never be touched.
+    // Every run that is killed would leave messages behind, and one that ends too; but a user's own files must never be
+    // touched, nor what a host was told of in its own folder.
     #[test]
-    fn orphans_are_removed_and_nothing_else() {
+    fn a_state_directorys_spool_is_emptied_at_the_start_and_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("spool");
-        let spool = spool(Some(&folder));
-        assert_eq!(spool.clean_orphans(&HashSet::new()).unwrap(), 0, "no folder yet");
-        let (kept, orphan) = (keep(&spool, "aGVsbG8=").unwrap(), keep(&spool, "aGVsbG8=").unwrap());
-        let path = kept.path().to_owned();
-        kept.told();
-        orphan.told();
+        let ours = || spool(Folder::State(folder.clone()));
+        let killed = ours();
+        keep(&killed, "aGVsbG8=").unwrap().told();
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        std::mem::forget(killed);
         let others = ["mine.eml", "0123456789abcdef.eml", "0123456789ABCDEF0123456789ABCDEF.eml"];
         others.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
-        assert_eq!(spool.clean_orphans(&HashSet::from([path.clone()])).unwrap(), 1);
-        assert!(path.exists());
+        let next = ours();
+        assert_eq!(names(&folder).len(), others.len(), "emptied at the start");
+        keep(&next, "aGVsbG8=").unwrap().told();
         assert_eq!(names(&folder).len(), 1 + others.len());
+        drop(next);
+        assert_eq!(names(&folder).len(), others.len(), "emptied at the end");
+
+        keep(&hosts(&folder), "aGVsbG8=").unwrap().told();
+        drop(hosts(&folder));
+        assert_eq!(names(&folder).len(), 1 + others.len(), "a host's own folder");
     }
 
     // A daemon changes to the root folder after its start: the files would go there, and their paths lead nowhere.
     #[test]
     fn a_relative_folder_stays_where_it_was_when_the_client_was_opened() {
-        let given = spool(Some(Path::new("some/where"))).settings.dir.unwrap();
-        assert_eq!(given, std::env::current_dir().unwrap().join("some/where"));
+        let spool = hosts(Path::new("some/where"));
+        let Folder::Host(dir) = &spool.settings.folder else { unreachable!("it is the host's") };
+        assert_eq!(*dir, std::env::current_dir().unwrap().join("some/where"));
     }
 }

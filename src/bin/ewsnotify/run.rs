@@ -5,14 +5,13 @@
 //! Each runs on a thread of its own.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use ewsnotify::{Client, Content, ErrorKind, Event, EventKind, Nack, Options};
+use ewsnotify::{Client, Content, ErrorKind, Event, EventKind, Nack};
 use serde::Serialize;
 
 use crate::connect::duration;
@@ -99,13 +98,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let mut options = args.choice.options(None, Some(&args.state_dir))?;
     options.set("ack", "manual")?.set("max_unacked", "1")?.set("events", "NewMail")?.set("fetch", "mime")?;
-    let spool = own_spool(&mut options, &args.state_dir)?;
     let until = Until { time: args.time, drained: args.exit_when_drained };
     let mut session = Session::open(&options, args.json, until)?;
-    if let Some(spool) = spool {
-        // The directory is ours now. Nobody will ask for what a run left that was killed.
-        clear(&spool)?;
-    }
     session.begin("run", &args.choice, &options)?;
     session.release(&args.release)?;
     let (send, results) = channel();
@@ -153,29 +147,6 @@ fn play(session: &mut Session, jobs: &mut Jobs, parallel: u16) -> Outcome {
             Step::End => return Ok(()),
         }
     }
-}
-
-/// Messages lie beside the state, where the next run finds those that are left over; `None` where the user has another place.
-fn own_spool(options: &mut Options, state_dir: &Path) -> Outcome<Option<PathBuf>> {
-    if options.get("spool_dir").is_some() {
-        return Ok(None);
-    }
-    let spool = state_dir.join("spool");
-    options.set("spool_dir", spool.to_str().unwrap_or_default())?;
-    Ok(Some(spool))
-}
-
-/// Makes the folder, or removes what lies in it.
-fn clear(spool: &Path) -> Outcome {
-    let failed = |e| Failure::failed(format!("cannot make {}: {e}", spool.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(spool).map_err(failed)?;
-    for entry in spool.read_dir().map_err(failed)?.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|e| e == "eml") {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    Ok(())
 }
 
 /// A message's file, which goes with this.
