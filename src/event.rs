@@ -275,8 +275,9 @@ pub struct ItemContent {
     /// Its attachments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
-    /// The file with the whole message, mode 0600. It is the host's to remove. The `Created` and the `NewMail` of one mail
-    /// may name the same file: remove it after the latter.
+    /// The file with the whole message, mode 0600. It is the host's to remove; without option `spool_dir`, what it leaves goes
+    /// with the client, or at the next start over the state directory. The `Created` and the `NewMail` of one mail may name
+    /// the same file: remove it after the latter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime_path: Option<String>,
     #[serde(skip)]
