@@ -13,6 +13,7 @@ mod folder;
 mod group;
 mod losses;
 mod mailbox;
+mod pages;
 mod pull;
 mod save;
 mod status;
@@ -31,10 +32,10 @@ use crate::{Ack, Error, EventKind, Fetch, Reason};
 
 use acks::{Opens, Ticket};
 use backoff::Gate;
-use catch_up::Syncs;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Link};
 use mailbox::{Owners, Step, Watch};
+use pages::Syncs;
 use save::{Batch, Saves};
 use timers::{Timer, Timers};
 
