@@ -23,7 +23,7 @@ pub(super) struct Open {
     pub event: Event,
     /// Where it is.
     pub place: Place,
-    /// How often it has been given to the host without success.
+    /// How often it has been given to the host without success. While the host has it, this time is not among them.
     pub attempts: u32,
     /// Whether the store has it as pending: what a checkpoint covers must not be found by sync again.
     pub recorded: bool,
@@ -123,6 +123,7 @@ impl Engine {
                         if w.unacked == w.spec.max_unacked {
                             self.blocked += 1;
                         }
+                        self.store_attempt(event.ticket);
                     }
                 }
             }
@@ -131,6 +132,16 @@ impl Engine {
         self.has_room(watch);
         self.finish_input();
         Some(event)
+    }
+
+    /// Has it written that the host has an event: one that kills the host must not be its first attempt for ever. Nobody
+    /// waits for that.
+    fn store_attempt(&mut self, ticket: Ticket) {
+        if let Some(open) = self.opens.by_ticket.get_mut(&ticket) {
+            open.recorded = true;
+            self.store_open(ticket);
+            self.save_soon();
+        }
     }
 
     /// Acknowledges what was given automatically: the host has asked for more, or is done.

@@ -2,8 +2,8 @@
 //! batch is written at a time: what comes meanwhile goes into the next.
 //!
 //! Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an item that was
-//! told and acknowledged since the last checkpoint but one; `p/TICKET` an event that a checkpoint covers and that is not
-//! acknowledged; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
+//! told and acknowledged since the last checkpoint but one; `p/TICKET` an event that is not acknowledged and that a checkpoint
+//! covers or the host has; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,6 +101,8 @@ impl Stored {
             };
             bad += usize::from(!good);
         }
+        // Keys come in the order of their text.
+        stored.opens.sort_by_key(|(ticket, _)| *ticket);
         (stored, bad)
     }
 
@@ -127,7 +129,8 @@ impl OpenRecord {
             old_folder: e.old_parent_folder_id.clone(),
             is_read: e.is_read,
             time: e.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
-            attempts: open.attempts,
+            // Whoever finds this after a crash finds that the host had it.
+            attempts: open.attempts.saturating_add(u32::from(matches!(open.place, Place::Given(_)))),
             parked: open.place == Place::Parked,
         }
     }

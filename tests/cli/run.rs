@@ -153,6 +153,28 @@ fn not_now_comes_again_and_what_fails_is_parked_until_it_is_released() {
     assert_eq!(status(dir.path())["mailboxes"][0]["parked"], 0);
 }
 
+// A mail whose command brings `run` itself down, as one that uses up all memory does, would do so for ever.
+#[test]
+fn a_try_that_ended_us_counts_and_the_mail_is_parked() {
+    let sim = sim();
+    let (dir, reach) = begun(&sim);
+    sim.exchange().deliver(USER, &mail(1)).unwrap();
+    let log = dir.path().join("log");
+    let exec = format!("echo $EWSN_ATTEMPT >> {}; kill -9 $PPID", log.display());
+    let rest = ["--exit-when-drained", "--attempts", "2", "--exec", &exec];
+    for attempt in 1..=2 {
+        let ended = run(&line("run", &reach, &rest));
+        assert_eq!((ended.code, ran(&ended.json())), (None, vec![]), "attempt {attempt}: {ended:?}");
+    }
+    let ended = run(&line("run", &reach, &rest));
+    assert_eq!((ended.code, ran(&ended.json())), (Some(0), vec![("Mail 1".into(), "parked".into())]));
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "1\n2\n", "it was not begun a third time");
+    let rest = ["--exit-when-drained", "--attempts", "2", "--release", "all", "--exec", "true"];
+    let ended = run(&line("run", &reach, &rest));
+    assert_eq!(ran(&ended.json()), [("Mail 1".into(), "done".into())], "{ended:?}");
+    spool_is_empty(dir.path());
+}
+
 // A command that never reads its input, and a mail that is larger than a pipe: neither is a failure. In order, and what is put
 // off at the end is told by the exit code.
 #[test]

@@ -36,7 +36,7 @@ goes to stderr; a line of JSON on stdout tells how it ended.
   anything else  failed, as are a signal and the time-out: again later, and after --attempts parked until --release
 
 In order within a mailbox, but for mails that are tried again; side by side across mailboxes. After a crash the command may
-run a second time for a mail.
+run a second time for a mail; a try that a crash ended counts, so a mail that brings the machine down is parked too.
 
 Example:
   ewsnotify run --url mail.example.com --user svc@example.com --password-env EWS_PASSWORD --state-dir DIR \\
@@ -101,7 +101,10 @@ pub fn run(args: &Args) -> Outcome {
     let until = Until { time: args.time, drained: args.exit_when_drained };
     let mut session = Session::open(&options, args.json, until)?;
     session.begin("run", &args.choice, &options)?;
+    let parked = session.client.parked();
     session.release(&args.release)?;
+    let still: BTreeSet<u64> = session.client.parked().iter().map(|p| p.id).collect();
+    let released = parked.into_iter().filter(|p| !still.contains(&p.id)).filter_map(|p| p.event.item_id);
     let (send, results) = channel();
     let job = Job {
         exec: Exec {
@@ -111,6 +114,7 @@ pub fn run(args: &Args) -> Outcome {
         },
         attempts: args.attempts,
         retry_after: args.retry_after,
+        released: released.collect(),
         put_off: Mutex::default(),
         client: session.client.clone(),
         results: send,
@@ -140,6 +144,8 @@ fn play(session: &mut Session, jobs: &mut Jobs, parallel: u16) -> Outcome {
                 }
                 if !session.stopped() {
                     jobs.start(event, file)?;
+                } else if let Err(e) = jobs.job.client.nack(event.seq, Nack::Later(Duration::ZERO)) {
+                    warn(&clean(&format!("that a mail was not tried is not kept: {e}")));
                 }
             }
             Step::Event(event) => session.output.event(&event)?,
@@ -173,6 +179,8 @@ struct Job {
     exec: Exec,
     attempts: u32,
     retry_after: Duration,
+    /// Mails that were parked: they get another try.
+    released: BTreeSet<String>,
     /// How often each mail was put off by exit 75, of those that are.
     put_off: Mutex<HashMap<String, u32>>,
     client: Arc<Client>,
@@ -303,7 +311,14 @@ impl Job {
             retry_ms: None,
             took_ms: 0,
         };
-        let verdict = self.verdict(event, file.0.as_deref(), &mut line);
+        let verdict = if attempt > self.attempts && !self.released.contains(&item_id) {
+            // The last try has no result: this program, or the machine, ended with it.
+            line.message =
+                Some(format!("it was tried {} times, and the last time ended us too", attempt - 1));
+            Verdict::Hopeless
+        } else {
+            self.verdict(event, file.0.as_deref(), &mut line)
+        };
         drop(file);
         let settled = match verdict {
             Verdict::Done | Verdict::Gone => {

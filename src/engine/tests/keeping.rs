@@ -4,13 +4,14 @@ use super::*;
 use crate::engine::Nack;
 use crate::proto::{SyncChange, SyncPage};
 
-/// A store that the test looks into.
+/// A store that the test looks into, and how many bytes it was given.
 #[derive(Default)]
-pub(super) struct Shelf(pub BTreeMap<String, Vec<u8>>);
+pub(super) struct Shelf(pub BTreeMap<String, Vec<u8>>, pub usize);
 
 impl Shelf {
     pub fn commit(&mut self, changes: Vec<(String, Option<Vec<u8>>)>) {
         for (key, value) in changes {
+            self.1 += key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => self.0.insert(key, value),
                 None => self.0.remove(&key),
@@ -195,7 +196,7 @@ fn a_restart_tells_what_was_not_acknowledged_and_nothing_else() {
     assert_eq!(run.next().unwrap().0, "NewMail b");
     run.mailbox.push("while away".into());
     let mut run = run.restart(manual);
-    assert_eq!(run.told(), ["NewMail b", "NewMail while away"]);
+    assert_eq!(run.told(), ["NewMail b 2", "NewMail while away"]);
     // Also behind a checkpoint, which knows them all.
     run.wait(4000);
     let mut run = run.restart(manual);
@@ -205,7 +206,7 @@ fn a_restart_tells_what_was_not_acknowledged_and_nothing_else() {
         told.push(text);
         run.ack(seq);
     }
-    assert_eq!(told, ["NewMail b", "NewMail while away"]);
+    assert_eq!(told, ["NewMail b 3", "NewMail while away 2"]);
     let mut run = run.restart(manual);
     assert_eq!(run.told(), [""; 0]);
     run.wait(10_000);
@@ -266,6 +267,54 @@ fn an_event_is_given_again_or_parked() {
     assert!(run.engine.ack(run.now, bad).is_err(), "twice");
     let mut run = run.restart(manual);
     assert_eq!(run.told(), [""; 0]);
+}
+
+// A mail that crashes the host would crash it for ever: nobody would see that it is always the same one.
+#[test]
+fn an_attempt_counts_from_the_hand_out_on() {
+    let mut run = Run::start(Shelf::default(), Vec::new(), manual);
+    run.mail("deadly");
+    run.mail("behind it");
+    for attempt in ["", " 2", " 3"] {
+        assert_eq!(run.next().unwrap().0, format!("NewMail deadly{attempt}"));
+        assert!(run.engine.is_saved(), "before the host can have begun with it");
+        run = run.restart(manual);
+    }
+    // What was not the mail's fault counts none.
+    let (text, deadly) = run.next().unwrap();
+    assert_eq!(text, "NewMail deadly 4");
+    run.nack(deadly, Nack::Later(Duration::ZERO));
+    let mut run = run.restart(manual);
+    let (text, deadly) = run.next().unwrap();
+    assert_eq!(text, "NewMail deadly 4");
+    run.nack(deadly, Nack::Park);
+    assert_eq!(run.engine.parked()[0].attempts, 4);
+    let mut run = run.restart(manual);
+    assert_eq!(run.engine.parked()[0].attempts, 4);
+    // It was not given before, and sync does not tell any of them a second time.
+    let (text, seq) = run.next().unwrap();
+    assert_eq!(text, "NewMail behind it");
+    run.ack(seq);
+    run.wait(4000);
+    assert_eq!(run.told(), [""; 0]);
+}
+
+// With a large backlog each acknowledgement would write more than the last, until the disk does nothing else.
+#[test]
+fn what_a_hand_out_and_an_acknowledgement_write_does_not_grow_with_the_backlog() {
+    let written = |backlog: usize| {
+        let mut run = Run::start(Shelf::default(), Vec::new(), manual);
+        (0..backlog).for_each(|n| run.mail(&format!("m{n:05}")));
+        run.shelf.1 = 0;
+        for _ in 0..10 {
+            let (_, seq) = run.next().unwrap();
+            run.ack(seq);
+        }
+        run.shelf.1
+    };
+    let few = written(10);
+    assert!(few > 0);
+    assert_eq!(written(2000), few);
 }
 
 // A host that never acknowledges would be given everything there is, and hold up the others.
