@@ -231,7 +231,7 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_read: Option<bool>,
     /// Which attempt this is, from the second on. With `ack=manual` and a state directory, one that a crash of the host ended
-    /// counts, unless the crash came within the few milliseconds that writing it takes.
+    /// counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     /// Names it until it is acknowledged; 0 where nobody cares.

@@ -72,6 +72,8 @@ pub(super) struct Opens {
     by_seq: BTreeMap<u64, Ticket>,
     /// Those that the host has and that are acknowledged when it asks for more.
     auto: Vec<u64>,
+    /// What has to be durable before the host sees what was just taken.
+    awaited: Option<SaveId>,
     pub last: Ticket,
 }
 
@@ -123,7 +125,9 @@ impl Engine {
                         if w.unacked == w.spec.max_unacked {
                             self.blocked += 1;
                         }
-                        self.store_attempt(event.ticket);
+                        w.given = w.given.saturating_add(1);
+                        let first = w.given <= w.spec.max_unacked;
+                        self.store_attempt(event.ticket, first);
                     }
                 }
             }
@@ -134,14 +138,21 @@ impl Engine {
         Some(event)
     }
 
-    /// Has it written that the host has an event: one that kills the host must not be its first attempt for ever. Nobody
-    /// waits for that.
-    fn store_attempt(&mut self, ticket: Ticket) {
-        if let Some(open) = self.opens.by_ticket.get_mut(&ticket) {
-            open.recorded = true;
-            self.store_open(ticket);
-            self.save_soon();
+    /// Has it written that the host has an event: one that kills the host must not be its first attempt for ever. What killed
+    /// it is among the first that the next run gives it, so those wait until that is durable; the others need not.
+    fn store_attempt(&mut self, ticket: Ticket, first: bool) {
+        let Some(open) = self.opens.by_ticket.get_mut(&ticket) else { return };
+        open.recorded = true;
+        self.store_open(ticket);
+        match first && self.settings.durable && self.store_works() {
+            true => self.opens.awaited = self.save_now(),
+            false => self.save_soon(),
         }
+    }
+
+    /// The save that has to be durable before the host sees the event that was just taken.
+    pub fn awaited(&mut self) -> Option<SaveId> {
+        self.opens.awaited.take()
     }
 
     /// Acknowledges what was given automatically: the host has asked for more, or is done.

@@ -88,6 +88,8 @@ pub(super) struct Watch {
     pub starved: bool,
     /// How many events the host has, where it acknowledges them itself.
     pub unacked: usize,
+    /// How many it was given in this run, where it acknowledges them itself.
+    pub given: usize,
     pub phase: Phase,
     pub subscription: Option<Subscription>,
     pub resubscribing: bool,
@@ -128,6 +130,7 @@ impl Watch {
             undrained: true,
             starved: false,
             unacked: 0,
+            given: 0,
             phase: Phase::Due(if spec.folders.is_empty() { Step::Subscribe } else { Step::Folders }),
             spec,
             subscription: None,

@@ -324,6 +324,11 @@ impl Engine {
         }
     }
 
+    /// Whether the last batch could be written: where not, the next one may be long in coming.
+    pub(super) fn store_works(&self) -> bool {
+        self.saves.failures == 0
+    }
+
     /// Whether all that happened is in the store.
     pub fn is_saved(&self) -> bool {
         self.unsaved.is_empty() && self.saves.saving.is_none()

@@ -205,19 +205,26 @@ impl Core {
     }
 
     fn try_take(self: &Arc<Self>) -> Option<Taken> {
-        self.with(|state| {
+        let (taken, awaited) = self.with(|state| {
             let mut event = state.engine.take(self.now());
+            let awaited = state.engine.awaited();
             if let Some(item) = event.as_mut().and_then(|e| e.item.as_mut()) {
                 item.told();
             }
             self.perform(state, VecDeque::new());
-            match event {
+            let taken = match event {
                 Some(event) => Some(Taken::Event(event)),
                 None if std::mem::take(&mut state.woken) => Some(Taken::Interrupted),
                 None if state.ended => Some(Taken::Closed),
                 None => None,
-            }
-        })
+            };
+            (taken, awaited)
+        });
+        if let (Some(saver), Some(save)) = (&self.saver, awaited) {
+            // Where it cannot be written, the host is told by an event; this one is its own all the same.
+            let _ = saver.wait(save);
+        }
+        taken
     }
 
     /// Ends one wait: the one that is under way, else the next.
