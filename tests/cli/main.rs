@@ -4,6 +4,7 @@
 mod decode;
 mod demo;
 mod drain;
+mod durable;
 mod get;
 mod kills;
 mod options;

@@ -73,17 +73,18 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Running {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    pub fn start(command: Command) -> Running {
+        Running::start_into(command, Stdio::piped())
+    }
+
+    /// With its lines into a file: none is seen here then.
+    pub fn start_into(mut command: Command, out: Stdio) -> Running {
+        let piped = command.stdin(Stdio::piped()).stdout(out).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("it starts");
+        let (out, mut err) = (child.stdout.take(), child.stderr.take().unwrap());
         let (send, lines) = channel();
         std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
+            for line in out.into_iter().flat_map(|out| BufReader::new(out).lines().map_while(Result::ok)) {
                 let _ = send.send(line);
             }
         });

@@ -115,6 +115,24 @@ fn a_gap_is_filled_and_nothing_is_told_twice() {
     assert_eq!(d.story(), ["1 NewMail after"]);
 }
 
+// A server that is busy for a moment would cost the folder's place: all of it would be read anew, and what a gap held would be
+// taken for old.
+#[test]
+fn a_sync_that_fails_keeps_its_place() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    d.break_link(conn);
+    for code in ["ErrorServerBusy", "ErrorInternalServerTransientError", "ErrorInternalServerError"] {
+        let (call, _, request) = d.call();
+        let Request::SyncFolderItems { sync_state, .. } = request else { panic!("{request:?}") };
+        assert_eq!(sync_state.as_deref(), Some("S1"), "before {code}");
+        d.fail(call, coded(code));
+        d.wait(600.0);
+    }
+    assert_eq!(d.sync("S2", true, vec![new("missed")]).as_deref(), Some("S1"));
+    assert!(d.story().ends_with(&["1 NewMail missed".into(), "1 Drained".into()]));
+}
+
 // A mailbox that never gets quiet, or one that always is, would be synced from an ever older state.
 #[test]
 fn a_checkpoint_comes_in_a_quiet_moment_and_tells_what_the_stream_has_not() {

@@ -1,0 +1,95 @@
+//! What is durable when: `drain` and `run` on a disk that takes its time, and says in a log when it has synced. The lines and
+//! commands go into the same log, so it has the order of all.
+#![cfg(target_os = "linux")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::drain::{begun, mail};
+use crate::support::{Running, USER, command, line, sim};
+
+/// Stands before the system's `fdatasync`.
+const SLOW_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void note(const char *what) {
+    const char *log = getenv("EWSN_TEST_LOG");
+    int fd = log ? open(log, O_WRONLY | O_APPEND) : -1;
+    if (fd >= 0 && write(fd, what, strlen(what)) >= 0) close(fd);
+}
+
+int fdatasync(int fd) {
+    note("sync\n");
+    usleep(100000);
+    int result = syscall(SYS_fdatasync, fd);
+    note("synced\n");
+    return result;
+}
+"#;
+
+fn slow_disk(dir: &Path) -> PathBuf {
+    let (source, library) = (dir.join("disk.c"), dir.join("disk.so"));
+    std::fs::write(&source, SLOW_DISK).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(built.expect("a C compiler: the crate itself wants one").success());
+    library
+}
+
+/// Runs it over four mails; the log.
+fn log_of(subcommand: &str, rest: &[&str]) -> Vec<String> {
+    let sim = sim();
+    let (dir, reach) = begun(&sim);
+    for n in 0..4 {
+        sim.exchange().deliver(USER, &mail(n)).unwrap();
+    }
+    let log = dir.path().join("log");
+    let out = File::options().create(true).append(true).open(&log).unwrap();
+    let rest = [&["--exit-when-drained"], rest].concat();
+    let mut command = command(&line(subcommand, &reach, &rest));
+    command.env("LD_PRELOAD", slow_disk(dir.path())).env("EWSN_TEST_LOG", &log);
+    let ended = Running::start_into(command, out.into()).end();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    std::fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Between the end of one mail and the beginning of the next, a sync has begun and ended.
+#[track_caller]
+fn synced_between(log: &[String], is_begin: impl Fn(&str) -> bool, is_end: impl Fn(&str) -> bool) {
+    let mut begun = 0;
+    // What has come since the last end: nothing, `sync`, `synced`.
+    let mut since = None;
+    for text in log {
+        if is_begin(text) {
+            assert!(since.is_none_or(|s| s == 2), "the next before the last was durable: {log:#?}");
+            begun += 1;
+        }
+        since = match (text.as_str(), since) {
+            _ if is_end(text) => Some(0),
+            ("sync", Some(0)) => Some(1),
+            ("synced", Some(1)) => Some(2),
+            _ => since,
+        };
+    }
+    assert_eq!((begun, since), (4, Some(2)), "{log:#?}");
+}
+
+// A power cut in the middle of a backlog would have two commands run again instead of one.
+#[test]
+fn a_command_begins_when_the_last_is_durable() {
+    let exec = "echo begin >> \"$EWSN_TEST_LOG\"; echo end >> \"$EWSN_TEST_LOG\"";
+    synced_between(&log_of("run", &["--exec", exec]), |l| l == "begin", |l| l == "end");
+}
+
+// The same for lines: whoever reads them would get two again.
+#[test]
+fn a_line_is_printed_when_the_last_is_durable() {
+    let log = log_of("drain", &["--event", "NewMail"]);
+    let is_mail = |l: &str| l.contains("\"NewMail\"");
+    synced_between(&log, is_mail, is_mail);
+}
