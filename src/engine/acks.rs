@@ -70,8 +70,8 @@ pub(super) struct Opens {
     pub by_ticket: BTreeMap<Ticket, Open>,
     /// Those that the host has.
     by_seq: BTreeMap<u64, Ticket>,
-    /// Those that the host has and that are acknowledged when it asks for more.
-    auto: Vec<u64>,
+    /// Those that the host has and that are acknowledged when it asks for more: no others are in its hands without a number.
+    auto: Vec<Ticket>,
     /// What has to be durable before the host sees what was just taken.
     awaited: Option<SaveId>,
     pub last: Ticket,
@@ -116,11 +116,11 @@ impl Engine {
             open.place = Place::Given(seq);
             // A move may have renamed it while it waited for its content.
             event.attempt = (open.attempts > 0).then_some(open.attempts + 1);
-            self.opens.by_seq.insert(seq, event.ticket);
             if let Some(w) = self.watches.get_mut(&watch) {
                 match w.spec.ack {
-                    Ack::Auto => self.opens.auto.push(seq),
+                    Ack::Auto => self.opens.auto.push(event.ticket),
                     Ack::Manual => {
+                        self.opens.by_seq.insert(seq, event.ticket);
                         w.unacked += 1;
                         if w.unacked == w.spec.max_unacked {
                             self.blocked += 1;
@@ -157,8 +157,8 @@ impl Engine {
 
     /// Acknowledges what was given automatically: the host has asked for more, or is done.
     pub(super) fn ack_taken(&mut self) {
-        for seq in std::mem::take(&mut self.opens.auto) {
-            self.settle(seq);
+        for ticket in std::mem::take(&mut self.opens.auto) {
+            self.settle(ticket);
         }
         if !self.unsaved.is_empty() && self.timers.get(Timer::Save).is_none() {
             self.timers.set(Timer::Save, self.now.mono + WRITE_BEHIND);
@@ -168,7 +168,8 @@ impl Engine {
     /// The host has done with an event. The save that makes it durable, if there is a store.
     pub fn ack(&mut self, now: Now, seq: u64) -> Result<Option<SaveId>> {
         self.now = now;
-        let watch = self.settle(seq).ok_or_else(|| not_open(seq))?;
+        let ticket = self.opens.by_seq.remove(&seq);
+        let watch = ticket.and_then(|ticket| self.settle(ticket)).ok_or_else(|| not_open(seq))?;
         self.has_room(watch);
         let save = self.save_now();
         self.finish_input();
@@ -179,7 +180,6 @@ impl Engine {
     pub fn nack(&mut self, now: Now, seq: u64, nack: Nack) -> Result<Option<SaveId>> {
         self.now = now;
         let ticket = self.opens.by_seq.remove(&seq).ok_or_else(|| not_open(seq))?;
-        self.opens.auto.retain(|s| *s != seq);
         let Some(open) = self.opens.by_ticket.get_mut(&ticket) else { return Err(not_open(seq)) };
         open.attempts += u32::from(!matches!(nack, Nack::Later(_)));
         open.recorded = true;
@@ -255,6 +255,10 @@ impl Engine {
         }
         self.opens.last += 1;
         event.ticket = self.opens.last;
+        // Nothing of it outlives its being told, so nothing is kept of it.
+        if w.spec.ack == Ack::Auto && !self.settings.durable {
+            return;
+        }
         let open = Open { event: event.clone(), place: Place::Queued, attempts: 0, recorded: false };
         self.opens.by_ticket.insert(event.ticket, open);
         self.reserve_numbers(event.ticket);
@@ -283,43 +287,47 @@ impl Engine {
                 && let Place::Given(seq) = open.place
             {
                 self.opens.by_seq.remove(&seq);
-                self.opens.auto.retain(|s| *s != seq);
             }
         }
     }
 
     /// An item has moved: events of it that are not given yet, or not acknowledged, name it as it is called now.
     pub(super) fn renamed(&mut self, watch: u64, old: &str, new: &str, to: Option<&str>) {
-        let mut stored = Vec::new();
-        let folders = self.watches.get_mut(&watch).map(|w| &mut w.folders_known);
-        let mut folder = folders.and_then(|f| Some((to?, f.get_mut(to?)?)));
+        let Some(w) = self.watches.get_mut(&watch) else { return };
+        let to = to.filter(|to| w.folders_known.contains_key(*to));
+        let folder = to.and_then(|to| w.folders_known.get_mut(to));
         // Sync has told it as it is called now: what still speaks of the old one is not told a second time.
-        if folder.as_ref().is_some_and(|(_, f)| f.told.get(Digest::of(new)).told_as(EventKind::Created)) {
+        if folder.is_some_and(|f| f.told.get(Digest::of(new)).told_as(EventKind::Created)) {
             return;
         }
-        let to = folder.as_ref().map(|(to, _)| *to);
+        let mut kinds = Vec::new();
+        let mut change = |event: &mut Event| {
+            rename(event, new, to);
+            kinds.push(event.kind);
+        };
+        for event in w.hold.iter_mut().filter_map(super::fetch::Held::event) {
+            if event.item_id.as_deref() == Some(old) && event.kind != EventKind::Moved {
+                change(event);
+            }
+        }
+        self.delivery.rename(watch, old, &mut change);
+        let mut stored = Vec::new();
         for (ticket, open) in &mut self.opens.by_ticket {
             if open.event.watch == watch && open.event.item_id.as_deref() == Some(old) {
-                rename(&mut open.event, new, to);
-                // Sync would find it there.
-                if let (Some((_, folder)), Some((told, _))) = (&mut folder, Marks::of(open.event.kind)) {
-                    folder.told.mark(Digest::of(new), told);
-                }
+                change(&mut open.event);
                 if open.recorded {
                     stored.push(*ticket);
                 }
             }
         }
+        // Sync would find it there.
+        if let Some(folder) = to.and_then(|to| w.folders_known.get_mut(to)) {
+            for (told, _) in kinds.into_iter().filter_map(Marks::of) {
+                folder.told.mark(Digest::of(new), told);
+            }
+        }
         for ticket in stored {
             self.store_open(ticket);
-        }
-        self.delivery.rename(watch, old, |event| rename(event, new, to));
-        if let Some(w) = self.watches.get_mut(&watch) {
-            for event in w.hold.iter_mut().filter_map(super::fetch::Held::event) {
-                if event.item_id.as_deref() == Some(old) && event.kind != EventKind::Moved {
-                    rename(event, new, to);
-                }
-            }
         }
         for wanted in self.items.values_mut() {
             wanted.renamed(watch, old, new);
@@ -327,9 +335,7 @@ impl Engine {
     }
 
     /// Takes an acknowledged event off; whose it was.
-    fn settle(&mut self, seq: u64) -> Option<u64> {
-        let ticket = self.opens.by_seq.remove(&seq)?;
-        self.opens.auto.retain(|s| *s != seq);
+    fn settle(&mut self, ticket: Ticket) -> Option<u64> {
         let open = self.opens.by_ticket.remove(&ticket)?;
         let watch = open.event.watch;
         if open.recorded {
@@ -370,7 +376,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&event.watch) else { return };
         // An event of an earlier run may be dealt with before the server has answered anything in this one.
         let Some(id) = &event.parent_folder_id else { return };
-        let folder = w.folders_known.get_mut(id).or_else(|| w.stored.folder(id));
+        let folder = w.folders_known.get_mut(id).map(Box::as_mut).or_else(|| w.stored.folder(id));
         let (Some(digest), Some(folder)) = (digest, folder) else { return };
         folder.told.mark(digest, told.with(mark));
         let (key, marks) = (Digest::of(id), folder.told.get(digest).stored());

@@ -44,7 +44,7 @@ impl Engine {
                 }
                 None => Folder::new(since),
             };
-            w.folders_known.insert(folder_id, folder);
+            w.folders_known.insert(folder_id, Box::new(folder));
         }
         // What is not acknowledged was told, and may be behind the last checkpoint.
         for open in self.opens.by_ticket.values().filter(|o| o.event.watch == id) {
@@ -110,11 +110,10 @@ impl Engine {
         }
         let here = notice.parent_folder_id.as_ref().map(|f| f.id.as_str());
         let there = notice.old_parent_folder_id.as_ref().map(|f| f.id.as_str());
-        let touched: Vec<&str> = here.into_iter().chain(there).collect();
-        let known: Vec<&Folder> = touched.iter().filter_map(|f| w.folders_known.get(*f)).collect();
+        let known = || [here, there].into_iter().flatten().filter_map(|f| w.folders_known.get(f));
         // Where sync will not tell it (the other end of a move may be such a folder), it is told now, if out of step.
-        if known.iter().any(|f| f.dirty) && known.iter().all(|f| f.fills()) {
-            for folder in touched {
+        if known().any(|f| f.dirty) && known().all(|f| f.fills()) {
+            for folder in [here, there].into_iter().flatten() {
                 if let Some(folder) = w.folders_known.get_mut(folder) {
                     folder.dirty = true;
                     folder.broken = true;
@@ -166,7 +165,7 @@ impl Engine {
     pub(super) fn drained(&mut self, id: u64) {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let clean = |f: &Folder| !f.denied && !f.dirty && !f.again && f.baseline.is_none();
-        if w.undrained && w.folders_known.values().all(clean) {
+        if w.undrained && w.folders_known.values().all(|f| clean(f)) {
             w.undrained = false;
             self.tell(id, EventKind::Drained, Detail::default());
         }

@@ -165,7 +165,7 @@ impl Delivery {
     }
 
     /// Changes the mailbox events of an item that wait.
-    pub fn rename(&mut self, watch: u64, item: &str, change: impl Fn(&mut Event)) {
+    pub fn rename(&mut self, watch: u64, item: &str, mut change: impl FnMut(&mut Event)) {
         if self.waiting(watch) == 0 {
             return;
         }

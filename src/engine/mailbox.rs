@@ -78,8 +78,8 @@ pub(super) struct Watch {
     pub folders: Vec<FolderRef>,
     /// The folders' ids; empty for all folders.
     pub folder_ids: Vec<String>,
-    /// What sync knows of them, by id.
-    pub folders_known: BTreeMap<String, Folder>,
+    /// What sync knows of them, by id. Boxed: a map's smallest node has room for eleven.
+    pub folders_known: BTreeMap<String, Box<Folder>>,
     /// What the store had of this watch and has not been taken up.
     pub stored: Stored,
     /// Catch-up has told something, or will, since `Drained`.

@@ -100,7 +100,7 @@ impl Engine {
     }
 
     pub(super) fn folder(&mut self, id: u64, folder_id: &str) -> Option<&mut Folder> {
-        self.watches.get_mut(&id)?.folders_known.get_mut(folder_id)
+        self.watches.get_mut(&id)?.folders_known.get_mut(folder_id).map(Box::as_mut)
     }
 
     /// A page came, or did not.

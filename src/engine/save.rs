@@ -33,7 +33,7 @@ const SUBSCRIPTIONS: usize = 10;
 /// What was stored of a watch, taken apart.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    folders: BTreeMap<String, Folder>,
+    folders: BTreeMap<String, Box<Folder>>,
     pub opens: Vec<(Ticket, OpenRecord)>,
     pub subscriptions: Vec<String>,
 }
@@ -70,7 +70,7 @@ impl Stored {
                 match serde_json::from_slice::<FolderRecord>(value) {
                     Ok(record) => {
                         names.insert(name, record.id.clone());
-                        stored.folders.insert(record.id.clone(), Folder::restored(&record));
+                        stored.folders.insert(record.id.clone(), Box::new(Folder::restored(&record)));
                     }
                     Err(_) => bad += 1,
                 }
@@ -108,12 +108,12 @@ impl Stored {
 
     /// A folder that has not been taken up.
     pub fn folder(&mut self, id: &str) -> Option<&mut Folder> {
-        self.folders.get_mut(id)
+        self.folders.get_mut(id).map(Box::as_mut)
     }
 
     /// What was known of a folder.
     pub fn take(&mut self, id: &str) -> Option<Folder> {
-        self.folders.remove(id)
+        self.folders.remove(id).map(|folder| *folder)
     }
 }
 

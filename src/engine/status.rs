@@ -158,7 +158,7 @@ impl Engine {
                 state,
                 held: w.hold.len(),
                 down: w.down,
-                catching_up: w.folders_known.values().any(behind),
+                catching_up: w.folders_known.values().any(|f| behind(f)),
                 certain: w.has_worked.then(|| self.certain(*id)),
                 backlog: self.waiting(*id) + given,
                 later,

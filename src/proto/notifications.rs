@@ -106,7 +106,8 @@ impl Grammar {
             Some("false") | None => false,
             Some(_) => return None,
         };
-        let mut notices = Vec::new();
+        // Most have one; a notice is large, and room for four of them would cost more than the reading.
+        let mut notices = Vec::with_capacity(1);
         while !at.takes(&self.notification.close) {
             notices.push(self.notice(at)?);
         }
