@@ -244,13 +244,15 @@ impl Engine {
         let mut event = open.event.clone();
         event.origin = Some(Origin::CatchUp);
         let watch = event.watch;
-        self.hand_out_as(watch, event);
+        self.hand_out_as(watch, event, false);
     }
 
     /// Gives an event that is found now its ticket.
     pub(super) fn open_event(&mut self, event: &mut Event) {
         let Some(w) = self.watches.get(&event.watch) else { return };
-        if event.item_id.is_none() || (w.folders_known.is_empty() && w.spec.ack == Ack::Auto) {
+        if event.item_id.is_none()
+            || (w.folders_known.is_empty() && w.spec.ack == Ack::Auto && w.spec.coalesce.is_zero())
+        {
             return;
         }
         self.opens.last += 1;
@@ -329,6 +331,7 @@ impl Engine {
         for ticket in stored {
             self.store_open(ticket);
         }
+        self.windows.renamed(watch, old, new);
         for wanted in self.items.values_mut() {
             wanted.renamed(watch, old, new);
         }
@@ -358,7 +361,9 @@ impl Engine {
 
     /// How many events of a watch are on their way to the host.
     pub(super) fn waiting(&self, watch: u64) -> usize {
-        self.delivery.waiting(watch) + self.watches.get(&watch).map_or(0, |w| w.hold.len())
+        self.delivery.waiting(watch)
+            + self.windows.len(watch)
+            + self.watches.get(&watch).map_or(0, |w| w.hold.len())
     }
 
     /// Sync may go on where it waited for room.

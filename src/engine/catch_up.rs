@@ -167,6 +167,7 @@ impl Engine {
         let clean = |f: &Folder| !f.denied && !f.dirty && !f.again && f.baseline.is_none();
         if w.undrained && w.folders_known.values().all(|f| clean(f)) {
             w.undrained = false;
+            self.end_windows(id);
             self.tell(id, EventKind::Drained, Detail::default());
         }
     }

@@ -75,8 +75,9 @@ struct Queue {
 
 impl Engine {
     /// Hands a mailbox event out, behind what is held back; with its content, if that was asked for.
-    pub(super) fn hand_out(&mut self, watch: u64, mut event: Event) {
+    pub(super) fn hand_out(&mut self, watch: u64, event: Event) {
         self.counters.events += 1;
+        let Some(mut event) = self.merged(watch, event) else { return };
         if self.overflows(watch, &event) {
             return;
         }
@@ -85,7 +86,10 @@ impl Engine {
             return self.push(event);
         }
         self.open_event(&mut event);
-        self.hand_out_as(watch, event);
+        if !self.begin_window(watch, &event) {
+            let bounded = event.origin != Some(Origin::CatchUp);
+            self.hand_out_as(watch, event, bounded);
+        }
     }
 
     /// Whether there is no room for an event, so that sync has to tell it later.
@@ -110,26 +114,25 @@ impl Engine {
         true
     }
 
-    /// The same for an event that was found before.
-    pub(super) fn hand_out_as(&mut self, watch: u64, event: Event) {
+    /// The same for an event that was found before. `bounded`: it is dropped, with a gap, where too many wait.
+    pub(super) fn hand_out_as(&mut self, watch: u64, event: Event, bounded: bool) {
         let bound = self.settings.pending_events.max(1);
         let Some(w) = self.watches.get_mut(&watch) else { return };
         let wants = w.spec.fetch != Fetch::None && has_content(event.kind) && event.item_id.is_some();
         if w.hold.is_empty() && !wants {
             return self.push(event);
         }
-        let caught_up = event.origin == Some(Origin::CatchUp);
         let overflow = w.hold.iter_mut().rev().find_map(|h| match h {
             Held::Overflow { since, until } => Some((since, until)),
             _ => None,
         });
-        if let Some((since, until)) = overflow.filter(|_| !caught_up) {
+        if let Some((since, until)) = overflow.filter(|_| bounded) {
             *since = (*since).min(event.time);
             *until = (*until).max(event.time);
             self.opens.by_ticket.remove(&event.ticket);
             return;
         }
-        if w.hold.len() >= bound && !caught_up {
+        if w.hold.len() >= bound && bounded {
             w.hold.push_back(Held::Overflow { since: event.time, until: event.time });
             self.opens.by_ticket.remove(&event.ticket);
             return;

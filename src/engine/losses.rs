@@ -167,6 +167,7 @@ impl Engine {
     pub(super) fn stop(&mut self, id: u64, error: &Error, verdict: Verdict) {
         let mut detail = detail(error, None);
         detail.message = Some(format!("{error}; the watch has ended: {}", verdict::advice(error, verdict)));
+        self.end_windows(id);
         self.flush_unfetched(id);
         self.tell(id, EventKind::Error, detail);
         let reason = match (verdict, error.kind()) {
@@ -183,6 +184,7 @@ impl Engine {
         self.not_preparing(id);
         self.leave_group(id);
         self.unstore_subscriptions(id);
+        self.leave_windows(id);
         self.save_soon();
         self.forget_fetches(id);
         self.forget_opens(id);

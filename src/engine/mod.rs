@@ -7,6 +7,7 @@
 mod acks;
 mod backoff;
 mod catch_up;
+mod coalesce;
 mod delivery;
 mod fetch;
 mod folder;
@@ -32,6 +33,7 @@ use crate::{Ack, Error, EventKind, Fetch, Reason};
 
 use acks::{Opens, Ticket};
 use backoff::Gate;
+use coalesce::Windows;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Link};
 use mailbox::{Owners, Step, Watch};
@@ -81,6 +83,8 @@ pub struct WatchSpec {
     pub ack: Ack,
     /// How many events the host may have unacknowledged, where it acknowledges them itself.
     pub max_unacked: usize,
+    /// For how long what happens to an item is gathered into one event; zero for not at all.
+    pub coalesce: Duration,
     /// What the store calls it.
     pub name: Arc<str>,
     /// What the store has of it: keys without the name, and values.
@@ -305,6 +309,7 @@ pub struct Engine {
     /// What waits for the host.
     delivery: Delivery,
     opens: Opens,
+    windows: Windows,
     /// Events to be given again, and when.
     again: BTreeSet<(Duration, Ticket)>,
     /// How many watches are given nothing before the host acknowledges something.
@@ -391,6 +396,7 @@ impl Engine {
             spool_full: false,
             dirty_syncs: BTreeSet::new(),
             opens: Opens::default(),
+            windows: Windows::default(),
             again: BTreeSet::new(),
             blocked: 0,
             unsaved: BTreeMap::new(),
@@ -437,6 +443,7 @@ impl Engine {
                 Timer::Syncs(endpoint) => self.pump_syncs(endpoint),
                 Timer::Suspect(watch) => self.look_at_suspects(watch),
                 Timer::Again => self.again_due(),
+                Timer::Window => self.windows_due(),
                 Timer::Save => drop(self.save_now()),
             }
         }
@@ -542,6 +549,7 @@ impl Engine {
         self.ack_taken();
         for id in self.watches.keys().copied().collect::<Vec<_>>() {
             self.unstore_subscriptions(id);
+            self.leave_windows(id);
         }
         self.save_now();
         self.closing = true;

@@ -76,6 +76,7 @@ impl Engine {
         let (_, name) = due.filter(|(due, _)| *due <= now).min()?;
         if waiting >= most {
             w.starved = true;
+            self.end_windows(id);
             return None;
         }
         (under_way < AT_A_TIME).then(|| name.clone())

@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Suspect(u64),
     /// Events to be given again.
     Again,
+    /// Events that wait for what else happens to their items.
+    Window,
     /// Changes to be written.
     Save,
 }

@@ -91,6 +91,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("since", OneOf(&["now", "all"]), "now", "whether the first start tells what lies in the folders already"),
     watch("ack", OneOf(&["auto", "manual"]), "auto", "how events are acknowledged: when the next one is asked for, or by the host, each by its seq"),
     watch("max_unacked", Number(1, 100_000), "100", "ack=manual: how many events the host may have unacknowledged before it is given no more"),
+    watch("coalesce", Time(0, 3600), "0s", "tell one event for what happens to an item within this time, and at the end of it: NewMail rather than Created rather than Modified; Deleted, Moved and Copied are always told, and at once"),
     watch("max_item_bytes", Number(1024, 1 << 40), "157286400", "fetch=mime: how large a message may be; a larger one is told with content=too-large"),
     watch("connection_minutes", Number(1, 30), "29", "how long a stream lasts before the server ends it and it is opened again"),
     watch("pull_interval", Time(0, 86_400), "10s", "mode=pull: how long to wait between two questions"),

@@ -149,6 +149,7 @@ impl Client {
             since_all: config.since_all,
             ack: config.ack,
             max_unacked: config.max_unacked,
+            coalesce: config.coalesce,
             stored: self.core.stored(&name)?,
             name,
         };

@@ -289,6 +289,7 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         since_all: false,
                         ack: config.ack,
                         max_unacked: config.max_unacked,
+                        coalesce: config.coalesce,
                         name: config.name(),
                         stored: Vec::new(),
                     };

@@ -1,8 +1,10 @@
 //! Tests of the decisions: a desk that plays the runtime, with a clock that a test moves by hand.
 
 mod catching_up;
+mod coalescing;
 mod ending;
 mod fetching;
+mod host;
 mod keeping;
 mod losing;
 mod owning;
@@ -260,6 +262,7 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         since_all: false,
         ack: Ack::Auto,
         max_unacked: 100,
+        coalesce: Duration::ZERO,
         name: format!("name{watch}").into(),
         stored: Vec::new(),
     }

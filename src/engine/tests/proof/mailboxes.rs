@@ -27,6 +27,7 @@ impl World {
         spec.since_all = self.rng.u8(..8) == 0;
         spec.ack = if self.rng.bool() { Ack::Manual } else { Ack::Auto };
         spec.max_unacked = self.rng.usize(1..8);
+        spec.coalesce = Duration::from_secs([0, 0, 3, 40][spec.max_unacked % 4]);
         for folder in 0..3 {
             for _ in 0..self.rng.usize(..12) {
                 let line = self.line();

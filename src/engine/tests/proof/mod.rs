@@ -11,7 +11,7 @@ mod schedules;
 mod server;
 mod wire;
 
-use super::keeping::Shelf;
+use super::host::Shelf;
 use super::*;
 use crate::engine::Nack;
 use crate::proto::{SyncChange, SyncPage};
