@@ -250,15 +250,15 @@ impl Engine {
     /// Gives an event that is found now its ticket.
     pub(super) fn open_event(&mut self, event: &mut Event) {
         let Some(w) = self.watches.get(&event.watch) else { return };
-        if event.item_id.is_none()
-            || (w.folders_known.is_empty() && w.spec.ack == Ack::Auto && w.spec.coalesce.is_zero())
-        {
+        // While its window is open, it is nowhere else.
+        let kept = w.spec.ack == Ack::Manual || !w.spec.coalesce.is_zero();
+        if event.item_id.is_none() || (w.folders_known.is_empty() && !kept) {
             return;
         }
         self.opens.last += 1;
         event.ticket = self.opens.last;
         // Nothing of it outlives its being told, so nothing is kept of it.
-        if w.spec.ack == Ack::Auto && !self.settings.durable {
+        if !kept && !self.settings.durable {
             return;
         }
         let open = Open { event: event.clone(), place: Place::Queued, attempts: 0, recorded: false };

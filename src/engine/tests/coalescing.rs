@@ -45,6 +45,26 @@ fn a_burst_is_one_event_of_the_strongest_kind() {
     assert_eq!(run.told(), ["Created a"]);
 }
 
+// Without a store, without acknowledgements and without catch-up nothing else is kept of an event: it would be lost.
+#[test]
+fn an_event_that_nothing_else_keeps_is_told_at_the_end_of_its_window() {
+    for catch_up in [false, true] {
+        let mut d = Desk::new(settings());
+        d.add(1, |spec| {
+            spec.coalesce = Duration::from_secs(5);
+            spec.catch_up = catch_up;
+        });
+        d.subscribe("s");
+        let (conn, _) = d.open();
+        d.begin(conn);
+        d.told();
+        d.message(conn, mail("s", &["a", "a"]));
+        assert_eq!(d.told(), []);
+        d.wait(5.0);
+        assert_eq!(d.story(), ["1 NewMail a"]);
+    }
+}
+
 // A host would hear that a mail is gone before it hears that there was one, or of a mail by a name that it has no more.
 #[test]
 fn what_is_always_told_comes_at_once_behind_what_waits_of_its_item() {
