@@ -28,7 +28,7 @@ fn a_burst_is_one_event_with_the_newest_content_and_nothing_is_lost_at_the_end()
     until(&client, &mut events, has(EventKind::Deleted));
     assert_eq!(kinds(&events, &last), [EventKind::NewMail, EventKind::Deleted]);
     assert!(items.iter().all(|item| kinds(&events, item).is_empty()), "their windows are open");
-    client.close();
+    drop(client);
 
     let client = watch(&options);
     let mut events = Vec::new();
