@@ -23,6 +23,9 @@ use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 /// Any method may be called from any thread, also from several at once; each event goes to one of those that wait. Dropping
 /// the client closes it.
 ///
+/// A child that the host forks has a copy without threads: it can be dropped, which leaves the parent's client alone, and
+/// nothing else. The child may open a client of its own.
+///
 /// ```
 /// # #[cfg(feature = "sim")] {
 /// use ewsnotify::{Client, EventKind, Options, sim::Sim};
@@ -53,6 +56,8 @@ pub struct Client {
     defaults: Options,
     close_timeout: Duration,
     last_watch: AtomicU64,
+    /// The process that opened it.
+    owner: u32,
 }
 
 /// What [`Client::next`] brought.
@@ -99,6 +104,7 @@ impl Client {
             defaults: options.clone(),
             close_timeout: config.close_timeout,
             last_watch: AtomicU64::new(0),
+            owner: std::process::id(),
         })
     }
 
@@ -407,6 +413,10 @@ impl Client {
     /// # Ok::<(), ewsnotify::Error>(())
     /// ```
     pub fn close_within(&self, timeout: Duration) -> bool {
+        // A forked child's copy: connections, files and the state directory are its parent's, and there is no thread here.
+        if self.owner != std::process::id() {
+            return true;
+        }
         let ended = self.core.close(timeout);
         // With them go the sockets that were kept for further calls.
         lock(&self.links).clear();
