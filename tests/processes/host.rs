@@ -68,6 +68,14 @@ impl Host {
         Host { process, lines }
     }
 
+    /// The most memory that it has held so far, in KiB; 0 where the system does not say.
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
     /// The next line, if one comes within this time and before the host has ended.
     pub fn line_within(&self, time: Duration) -> Option<String> {
         self.lines.recv_timeout(time).ok()

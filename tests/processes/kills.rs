@@ -12,7 +12,7 @@ use ewsnotify::sim::fault::Cut;
 
 use crate::host::{Host, Part, deliver, server};
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
@@ -22,8 +22,8 @@ fn spooled(dir: &Path) -> usize {
 
 /// What became of each mail.
 #[derive(Default)]
-struct Ledger {
-    seed: u64,
+pub struct Ledger {
+    pub seed: u64,
     told: BTreeMap<String, u32>,
     /// Acknowledged, and the host was told that this is durable.
     done: BTreeSet<String>,
@@ -35,7 +35,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn line(&mut self, line: &str) {
+    pub fn line(&mut self, line: &str) {
         let seed = self.seed;
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
@@ -61,7 +61,7 @@ impl Ledger {
     }
 
     /// Not told, or put off and not told again. That it was done with may have been what the kill has cut off.
-    fn is_missing(&self, id: &str) -> bool {
+    pub fn is_missing(&self, id: &str) -> bool {
         let least = if self.later.contains(id) { 2 } else { 1 };
         self.told.get(id).is_none_or(|told| *told < least)
     }
