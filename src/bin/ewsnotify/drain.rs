@@ -1,13 +1,12 @@
 //! `ewsnotify drain`: tells what came since the last run, stays live for a while, and ends.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ewsnotify::{Client, ErrorKind, Event};
 
 use crate::connect::duration;
 use crate::failure::Outcome;
-use crate::session::{Choice, Session, Step, Until, Wanted};
+use crate::session::{Choice, Going, Session, Step, Until, Wanted};
 
 const HELP: &str = "\
 Example, for cron, each minute:
@@ -31,34 +30,21 @@ pub struct Args {
     #[command(flatten)]
     wanted: Wanted,
 
-    /// Where the state is kept from run to run
-    #[arg(long, value_name = "DIR")]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    going: Going,
 
     /// End after this time, as 50s or 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "50s")]
     time: Duration,
-
-    /// End as soon as everything has been told
-    #[arg(long)]
-    exit_when_drained: bool,
-
-    /// Tell a parked event again, by its number in `ewsnotify status`, or all; may be given several times
-    #[arg(long, value_name = "ID")]
-    release: Vec<String>,
-
-    /// Print JSON at a terminal too
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let mut options = args.choice.options(Some(&args.wanted), Some(&args.state_dir))?;
+    let mut options = args.choice.options(Some(&args.wanted), Some(&args.going.state_dir))?;
     options.set("ack", "manual")?;
-    let until = Until { time: Some(args.time), drained: args.exit_when_drained };
-    let mut session = Session::open(&options, args.json, until)?;
+    let until = Until { time: Some(args.time), drained: args.going.exit_when_drained };
+    let mut session = Session::open(&options, args.going.json, until)?;
     session.begin("drain", &args.choice, &options)?;
-    session.release(&args.release)?;
+    session.release(&args.going.release)?;
     loop {
         match session.next() {
             Step::Event(event) => {

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +17,7 @@ use crate::connect::duration;
 use crate::exec::{Exec, Ran};
 use crate::failure::{Failure, Outcome, warn};
 use crate::output::Output;
-use crate::session::{Choice, Session, Step, Until, rfc3339};
+use crate::session::{Choice, Going, Session, Step, Until, rfc3339};
 use crate::text::{Colour, clean, clean_json, clock, span};
 
 /// `EX_TEMPFAIL` of sysexits.h.
@@ -58,9 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "CMD")]
     exec: String,
 
-    /// Where the state is kept from run to run
-    #[arg(long, value_name = "DIR")]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    going: Going,
 
     /// How long the command may take; then it is ended with all that it has started
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
@@ -81,28 +79,16 @@ pub struct Args {
     /// End after this time, as 50s or 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     time: Option<Duration>,
-
-    /// End as soon as every mail was given to the command
-    #[arg(long)]
-    exit_when_drained: bool,
-
-    /// Try a parked mail again, by its number in `ewsnotify status`, or all; may be given several times
-    #[arg(long, value_name = "ID")]
-    release: Vec<String>,
-
-    /// Print JSON at a terminal too
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let mut options = args.choice.options(None, Some(&args.state_dir))?;
+    let mut options = args.choice.options(None, Some(&args.going.state_dir))?;
     options.set("ack", "manual")?.set("max_unacked", "1")?.set("events", "NewMail")?.set("fetch", "mime")?;
-    let until = Until { time: args.time, drained: args.exit_when_drained };
-    let mut session = Session::open(&options, args.json, until)?;
+    let until = Until { time: args.time, drained: args.going.exit_when_drained };
+    let mut session = Session::open(&options, args.going.json, until)?;
     session.begin("run", &args.choice, &options)?;
     let parked = session.client.parked();
-    session.release(&args.release)?;
+    session.release(&args.going.release)?;
     let still: BTreeSet<u64> = session.client.parked().iter().map(|p| p.id).collect();
     let released = parked.into_iter().filter(|p| !still.contains(&p.id)).filter_map(|p| p.event.item_id);
     let (send, results) = channel();

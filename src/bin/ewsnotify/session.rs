@@ -50,6 +50,26 @@ pub struct Wanted {
     fetch: Option<String>,
 }
 
+/// What `drain` and `run` have beside, since they go on where the last run stood.
+#[derive(clap::Args)]
+pub struct Going {
+    /// Where the state is kept from run to run
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+
+    /// End as soon as everything has been told
+    #[arg(long)]
+    pub exit_when_drained: bool,
+
+    /// Give a parked event again, by its number in `ewsnotify status`, or all; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub release: Vec<String>,
+
+    /// Print JSON at a terminal too
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl Choice {
     /// The options, with those of the command itself over what --option says.
     pub fn options(&self, wanted: Option<&Wanted>, state_dir: Option<&Path>) -> Outcome<Options> {
