@@ -1,6 +1,5 @@
-//! `drain` and `run`, killed with SIGKILL when their n-th line is seen or a little later, and begun
-//! again, while mail comes: a ledger compares
-//! what was delivered with what was told.
+//! `drain` and `run`, killed with SIGKILL when their n-th line is seen, or after a time, and begun again, while mail comes,
+//! links are cut and the server is restarted: a ledger compares what was delivered with what was told.
 //!
 //! Twenty kills; EWSN_KILLS=200 for more, EWSN_SEED=N to replay.
 
@@ -56,7 +55,9 @@ fn kill_again_and_again(subcommand: &str, rest: &[&str], kills: u64, seed: u64) 
         }
         let ran_before = commands(rest);
         let mut running = Running::start(command(&line(subcommand, &reach, rest)));
-        let last = random.usize(1..10);
+        // By time: perhaps before the first line.
+        let by_time = random.u8(..3) == 0;
+        let last = if by_time { 0 } else { random.usize(1..10) };
         let trouble = random.u8(..8);
         let mut seen = Vec::new();
         while seen.len() < last {
@@ -69,12 +70,20 @@ fn kill_again_and_again(subcommand: &str, rest: &[&str], kills: u64, seed: u64) 
                 match trouble {
                     0 | 1 => sim.cut_connections(Cut::Reset),
                     2 => sim.exchange().restart(),
+                    // The server's process is begun anew: nobody gets in, its subscriptions are gone.
+                    3 => {
+                        sim.refuse_connections(true);
+                        sim.cut_connections(Cut::Reset);
+                        sim.exchange().restart();
+                        sim.refuse_connections(false);
+                    }
                     _ => {}
                 }
             }
         }
         // At once, or somewhere in what it does next.
-        std::thread::sleep(Duration::from_millis(random.u64(..40).saturating_sub(20)));
+        let wait = if by_time { random.u64(..400) } else { random.u64(..40).saturating_sub(20) };
+        std::thread::sleep(Duration::from_millis(wait));
         running.signal(Signal::KILL);
         let ended = running.end();
         assert_eq!(ended.code, None, "round {round}: it was killed: {ended:?}");
@@ -136,5 +145,7 @@ fn run_loses_nothing_when_it_is_killed() {
     let seed = number("EWSN_SEED", fastrand::u64(..));
     let log = tempfile::NamedTempFile::new().unwrap();
     let exec = format!("echo \"$EWSN_ITEM_ID\" >> {}", log.path().display());
-    kill_again_and_again("run", &["--exec", &exec], number("EWSN_KILLS", 20) / 2, seed);
+    // The kills count as attempts of the mail in hand, which is not to be parked for them.
+    let rest = ["--attempts", "1000", "--exec", &exec];
+    kill_again_and_again("run", &rest, number("EWSN_KILLS", 20) / 2, seed);
 }
