@@ -35,6 +35,9 @@ pub enum EventKind {
     Gap,
     /// All that catch-up found has been handed out: after the start, and after each gap that is filled.
     Drained,
+    /// The host keeps the state ([`Client::open_with_state`](crate::Client::open_with_state)): it is to write `value` under
+    /// `key`, or to remove the key where there is no value, and then to acknowledge the event.
+    StateChanged,
     /// Something failed that the host should know of; `message` tells what and what to do.
     Error,
     /// The last event of a watch; without `watch`, the last one of the client.
@@ -73,6 +76,7 @@ impl EventKind {
             EventKind::Resubscribed => "Resubscribed",
             EventKind::Gap => "Gap",
             EventKind::Drained => "Drained",
+            EventKind::StateChanged => "StateChanged",
             EventKind::Error => "Error",
             EventKind::Closed => "Closed",
         }
@@ -319,6 +323,12 @@ pub struct Detail {
     /// What happened, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Of a change of the state: its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is to be kept under the key; where there is none, the key goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
 impl Event {

@@ -112,6 +112,9 @@ impl Engine {
             _ => self.delivery.pop(|watch| watches.get(&watch).is_some_and(|w| w.is_blocked())),
         }?;
         let (watch, seq) = (event.watch, event.seq);
+        if event.kind == EventKind::StateChanged {
+            self.state_taken(&event);
+        }
         if let Some(open) = self.opens.by_ticket.get_mut(&event.ticket) {
             open.place = Place::Given(seq);
             // A move may have renamed it while it waited for its content.
@@ -168,6 +171,10 @@ impl Engine {
     /// The host has done with an event. The save that makes it durable, if there is a store.
     pub fn ack(&mut self, now: Now, seq: u64) -> Result<Option<SaveId>> {
         self.now = now;
+        if self.state_acked(seq) {
+            self.finish_input();
+            return Ok(None);
+        }
         let ticket = self.opens.by_seq.remove(&seq);
         let watch = ticket.and_then(|ticket| self.settle(ticket)).ok_or_else(|| not_open(seq))?;
         self.has_room(watch);
@@ -179,6 +186,10 @@ impl Engine {
     /// The host could not handle an event. The save that makes it durable, if there is a store.
     pub fn nack(&mut self, now: Now, seq: u64, nack: Nack) -> Result<Option<SaveId>> {
         self.now = now;
+        if let Some(nacked) = self.state_nacked(seq, nack) {
+            self.finish_input();
+            return nacked.map(|()| None);
+        }
         let ticket = self.opens.by_seq.remove(&seq).ok_or_else(|| not_open(seq))?;
         let Some(open) = self.opens.by_ticket.get_mut(&ticket) else { return Err(not_open(seq)) };
         open.attempts += u32::from(!matches!(nack, Nack::Later(_)));

@@ -37,6 +37,9 @@ pub struct Delivery {
     limits: Limits,
     /// In rising `seq`.
     queue: VecDeque<Event>,
+    /// Changes of the state, where the host keeps it: they go first, or a backlog would keep acknowledgements from being
+    /// durable. There is one at a time, but at the end.
+    state: VecDeque<Event>,
     /// How many mailbox events of a watch wait.
     waiting: BTreeMap<u64, usize>,
     bytes: usize,
@@ -69,6 +72,7 @@ impl Delivery {
         Delivery {
             limits,
             queue: VecDeque::new(),
+            state: VecDeque::new(),
             waiting: BTreeMap::new(),
             bytes: 0,
             seq: 0,
@@ -103,6 +107,10 @@ impl Delivery {
     }
 
     fn put(&mut self, event: Event) -> Pushed {
+        if event.kind == EventKind::StateChanged {
+            self.state.push_back(event);
+            return Pushed::Queued;
+        }
         if self.closed && event.kind != EventKind::Closed {
             return Pushed::Closed;
         }
@@ -129,6 +137,11 @@ impl Delivery {
 
     /// Takes the first one whose watch is not blocked. What tells of a watch itself is never blocked.
     pub fn pop(&mut self, blocked: impl Fn(u64) -> bool) -> Option<Event> {
+        if let Some(mut event) = self.state.pop_front() {
+            self.taken += 1;
+            event.seq = self.taken;
+            return Some(event);
+        }
         let at = self.queue.iter().position(|e| !e.kind.is_mailbox() || !blocked(e.watch))?;
         let mut event = self.queue.remove(at)?;
         self.bytes -= weight(&event);
@@ -156,7 +169,7 @@ impl Delivery {
 
     /// Whether [`pop`](Self::pop) would give one.
     pub fn has(&self, blocked: impl Fn(u64) -> bool) -> bool {
-        self.queue.iter().any(|e| !e.kind.is_mailbox() || !blocked(e.watch))
+        !self.state.is_empty() || self.queue.iter().any(|e| !e.kind.is_mailbox() || !blocked(e.watch))
     }
 
     /// How many mailbox events of a watch wait.
@@ -183,7 +196,7 @@ impl Delivery {
 
     /// How many events wait.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.state.len() + self.queue.len()
     }
 
     /// How many bytes they weigh, about.
@@ -194,10 +207,10 @@ impl Delivery {
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.len() == 0
     }
 
-    /// Drops all but the `Closed` events; from now on nothing else gets in.
+    /// Drops all but the `Closed` events, and the state where the host keeps it; from now on nothing else gets in.
     pub fn close(&mut self) {
         self.closed = true;
         self.overflows.clear();

@@ -12,6 +12,7 @@ mod delivery;
 mod fetch;
 mod folder;
 mod group;
+mod host_state;
 mod losses;
 mod mailbox;
 mod pages;
@@ -36,6 +37,7 @@ use backoff::Gate;
 use coalesce::Windows;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Link};
+use host_state::HostState;
 use mailbox::{Owners, Step, Watch};
 use pages::Syncs;
 use save::{Batch, Saves};
@@ -310,6 +312,8 @@ pub struct Engine {
     delivery: Delivery,
     opens: Opens,
     windows: Windows,
+    /// The state, where the host keeps it.
+    host: Option<HostState>,
     /// Events to be given again, and when.
     again: BTreeSet<(Duration, Ticket)>,
     /// How many watches are given nothing before the host acknowledges something.
@@ -397,6 +401,7 @@ impl Engine {
             dirty_syncs: BTreeSet::new(),
             opens: Opens::default(),
             windows: Windows::default(),
+            host: None,
             again: BTreeSet::new(),
             blocked: 0,
             unsaved: BTreeMap::new(),
@@ -444,6 +449,7 @@ impl Engine {
                 Timer::Suspect(watch) => self.look_at_suspects(watch),
                 Timer::Again => self.again_due(),
                 Timer::Window => self.windows_due(),
+                Timer::Pair => self.give_pair(),
                 Timer::Save => drop(self.save_now()),
             }
         }
@@ -552,6 +558,7 @@ impl Engine {
             self.leave_windows(id);
         }
         self.save_now();
+        self.give_last_state();
         self.closing = true;
         self.timers.clear_all();
         self.delivery.close();

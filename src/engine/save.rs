@@ -1,7 +1,7 @@
 //! What is kept over a restart, as changes of a store's keys. Everything that one input changed goes into one batch, and one
 //! batch is written at a time: what comes meanwhile goes into the next.
 //!
-//! Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an item that was
+//! All of it is text. Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an item that was
 //! told and acknowledged since the last checkpoint but one; `p/TICKET` an event that is not acknowledged and that a checkpoint
 //! covers or the host has; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
 
@@ -88,9 +88,10 @@ impl Stored {
                 },
                 ["d", folder, item] => {
                     let folder = names.get(folder).and_then(|id| stored.folders.get_mut(id));
-                    match (folder, Digest::parse(item), <[u8; 2]>::try_from(&value[..])) {
-                        (Some(folder), Some(item), Ok(marks)) => {
-                            folder.told.restore(item, Marks(u16::from_le_bytes(marks)));
+                    let marks = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    match (folder, Digest::parse(item), marks) {
+                        (Some(folder), Some(item), Some(marks)) => {
+                            folder.told.restore(item, Marks(marks));
                             true
                         }
                         _ => false,
@@ -242,7 +243,7 @@ impl Engine {
     pub(super) fn store_marks(&mut self, watch: u64, folder: Digest, item: Digest, marks: Marks) {
         if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
             let key = format!("{}/d/{}/{}", w.spec.name, folder.hex(), item.hex());
-            self.unsaved.insert(key, Some(marks.0.to_le_bytes().to_vec()));
+            self.unsaved.insert(key, Some(marks.0.to_string().into_bytes()));
         }
     }
 
@@ -284,8 +285,10 @@ impl Engine {
         let save = self.saves.last;
         let batch = std::mem::take(&mut self.unsaved);
         let changes = batch.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        self.saves.saving = Some((save, batch));
-        self.out.push_back(Command::Save { save, changes });
+        self.saves.saving = Some((save, batch.clone()));
+        if !self.give_state(save, &batch) {
+            self.out.push_back(Command::Save { save, changes });
+        }
         Some(save)
     }
 

@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Again,
     /// Events that wait for what else happens to their items.
     Window,
+    /// A pair of the state that the host could not write.
+    Pair,
     /// Changes to be written.
     Save,
 }

@@ -92,12 +92,85 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::Limit`] where the system gives no pipe or thread.
     pub fn open(options: &Options) -> Result<Client> {
-        Client::with_lookups(options, Lookups::system())
+        Client::start(options, Lookups::system(), None)
     }
 
-    pub(super) fn with_lookups(options: &Options, lookups: Arc<Lookups>) -> Result<Client> {
+    /// As [`open`](Self::open), for a host that keeps the state itself, in a database of its own: `pairs` is what it has.
+    ///
+    /// What is to be kept comes as [`StateChanged`](EventKind::StateChanged) events, whatever kinds the watches ask for: the
+    /// host writes `value` under `key`, or removes the key where there is no value, and then acknowledges the event by its
+    /// `seq`, also with `ack=auto`. The next one comes after that, ahead of other events. An event of a mailbox is
+    /// acknowledged for good when the host has acknowledged the `StateChanged` events that follow its acknowledgement: after a
+    /// crash before that it comes again. Nothing is lost if the host goes after any of them. After [`close`](Self::close)
+    /// [`next`](Self::next) gives what is left of them at once, before the `Closed` events.
+    ///
+    /// An attempt that a crash ended counts where the host had acknowledged the `StateChanged` that follows its hand-out.
+    ///
+    /// Keys and values are text, a key of 120 bytes at most; what they mean may change with the library's version. Values are as
+    /// large as what the server calls a folder's state, usually a few KiB.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")] {
+    /// use std::collections::BTreeMap;
+    /// use ewsnotify::{Client, EventKind, Options, sim::Sim};
+    ///
+    /// let sim = Sim::builder().user("ada@example.test", "secret").start()?;
+    /// let mut options = Options::new();
+    /// options.set("url", sim.url())?.set("ca_file", sim.ca_file().unwrap().to_str().unwrap())?;
+    /// options.set("user", "ada@example.test")?.set("password", "secret")?;
+    ///
+    /// let mut table: BTreeMap<String, String> = BTreeMap::new(); // stands for a table of the host's database
+    /// for subject in ["first", "second"] {
+    ///     let client = Client::open_with_state(&options, table.clone())?;
+    ///     client.watch(&Options::new())?;
+    ///     for event in &client {
+    ///         match event.kind {
+    ///             EventKind::StateChanged => {
+    ///                 let detail = event.detail.unwrap();
+    ///                 match detail.value {
+    ///                     Some(value) => table.insert(detail.key.unwrap(), value),
+    ///                     None => table.remove(&detail.key.unwrap()),
+    ///                 };
+    ///                 client.ack(event.seq)?;
+    ///             }
+    ///             EventKind::Drained => {
+    ///                 sim.exchange().deliver("ada@example.test", format!("Subject: {subject}\r\n\r\n").as_bytes())?;
+    ///             }
+    ///             EventKind::NewMail => {
+    ///                 client.close(); // what is left of the state still comes
+    ///             }
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// assert!(table.len() > 2);
+    /// # }
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ErrorKind::Invalid`] with option `state_dir`, which says that somebody else keeps the state;
+    /// [`ErrorKind::State`] for pairs that are none of ours.
+    pub fn open_with_state(
+        options: &Options,
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Client> {
+        if options.get("state_dir").is_some() {
+            let text =
+                "option state_dir is set, and the host wants to keep the state itself: take one of the two";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        let pairs = pairs.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
+        Client::start(options, Lookups::system(), Some(pairs))
+    }
+
+    pub(super) fn start(
+        options: &Options,
+        lookups: Arc<Lookups>,
+        pairs: Option<Vec<(String, Vec<u8>)>>,
+    ) -> Result<Client> {
         let config = ClientConfig::read(options);
-        let core = Core::start(&config)?;
+        let core = Core::start(&config, pairs)?;
         Ok(Client {
             links: Mutex::new(Links::new(core.counters.clone(), lookups)),
             core,

@@ -96,7 +96,8 @@ struct Timer {
 }
 
 impl Core {
-    pub fn start(config: &ClientConfig) -> Result<Arc<Core>> {
+    /// `pairs`: the state, where the host keeps it.
+    pub fn start(config: &ClientConfig, pairs: Option<Vec<(String, Vec<u8>)>>) -> Result<Arc<Core>> {
         let settings = engine::Settings {
             connections: config.connections,
             subscriptions_per_connection: config.subscriptions_per_connection,
@@ -104,7 +105,7 @@ impl Core {
             syncs: (config.workers / 4).max(1),
             pending_events: config.pending_events,
             queue: engine::Limits { events: config.queue_events, bytes: config.queue_bytes },
-            durable: config.state_dir.is_some(),
+            durable: config.state_dir.is_some() || pairs.is_some(),
             seed: fastrand::u64(..),
         };
         let saver = match &config.state_dir {
@@ -138,7 +139,7 @@ impl Core {
             let core = core.clone();
             move || core.tick()
         })?;
-        if let Err(e) = core.take_numbers() {
+        if let Err(e) = core.take_numbers(pairs) {
             // Its threads would own the state directory for ever.
             core.stop();
             core.threads.wait(Instant::now() + GRACE);
@@ -147,18 +148,27 @@ impl Core {
         Ok(core)
     }
 
-    /// Takes the numbers of this run's events out of the state directory, if there is one.
-    fn take_numbers(self: &Arc<Self>) -> Result<()> {
-        let Some(saver) = &self.saver else { return Ok(()) };
-        saver.start(self)?;
-        let stored = saver.load(engine::NUMBERS)?;
-        let first = match stored.first() {
+    /// Takes the numbers of this run's events out of the state, if there is one.
+    fn take_numbers(self: &Arc<Self>, pairs: Option<Vec<(String, Vec<u8>)>>) -> Result<()> {
+        let stored = match (&self.saver, pairs) {
+            (Some(saver), _) => {
+                saver.start(self)?;
+                saver.load(engine::NUMBERS)?.pop()
+            }
+            (None, Some(pairs)) => {
+                let numbers = pairs.iter().find(|(key, _)| key == engine::NUMBERS).cloned();
+                lock(&self.state).engine.keep_with_host(pairs);
+                numbers
+            }
+            (None, None) => return Ok(()),
+        };
+        let first = match stored {
             None => 0,
             Some((_, text)) => {
-                let read = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+                let read = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
                 read.ok_or_else(|| {
-                    let text = "the state directory's count of events cannot be read: it is damaged, or of another version; \
-                                begin with an empty one";
+                    let text = "the state's count of events cannot be read: it is damaged, or of another version; begin with \
+                                an empty state";
                     Error::new(ErrorKind::State, text)
                 })?
             }
@@ -250,12 +260,20 @@ impl Core {
 
     /// What the store has of a watch. A second watch of the name would spoil it for the first.
     pub fn stored(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        let Some(saver) = &self.saver else { return Ok(Vec::new()) };
-        if lock(&self.state).watches.values().any(|w| *w.config.name() == *name) {
+        let state = lock(&self.state);
+        let kept = state.engine.kept_by_host(&format!("{name}/"));
+        if self.saver.is_none() && kept.is_none() {
+            return Ok(Vec::new());
+        }
+        if state.watches.values().any(|w| *w.config.name() == *name) {
             let text = "there is a watch of this mailbox and these folders already, and both would keep their state in one place";
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        saver.load(&format!("{name}/"))
+        drop(state);
+        match (&self.saver, kept) {
+            (Some(saver), None) => saver.load(&format!("{name}/")),
+            (_, kept) => Ok(kept.unwrap_or_default()),
+        }
     }
 
     /// What is parked.

@@ -114,7 +114,7 @@ fn a_resolver_that_never_answers() {
     }
     let never = Arc::new(Never::default());
     let lookups = Arc::new(Lookups::new(never.clone()));
-    let client = Client::with_lookups(&options("mail.example.test"), lookups).unwrap();
+    let client = Client::start(&options("mail.example.test"), lookups, None).unwrap();
     client.watch(&Options::new()).unwrap();
     wait("the look-up begins", &client, |c| c.status().lookups == 1);
     close_and_count(client);

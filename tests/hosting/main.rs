@@ -1,7 +1,8 @@
-//! What hosts ask for beside the events, over real sockets: one event for a burst.
+//! What hosts ask for beside the events, over real sockets: one event for a burst, the state in their own hands.
 #![cfg(feature = "sim")]
 
 mod coalesce;
+mod kept_by_host;
 
 use std::time::{Duration, Instant};
 

@@ -49,14 +49,34 @@ impl Run {
         Run::start_at(shelf, mailbox, Vec::new(), 0, change)
     }
 
-    pub fn start_at(
+    /// A host that keeps the state itself; the shelf is its own.
+    pub fn by_host(shelf: Shelf, mailbox: Vec<String>, change: impl FnOnce(&mut WatchSpec)) -> Run {
+        let pairs = shelf.0.clone().into_iter().collect();
+        Run::start_with(shelf, mailbox, Vec::new(), 0, Some(pairs), change)
+    }
+
+    fn start_at(
         shelf: Shelf,
         mailbox: Vec<String>,
         subscribed: Vec<String>,
         last: u32,
         change: impl FnOnce(&mut WatchSpec),
     ) -> Run {
+        Run::start_with(shelf, mailbox, subscribed, last, None, change)
+    }
+
+    fn start_with(
+        shelf: Shelf,
+        mailbox: Vec<String>,
+        subscribed: Vec<String>,
+        last: u32,
+        by_host: Option<Vec<(String, Vec<u8>)>>,
+        change: impl FnOnce(&mut WatchSpec),
+    ) -> Run {
         let mut engine = Engine::new(Settings { durable: true, ..settings() });
+        if let Some(pairs) = by_host {
+            engine.keep_with_host(pairs);
+        }
         let first = shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().unwrap());
         assert!(engine.start_numbers(first).is_some(), "taken before anything is told");
         let now =

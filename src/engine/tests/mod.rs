@@ -6,6 +6,7 @@ mod ending;
 mod fetching;
 mod host;
 mod keeping;
+mod kept_by_host;
 mod losing;
 mod owning;
 mod proof;
