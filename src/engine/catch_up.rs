@@ -30,22 +30,11 @@ impl Engine {
             return;
         }
         let since = if w.spec.since_all { SystemTime::UNIX_EPOCH } else { since };
-        let mut restored = false;
-        let watched = &w.folder_ids;
-        w.folders_known.retain(|id, _| watched.contains(id));
-        for folder_id in w.folder_ids.clone() {
-            if w.folders_known.contains_key(&folder_id) {
-                continue;
-            }
-            let folder = match w.stored.take(&folder_id) {
-                Some(folder) => {
-                    restored = true;
-                    folder
-                }
-                None => Folder::new(since),
-            };
-            w.folders_known.insert(folder_id, Box::new(folder));
-        }
+        let restored = match w.spec.folders.is_empty() {
+            true => self.take_up_tree(id, since),
+            false => self.take_up_folders(id, since),
+        };
+        let Some(w) = self.watches.get_mut(&id) else { return };
         // What is not acknowledged was told, and may be behind the last checkpoint.
         for open in self.opens.by_ticket.values().filter(|o| o.event.watch == id) {
             let folder = open.event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
@@ -63,27 +52,52 @@ impl Engine {
         }
         let Some(w) = self.watches.get_mut(&id) else { return };
         if restored {
-            let certain = w.folders_known.values().map(|f| f.certain).min();
+            let certain = w.folders_known.values().filter(|f| f.listed).map(|f| f.certain).min();
+            let certain = certain.max(w.tree.as_ref().map(|t| t.certain));
             w.certain = certain.unwrap_or(w.certain).min(w.certain);
             self.tell_gap(id, Reason::Restarted, None);
         }
         self.sync_soon(id);
     }
 
+    /// Takes up what is stored of the chosen folders. Whether something was.
+    fn take_up_folders(&mut self, id: u64, since: SystemTime) -> bool {
+        let mut restored = false;
+        let Some(w) = self.watches.get_mut(&id) else { return false };
+        let watched = &w.folder_ids;
+        w.folders_known.retain(|id, _| watched.contains(id));
+        for folder_id in &w.folder_ids {
+            if !w.folders_known.contains_key(folder_id) {
+                let folder = w.stored.take(folder_id);
+                restored |= folder.is_some();
+                let folder = folder.unwrap_or_else(|| Folder::new(since));
+                w.folders_known.insert(folder_id.clone(), Box::new(folder));
+            }
+        }
+        restored
+    }
+
     /// Whether what may have been missed now will be told by sync; makes it due.
     pub(super) fn fill_gap(&mut self, id: u64) -> Fill {
         let now = self.now.mono;
         let Some(w) = self.watches.get_mut(&id) else { return Fill::None };
-        if w.folders_known.is_empty() {
+        let tree = w.tree.as_mut().map(|tree| tree.missed(now));
+        if w.folders_known.is_empty() && tree.is_none_or(|fill| fill == Fill::None) {
             return Fill::None;
         }
-        let mut fill = Fill::Pending;
+        // Where there are many folders, those that can be synced are.
+        let denied = if tree.is_some() { Fill::Partial } else { Fill::None };
+        let mut fill = match tree {
+            None | Some(Fill::Pending) => Fill::Pending,
+            _ => Fill::Partial,
+        };
         for folder in w.folders_known.values_mut() {
             folder.broken = true;
             folder.again = true;
+            folder.survey = true;
             folder.suspects.clear();
             if folder.denied {
-                fill = Fill::None;
+                fill = denied;
                 continue;
             }
             if folder.fills() {
@@ -103,6 +117,14 @@ impl Engine {
     /// A notice of the stream's: whether the host is told, as far as sync is concerned.
     pub(super) fn noted(&mut self, id: u64, notice: &Notice) -> bool {
         let now = self.now.mono;
+        let Some(w) = self.watches.get_mut(&id) else { return false };
+        if w.tree.is_some() {
+            match &notice.target {
+                Some(Target::Folder(_)) => return self.noted_folder(id, notice),
+                Some(Target::Item(_)) if !self.is_inside(id, notice) => return false,
+                _ => {}
+            }
+        }
         let Some(w) = self.watches.get_mut(&id) else { return false };
         let Some(Target::Item(item)) = &notice.target else { return true };
         if w.folders_known.is_empty() || notice.kind == NoticeKind::FreeBusyChanged {
@@ -165,7 +187,8 @@ impl Engine {
     pub(super) fn drained(&mut self, id: u64) {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let clean = |f: &Folder| !f.denied && !f.dirty && !f.again && f.baseline.is_none();
-        if w.undrained && w.folders_known.values().all(|f| clean(f)) {
+        let all_known = w.tree.as_ref().is_none_or(|tree| tree.is_clean());
+        if w.undrained && all_known && w.folders_known.values().all(|f| clean(f)) {
             w.undrained = false;
             self.end_windows(id);
             self.tell(id, EventKind::Drained, Detail::default());
@@ -226,7 +249,7 @@ impl Folder {
         }
         let due = if self.told.len() >= MANY { now } else { (now + QUIET).min(first + LATEST) };
         if self.in_flight.is_none() && self.due.is_none_or(|at| at > now) {
-            self.due = Some(due);
+            (self.due, self.survey) = (Some(due), false);
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::CallId;
 use super::backoff::Backoff;
 use crate::EventKind;
+use crate::proto::FolderStamp;
 
 /// How many of the newest synced ids are kept: one of them coming back as new means that the server has begun anew.
 const NEWEST: usize = 32;
@@ -170,6 +171,12 @@ impl Told {
         gone.map(|(d, _)| d).collect()
     }
 
+    /// Of which items something lies in the store.
+    pub fn stored(&self) -> impl Iterator<Item = Digest> {
+        let all = self.now.iter().chain(&self.before);
+        all.filter(|(_, marks)| marks.stored() != Marks::default()).map(|(item, _)| *item)
+    }
+
     /// What lay in the store.
     pub fn restore(&mut self, item: Digest, marks: Marks) {
         self.mark(item, marks.restored());
@@ -208,6 +215,16 @@ pub(super) struct Folder {
     pub denied: bool,
     /// New to sync while the stream was unbroken, and not told by it so far.
     pub suspects: Vec<(Digest, Duration)>,
+    /// Whether it is one of the watch's. One that an event spoke of before the hierarchy did may not be.
+    pub listed: bool,
+    /// The server said once that it is not there.
+    pub missing: bool,
+    /// Whether its stamp is looked at before it is synced.
+    pub survey: bool,
+    /// What it was stamped with before the sync that `state` is of: while it is stamped so, nothing has happened in it.
+    pub stamp: Option<FolderStamp>,
+    /// The same for the sync that is under way, or next.
+    pub next_stamp: Option<FolderStamp>,
 }
 
 /// What the store keeps of a folder.
@@ -222,6 +239,10 @@ pub(super) struct FolderRecord {
     /// Seconds since 1970.
     baseline: Option<u64>,
     certain: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unlisted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stamp: Option<(String, i64)>,
 }
 
 impl Folder {
@@ -244,7 +265,19 @@ impl Folder {
             backoff: Backoff::default(),
             denied: false,
             suspects: Vec::new(),
+            listed: true,
+            missing: false,
+            survey: false,
+            stamp: None,
+            next_stamp: None,
         }
+    }
+
+    /// One that may be the watch's. `certain` is the time up to which nothing in it was missed.
+    pub fn heard_of(since: SystemTime, certain: SystemTime) -> Folder {
+        let mut folder = Folder::new(since);
+        (folder.certain, folder.listed) = (certain, false);
+        folder
     }
 
     pub fn restored(record: &FolderRecord) -> Folder {
@@ -253,6 +286,9 @@ impl Folder {
         folder.newest = record.newest.iter().filter_map(|hex| Digest::parse(hex)).collect();
         folder.fresh = record.fresh.min(folder.newest.len());
         folder.baseline = record.baseline.map(from_seconds);
+        folder.listed = !record.unlisted;
+        let stamp = |(committed, deleted)| FolderStamp { committed: Some(committed), deleted: Some(deleted) };
+        folder.stamp = record.stamp.clone().map(stamp);
         folder
     }
 
@@ -264,6 +300,8 @@ impl Folder {
             fresh: self.fresh,
             baseline: self.baseline.map(seconds),
             certain: seconds(self.certain),
+            unlisted: !self.listed,
+            stamp: self.stamp.clone().and_then(|s| Some((s.committed?, s.deleted?))),
         }
     }
 
@@ -303,10 +341,10 @@ impl Folder {
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
+pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn from_seconds(seconds: u64) -> SystemTime {
+pub(super) fn from_seconds(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 40))
 }

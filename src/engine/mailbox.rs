@@ -7,6 +7,7 @@ use super::backoff::Backoff;
 use super::fetch::Held;
 use super::folder::Folder;
 use super::group::GroupId;
+use super::hierarchy::Tree;
 use super::save::Stored;
 use super::tell::detail;
 use super::timers::Timer;
@@ -80,6 +81,11 @@ pub(super) struct Watch {
     pub folder_ids: Vec<String>,
     /// What sync knows of them, by id. Boxed: a map's smallest node has room for eleven.
     pub folders_known: BTreeMap<String, Box<Folder>>,
+    /// Which folders there are, where all of them are watched.
+    pub tree: Option<Box<Tree>>,
+    /// Failures to ask for the folders' stamps, and whether the server dates its answers, without which they say nothing.
+    pub surveys: Backoff,
+    pub undated: bool,
     /// What the store had of this watch and has not been taken up.
     pub stored: Stored,
     /// Catch-up has told something, or will, since `Drained`.
@@ -126,6 +132,9 @@ impl Watch {
             folders: spec.folders.clone(),
             folder_ids: Vec::new(),
             folders_known: BTreeMap::new(),
+            tree: None,
+            surveys: Backoff::default(),
+            undated: false,
             stored: Stored::default(),
             undrained: true,
             starved: false,

@@ -5,6 +5,7 @@
 //! follow, in their order, before the next input ([`Engine::poll`] until `None`).
 
 mod acks;
+mod audit;
 mod backoff;
 mod catch_up;
 mod coalesce;
@@ -12,6 +13,7 @@ mod delivery;
 mod fetch;
 mod folder;
 mod group;
+mod hierarchy;
 mod host_state;
 mod losses;
 mod mailbox;
@@ -29,7 +31,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::event::{Content, Spooled};
-use crate::proto::{FolderRef, Item, NoticeKind, Request, RequestVersion, Response, Streamed, SyncPage};
+use crate::proto::{
+    FolderRef, FolderStamp, HierarchyPage, Item, NoticeKind, Request, RequestVersion, Response, Streamed,
+    SyncPage,
+};
 use crate::{Ack, Error, EventKind, Fetch, Reason};
 
 use acks::{Opens, Ticket};
@@ -213,6 +218,20 @@ pub enum Answer {
         /// The server's clock.
         date: Option<SystemTime>,
     },
+    /// `SyncFolderHierarchy`.
+    Hierarchy {
+        /// The changes and the new state.
+        page: HierarchyPage,
+        /// The server's clock.
+        date: Option<SystemTime>,
+    },
+    /// `GetFolder` of stamps: one or an error for each folder asked for, in that order.
+    Stamps {
+        /// The stamps.
+        stamps: Vec<Result<FolderStamp, Error>>,
+        /// The server's clock.
+        date: Option<SystemTime>,
+    },
     /// `GetItem` without MIME: an item or an error for each one asked for, in that order.
     Items(Vec<Result<Item, Error>>),
     /// `GetItem` of one item with its MIME, which the runtime has put into a file already.
@@ -367,6 +386,10 @@ enum Job {
     Fetch(Vec<FetchId>),
     /// A page of this folder.
     Sync(String),
+    /// Which folders there are.
+    Hierarchy,
+    /// The stamps of these folders.
+    Survey(Vec<String>),
     /// Of this subscription.
     Unsubscribe(String),
 }
@@ -524,15 +547,27 @@ impl Engine {
                 self.endpoint(made.endpoint).owners.unsubscribed(subscription, now, done);
             }
             Job::Fetch(_) if closing => {}
-            Job::Sync(_) if closing => {}
+            Job::Sync(_) | Job::Hierarchy | Job::Survey(_) if closing => {}
             Job::Sync(folder) => {
                 let page = result.and_then(|answer| match answer {
                     Answer::Synced { page, date } => Ok((page, date)),
-                    _ => {
-                        Err(Error::new(crate::ErrorKind::Internal, "the answer is not of the request's kind"))
-                    }
+                    _ => Err(no_answer()),
                 });
                 self.synced(call, &made, &folder, page);
+            }
+            Job::Hierarchy => {
+                let page = result.and_then(|answer| match answer {
+                    Answer::Hierarchy { page, date } => Ok((page, date)),
+                    _ => Err(no_answer()),
+                });
+                self.hierarchy_came(call, &made, page);
+            }
+            Job::Survey(folders) => {
+                let stamps = result.and_then(|answer| match answer {
+                    Answer::Stamps { stamps, date } if stamps.len() == folders.len() => Ok((stamps, date)),
+                    _ => Err(no_answer()),
+                });
+                self.surveyed(call, &made, folders, stamps);
             }
             Job::Fetch(fetches) => self.fetched(made.endpoint, fetches, result),
             Job::Step(step) => self.stepped(call, made, step, result),
@@ -654,6 +689,10 @@ impl Engine {
         let until = self.gate_until(endpoint)?;
         Some(until + Duration::from_millis(self.rng.u64(0..=500)))
     }
+}
+
+fn no_answer() -> Error {
+    Error::new(crate::ErrorKind::Internal, "the answer is not of the request's kind")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::{Duration, SystemTime};
 
+use super::audit::AUDIT;
 use super::catch_up::BEHIND;
 use super::folder::{Digest, Folder, Marks};
 use super::tell::{TOLD_EVERY, detail, parse_time};
@@ -20,18 +21,15 @@ const PAGE: u32 = 512;
 const ROOM: usize = 256;
 /// Sync calls of a mailbox at a time.
 const AT_A_TIME: usize = 5;
-const AUDIT: Duration = Duration::from_secs(3600);
 
 impl Engine {
     /// Sees to it that a watch's folders are synced when they are due.
     pub(super) fn sync_soon(&mut self, id: u64) {
         let now = self.now.mono;
         let Some(w) = self.watches.get(&id) else { return };
-        let Some(due) =
-            w.folders_known.values().filter(|f| f.in_flight.is_none()).filter_map(|f| f.due).min()
-        else {
-            return;
-        };
+        let idle = w.folders_known.values().filter(|f| f.listed && f.in_flight.is_none());
+        let tree = w.tree.as_ref().filter(|t| t.in_flight.is_none()).and_then(|t| t.due);
+        let Some(due) = idle.filter_map(|f| f.due).chain(tree).min() else { return };
         if due <= now {
             let endpoint = w.spec.endpoint;
             self.endpoint(endpoint).syncs.ready.insert(id);
@@ -57,29 +55,50 @@ impl Engine {
                 return;
             }
             let Some(id) = syncs.next() else { return };
-            let Some(folder) = self.due_folder(id) else { continue };
-            self.ask_page(id, &folder);
+            match self.turn(id) {
+                Some(Turn::Hierarchy) => self.ask_hierarchy(id),
+                Some(Turn::Stamps(folders)) => self.ask_stamps(id, folders),
+                Some(Turn::Page(folder)) => self.ask_page(id, &folder),
+                None => continue,
+            }
             self.sync_soon(id);
         }
     }
 
-    /// The watch's folder whose turn it is, if there is one, and room for what comes of it.
-    fn due_folder(&mut self, id: u64) -> Option<String> {
+    /// What a watch asks next, if it is due and there is room for what comes of it.
+    fn turn(&mut self, id: u64) -> Option<Turn> {
         let now = self.now.mono;
         let waiting = self.waiting(id);
         let most = ROOM.min(self.settings.queue.events);
         let w = self.watches.get_mut(&id)?;
         w.subscription.as_ref()?;
-        let under_way = w.folders_known.values().filter(|f| f.in_flight.is_some()).count();
-        let idle = w.folders_known.iter().filter(|(_, f)| f.in_flight.is_none());
-        let due = idle.filter_map(|(name, f)| Some((f.due?, name)));
-        let (_, name) = due.filter(|(due, _)| *due <= now).min()?;
+        let is_due = |due: Option<Duration>| due.is_some_and(|at| at <= now);
+        let tree = w.tree.as_ref().is_some_and(|t| t.in_flight.is_none() && is_due(t.due));
+        let idle = w.folders_known.iter().filter(|(_, f)| f.listed && f.in_flight.is_none());
+        let page = idle.filter(|(_, f)| is_due(f.due)).min_by_key(|(name, f)| (f.due, *name));
+        let page = page.map(|(name, _)| name.clone());
+        if !tree && page.is_none() {
+            return None;
+        }
         if waiting >= most {
             w.starved = true;
             self.end_windows(id);
             return None;
         }
-        (under_way < AT_A_TIME).then(|| name.clone())
+        // The stamps of many folders are one call.
+        let calls = w.folders_known.values().filter_map(|f| f.in_flight);
+        let calls: BTreeSet<_> = calls.chain(w.tree.as_ref().and_then(|t| t.in_flight)).collect();
+        if calls.len() >= AT_A_TIME {
+            return None;
+        }
+        if tree {
+            return Some(Turn::Hierarchy);
+        }
+        let survey = w.to_survey(now);
+        match survey.is_empty() {
+            true => page.map(Turn::Page),
+            false => Some(Turn::Stamps(survey)),
+        }
     }
 
     fn ask_page(&mut self, id: u64, folder_id: &str) {
@@ -104,6 +123,13 @@ impl Engine {
         self.watches.get_mut(&id)?.folders_known.get_mut(folder_id).map(Box::as_mut)
     }
 
+    /// A call is not under way any more.
+    pub(super) fn sync_came_back(&mut self, endpoint: u32) {
+        let syncs = &mut self.endpoint(endpoint).syncs;
+        syncs.in_flight = syncs.in_flight.saturating_sub(1);
+        self.dirty_syncs.insert(endpoint);
+    }
+
     /// A page came, or did not.
     pub(super) fn synced(
         &mut self,
@@ -113,14 +139,13 @@ impl Engine {
         result: Result<(SyncPage, Option<SystemTime>), Error>,
     ) {
         let id = made.watch;
-        let syncs = &mut self.endpoint(made.endpoint).syncs;
-        syncs.in_flight = syncs.in_flight.saturating_sub(1);
-        self.dirty_syncs.insert(made.endpoint);
+        self.sync_came_back(made.endpoint);
         let Some(folder) = self.folder(id, folder_id).filter(|f| f.in_flight == Some(call)) else { return };
         folder.in_flight = None;
         match result {
             Ok((SyncPage { sync_state: Some(state), includes_last, changes }, date)) => {
                 folder.backoff.reset();
+                folder.missing = false;
                 // Where the server does not tell its time, ours at the question is the nearest.
                 let date = date.unwrap_or(made.sent.wall);
                 self.page(id, folder_id, state, includes_last, changes, date);
@@ -176,7 +201,8 @@ impl Engine {
             false => AUDIT.mul_f64(0.9 + 0.2 * self.rng.f64()),
         };
         let Some(folder) = self.folder(id, folder_id) else { return };
-        folder.due = Some(now.mono + due);
+        (folder.due, folder.survey) = (Some(now.mono + due), true);
+        folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
         folder.baseline = None;
         folder.broken &= folder.again;
         folder.certain = date;
@@ -287,15 +313,10 @@ impl Engine {
             }
             return;
         }
-        let denied = matches!(
-            verdict,
-            Verdict::Stop
-                | Verdict::LowerVersion
-                | Verdict::FolderGone
-                | Verdict::ItemGone
-                | Verdict::ItemUnreadable
-                | Verdict::Resubscribe
-        );
+        let denied = verdict.denies_sync();
+        if verdict == Verdict::FolderGone && self.may_be_dropped(id, folder_id) {
+            return;
+        }
         let wait = self.sync_wait(id, folder_id, error);
         let Some(w) = self.watches.get_mut(&id) else { return };
         let undrained = w.undrained;
@@ -334,6 +355,16 @@ impl Engine {
     }
 }
 
+/// What a watch asks next.
+enum Turn {
+    /// Which folders there are.
+    Hierarchy,
+    /// Which of these have changed.
+    Stamps(Vec<String>),
+    /// What has changed in this one.
+    Page(String),
+}
+
 /// The sync calls of an endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
@@ -341,7 +372,7 @@ pub(super) struct Syncs {
     ready: BTreeSet<u64>,
     /// The watch that was served last.
     last: u64,
-    in_flight: usize,
+    pub in_flight: usize,
 }
 
 impl Syncs {

@@ -1,9 +1,10 @@
 //! What is kept over a restart, as changes of a store's keys. Everything that one input changed goes into one batch, and one
 //! batch is written at a time: what comes meanwhile goes into the next.
 //!
-//! All of it is text. Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an item that was
-//! told and acknowledged since the last checkpoint but one; `p/TICKET` an event that is not acknowledged and that a checkpoint
-//! covers or the host has; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
+//! All of it is text. Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an
+//! item that was told and acknowledged since the last checkpoint but one; `h` which folders there are, where all are watched;
+//! `p/TICKET` an event that is not acknowledged and that a checkpoint covers or the host has; `s` subscription ids. And
+//! `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acks::{Open, Place, Ticket};
 use super::folder::{Digest, Folder, FolderRecord, Marks};
+use super::hierarchy::TreeRecord;
 use super::tell::TOLD_EVERY;
 use super::timers::Timer;
 use super::{Command, Engine};
@@ -34,6 +36,7 @@ const SUBSCRIPTIONS: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     folders: BTreeMap<String, Box<Folder>>,
+    pub tree: Option<TreeRecord>,
     pub opens: Vec<(Ticket, OpenRecord)>,
     pub subscriptions: Vec<String>,
 }
@@ -97,6 +100,7 @@ impl Stored {
                         _ => false,
                     }
                 }
+                ["h"] => serde_json::from_slice(value).map(|tree| stored.tree = Some(tree)).is_ok(),
                 ["s"] => serde_json::from_slice(value).map(|ids| stored.subscriptions = ids).is_ok(),
                 _ => false,
             };
@@ -110,6 +114,11 @@ impl Stored {
     /// A folder that has not been taken up.
     pub fn folder(&mut self, id: &str) -> Option<&mut Folder> {
         self.folders.get_mut(id).map(Box::as_mut)
+    }
+
+    /// What was known of all folders.
+    pub fn take_all(&mut self) -> BTreeMap<String, Box<Folder>> {
+        std::mem::take(&mut self.folders)
     }
 
     /// What was known of a folder.
@@ -216,6 +225,28 @@ impl Engine {
                 open.recorded = true;
             }
             self.store_open(ticket);
+        }
+        self.save_soon();
+    }
+
+    /// Forgets a folder that is not watched any more.
+    pub(super) fn unstore_folder(&mut self, id: u64, folder_id: &str, folder: &Folder) {
+        let Some(w) = self.watches.get(&id).filter(|_| self.settings.durable) else { return };
+        let (name, key) = (&w.spec.name, Digest::of(folder_id).hex());
+        self.unsaved.insert(format!("{name}/f/{key}"), None);
+        for item in folder.told.stored() {
+            self.unsaved.insert(format!("{name}/d/{key}/{}", item.hex()), None);
+        }
+        self.save_soon();
+    }
+
+    /// Writes which folders there are, as far as the hierarchy tells.
+    pub(super) fn store_tree(&mut self, id: u64) {
+        let Some(w) = self.watches.get(&id).filter(|_| self.settings.durable) else { return };
+        let Some(tree) = &w.tree else { return };
+        let certain = w.folders_known.values().filter(|f| f.listed).map(|f| f.certain).min();
+        if let Ok(record) = serde_json::to_vec(&tree.record(certain)) {
+            self.unsaved.insert(format!("{}/h", w.spec.name), Some(record));
         }
         self.save_soon();
     }

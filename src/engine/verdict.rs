@@ -28,6 +28,14 @@ pub(super) enum Verdict {
     Stop,
 }
 
+impl Verdict {
+    /// Whether a sync that fails so would fail for ever.
+    pub fn denies_sync(self) -> bool {
+        use Verdict::{FolderGone, ItemGone, ItemUnreadable, LowerVersion, Resubscribe, Stop};
+        matches!(self, Stop | LowerVersion | FolderGone | ItemGone | ItemUnreadable | Resubscribe)
+    }
+}
+
 /// Another stream has taken the subscription: the stream must not be opened again with the same id.
 pub(super) const TAKEN_OVER: &str = "ErrorNewEventStreamConnectionOpened";
 

@@ -232,6 +232,17 @@ fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<
         (Request::SyncFolderItems { .. }, Body::Sync(responses)) => {
             first(responses, &job.request).map(|page| Answer::Synced { page, date })
         }
+        (Request::SyncFolderHierarchy { .. }, Body::Hierarchy(responses)) => {
+            first(responses, &job.request).map(|page| Answer::Hierarchy { page, date })
+        }
+        (Request::GetFolderStamps { folders }, Body::Folders(responses)) => {
+            if responses.len() != folders.len() {
+                return Err(unexpected());
+            }
+            let stamp = |mut found: Vec<proto::Folder>| found.pop().map(|f| f.stamp).ok_or_else(unexpected);
+            let stamps = responses.into_iter().map(|r| succeed(r, &job.request).and_then(stamp)).collect();
+            Ok(Answer::Stamps { stamps, date })
+        }
         (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
             first(responses, &job.request).map(|()| Answer::Unsubscribed)
         }
