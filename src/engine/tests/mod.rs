@@ -1,5 +1,6 @@
 //! Tests of the decisions: a desk that plays the runtime, with a clock that a test moves by hand.
 
+mod all_folders;
 mod catching_up;
 mod coalescing;
 mod ending;
