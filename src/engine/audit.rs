@@ -25,6 +25,9 @@ const UNSETTLED: Duration = Duration::from_secs(2);
 /// So many failures in a row, and the folders are synced one by one.
 const TRIES: u32 = 3;
 
+/// The folders' stamps, in the order of the question, and the server's time.
+pub(super) type Stamps = (Vec<Result<FolderStamp, Error>>, Option<SystemTime>);
+
 impl Watch {
     /// The folders whose stamps are to be asked for now; none if those that are due are synced straight away. Those whose
     /// time has not come yet are looked at too, so that there is one question for all.
@@ -63,7 +66,7 @@ impl Engine {
         call: CallId,
         made: &Call,
         folders: Vec<String>,
-        result: Result<(Vec<Result<FolderStamp, Error>>, Option<SystemTime>), Error>,
+        result: Result<Stamps, Error>,
     ) {
         let (id, now) = (made.watch, self.now.mono);
         self.sync_came_back(made.endpoint);

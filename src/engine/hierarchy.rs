@@ -1,5 +1,5 @@
 //! Which folders there are, where a watch is of all of them: SyncFolderHierarchy of everything below the folder that people
-//! see as the mailbox's top, and what the stream says of folders meanwhile.
+//! see as the mailbox's top.
 //!
 //! Search folders are no folders here: they only repeat what happens elsewhere. An event of a folder that is not known (it may
 //! be new, a search folder, or hidden) is told, and the hierarchy is asked: if it does not know the folder either, nothing of
@@ -18,17 +18,13 @@ use super::tell::{TOLD_EVERY, detail};
 use super::verdict::{self, Verdict};
 use super::{Call, CallId, Engine, Job};
 use crate::event::{Detail, Fill, Origin};
-use crate::proto::{
-    Action, FolderChange, FolderRef, HierarchyPage, Id, Notice, NoticeKind, Request, Target, action,
-};
+use crate::proto::{Action, FolderChange, FolderRef, HierarchyPage, Id, Request, action};
 use crate::{Error, ErrorKind, Event, EventKind, Reason};
 
 /// The top of the folders that people see.
 const TOP: &str = "msgfolderroot";
 /// The hierarchy is asked so long after an event of a folder: one deed makes several.
 const SOON: Duration = Duration::from_secs(1);
-/// So many folders that events spoke of may wait for the hierarchy; events of further ones are told all the same.
-const HEARD: usize = 1000;
 /// So many folders that are none of the watch's are remembered.
 const OUTSIDE: usize = 1000;
 /// More changes than this in one answer, over all its pages, are no hierarchy.
@@ -40,29 +36,29 @@ pub(super) struct Tree {
     /// `SyncState` of the last page of the last round.
     state: Option<String>,
     /// Whether the folders were listed once: what is new since is read from its first item on.
-    known: bool,
+    pub known: bool,
     /// What is dated from then on is told of folders that were there from the beginning.
-    since: SystemTime,
+    pub since: SystemTime,
     /// As stored: no folder is less certain.
     pub certain: SystemTime,
     /// It is to be asked before a gap is filled.
-    dirty: bool,
+    pub dirty: bool,
     /// Something was missed since the last round, so what the stream said is not all there was.
     broken: bool,
     /// What the round under way tells may be old already.
-    again: bool,
+    pub again: bool,
     pub in_flight: Option<CallId>,
     /// When it is asked, monotonic; `None` while it is under way.
     pub due: Option<Duration>,
     round: Option<Round>,
     backoff: Backoff,
-    denied: bool,
+    pub denied: bool,
     /// When what was told was forgotten last.
     forgot: Duration,
     /// Folders that events spoke of and the hierarchy does not.
-    outside: BTreeSet<Digest>,
+    pub outside: BTreeSet<Digest>,
     /// What the stream and the hierarchy said of the folders themselves.
-    told: Told,
+    pub told: Told,
 }
 
 /// Pages that are asked for one after another.
@@ -147,7 +143,8 @@ impl Tree {
         if self.known { Fill::Pending } else { Fill::Partial }
     }
 
-    fn soon(&mut self, now: Duration) {
+    /// An event has spoken of a change.
+    pub fn soon(&mut self, now: Duration) {
         self.again = true;
         if !self.denied {
             self.due = Some(self.due.map_or(now + SOON, |due| due.min(now + SOON)));
@@ -299,7 +296,8 @@ impl Engine {
         }
         for folder in found {
             let known = !self.list_folder(id, &folder.id.id, since, date);
-            if !first && !(known && round.whole) {
+            // What is known and told anew has not changed, for all we know.
+            if !(first || known && round.whole) {
                 let kind = if known { EventKind::Modified } else { EventKind::Created };
                 self.folder_found(id, kind, folder.id, folder.parent_id);
             }
@@ -437,102 +435,5 @@ impl Engine {
             let since = self.certain(id);
             self.tell_gap_since(id, since, Reason::Denied, Some(error.to_string()), Fill::None);
         }
-    }
-
-    /// A folder is said not to be there: whether that is for the hierarchy to say, which is asked, once.
-    pub(super) fn may_be_dropped(&mut self, id: u64, folder_id: &str) -> bool {
-        let now = self.now.mono;
-        let Some(w) = self.watches.get_mut(&id) else { return true };
-        let Some(tree) = w.tree.as_mut().filter(|t| !t.denied) else { return false };
-        let Some(folder) = w.folders_known.get_mut(folder_id) else { return true };
-        if std::mem::replace(&mut folder.missing, true) {
-            return false;
-        }
-        folder.due = None;
-        (tree.due, tree.again, tree.dirty) = (Some(now), true, true);
-        self.sync_soon(id);
-        true
-    }
-
-    /// An event is of these folders: whether one of them is the watch's, or may be. Of a new one the hierarchy is asked.
-    pub(super) fn is_inside(&mut self, id: u64, notice: &Notice) -> bool {
-        let folders = [&notice.parent_folder_id, &notice.old_parent_folder_id];
-        let mut folders = folders.into_iter().flatten().peekable();
-        let nowhere = folders.peek().is_none();
-        // Both are heard of, wherever the first one is.
-        folders.fold(nowhere, |inside, folder| self.hear_of(id, &folder.id, false) || inside)
-    }
-
-    /// Whether a folder is the watch's, or may be; then the hierarchy is asked. `new`: it was made just now.
-    fn hear_of(&mut self, id: u64, folder_id: &str, new: bool) -> bool {
-        let now = self.now;
-        let Some(w) = self.watches.get_mut(&id) else { return false };
-        let Some(tree) = w.tree.as_mut().filter(|t| !t.denied) else { return true };
-        if w.folders_known.contains_key(folder_id) {
-            return true;
-        }
-        if tree.outside.contains(&Digest::of(folder_id)) {
-            return false;
-        }
-        tree.soon(now.mono);
-        tree.dirty = true;
-        if w.folders_known.values().filter(|f| !f.listed).count() < HEARD {
-            let since = if new || tree.known { SystemTime::UNIX_EPOCH } else { tree.since };
-            w.folders_known.insert(folder_id.to_owned(), Box::new(Folder::heard_of(since, now.wall)));
-            self.store_folder(id, folder_id, &[]);
-        }
-        self.sync_soon(id);
-        true
-    }
-
-    /// A notice of the stream's that is about a folder itself: whether the host is told.
-    pub(super) fn noted_folder(&mut self, id: u64, notice: &Notice) -> bool {
-        let now = self.now.mono;
-        let Some(Target::Folder(folder)) = &notice.target else { return true };
-        let parent = notice.parent_folder_id.as_ref().map(|p| p.id.as_str());
-        let Some(w) = self.watches.get_mut(&id) else { return false };
-        let Some(tree) = w.tree.as_mut().filter(|t| !t.denied) else { return true };
-        let digest = Digest::of(&folder.id);
-        let outside = tree.outside.contains(&digest);
-        let tell = match notice.kind {
-            NoticeKind::Created => {
-                let tell = !tree.told.get(digest).has(Marks::TOLD_CREATED);
-                tree.told.mark(digest, Marks::SEEN_NEW.with(Marks::TOLD_CREATED));
-                tell
-            }
-            NoticeKind::Moved | NoticeKind::Copied => {
-                // One that was out of sight may come into it.
-                tree.outside.remove(&digest);
-                let inside = parent.is_none_or(|p| w.folders_known.get(p).is_some_and(|f| f.listed));
-                tree.told.mark(digest, Marks::SEEN_NEW.with(Marks::SEEN_CHANGE));
-                match inside {
-                    true => tree.told.unmark(digest, Marks::SEEN_GONE),
-                    false => tree.told.mark(digest, Marks::SEEN_GONE),
-                }
-                true
-            }
-            NoticeKind::Deleted => {
-                tree.told.mark(digest, Marks::SEEN_GONE);
-                !outside
-            }
-            _ => {
-                tree.told.mark(digest, Marks::SEEN_CHANGE);
-                !outside
-            }
-        };
-        let copied_or_made = matches!(notice.kind, NoticeKind::Created | NoticeKind::Copied);
-        match notice.kind {
-            NoticeKind::Deleted => {
-                tree.soon(now);
-                self.sync_soon(id);
-            }
-            NoticeKind::Created | NoticeKind::Copied | NoticeKind::Moved => {
-                tree.soon(now);
-                self.hear_of(id, &folder.id, copied_or_made);
-                self.sync_soon(id);
-            }
-            _ => drop(self.hear_of(id, &folder.id, false)),
-        }
-        tell
     }
 }

@@ -13,6 +13,7 @@ mod delivery;
 mod fetch;
 mod folder;
 mod group;
+mod heard;
 mod hierarchy;
 mod host_state;
 mod losses;
