@@ -148,11 +148,12 @@ pub enum Reason {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fill {
-    /// Nothing will fill it.
+    /// Nothing will fill it: `catch_up` is off, or the server does not let the user sync.
     None,
     /// Catch-up will tell what is there; `Drained` follows.
     Pending,
-    /// The same, but some of it cannot be told from what is old.
+    /// The same, but some of it cannot be told from what is old: a folder has not been read to its end yet, or the server has
+    /// lost what we knew of it. Where all folders are watched, also if one of them cannot be synced.
     Partial,
 }
 

@@ -21,8 +21,13 @@
 //! # What is promised
 //!
 //! - **A gap is never silent.** Links that break are made again with the same subscriptions, lost subscriptions are made anew, and
-//!   wherever something may have been missed, a [`Gap`](EventKind::Gap) says since when and why. (It is not filled yet:
-//!   [`Fill::None`].)
+//!   wherever something may have been missed, a [`Gap`](EventKind::Gap) says since when and why.
+//! - **Gaps are filled.** Catch-up compares each folder with what is known of it, and tells what came, changed and went;
+//!   [`Drained`](EventKind::Drained) follows. [`Fill`] says beforehand whether it can.
+//! - **All folders** means every folder below the mailbox's top, the ones that are made later too: those are read from their first
+//!   item on. What becomes of folders themselves in a gap is told as `Created`, `Deleted` and `Modified` (moved or renamed), within
+//!   one run. Search folders only repeat what happens elsewhere, and hidden folders are not the user's: once known as such,
+//!   nothing is told of them.
 //! - **Order.** The events of a mailbox come in the order of the server, also where an item's content is fetched first.
 //! - **Slow hosts and slow fetches never stop the reading of a stream.** What does not fit into the queue is dropped, and a `Gap`
 //!   stands in its place.

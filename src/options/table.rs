@@ -83,7 +83,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("access", OneOf(&["auto", "own", "delegate", "impersonate"]), "auto",
         "how the mailbox is reached: as `user`'s own, by a right that `user` has on it, or by impersonation; auto: own if `mailbox` is `user`, else delegate"),
     watch("folders", Folders, "inbox", "the folders to watch, without their subfolders: names as `inbox` or `sentitems`, or `id:` and an id"),
-    watch("all_folders", Bool, "false", "watch all folders of the mailbox instead"),
+    watch("all_folders", Bool, "false", "watch all folders below the mailbox's top instead, those that are made later too; search folders are none"),
     watch("events", Events, "NewMail,Created,Deleted,Modified,Moved,Copied,FreeBusyChanged", "which kinds of events to tell"),
     watch("mode", OneOf(&["streaming", "pull"]), "streaming", "how to hear of events: on a stream, or by asking at an interval"),
     watch("fetch", OneOf(&["none", "summary", "mime"]), "none", "what to fetch of an item before its event is told; mime puts the whole message into a file"),
