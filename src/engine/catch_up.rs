@@ -186,9 +186,12 @@ impl Engine {
     /// Everything that was missed has been handed over, if so.
     pub(super) fn drained(&mut self, id: u64) {
         let Some(w) = self.watches.get_mut(&id) else { return };
-        let clean = |f: &Folder| !f.denied && !f.dirty && !f.again && f.baseline.is_none();
+        let clean = |f: &Folder| !f.dirty && !f.again && f.baseline.is_none();
+        // One of many that cannot be synced holds up the others as little as `Drained`.
+        let all = w.tree.is_some();
+        let done = |f: &Folder| if f.denied { all } else { clean(f) };
         let all_known = w.tree.as_ref().is_none_or(|tree| tree.is_clean());
-        if w.undrained && all_known && w.folders_known.values().all(|f| clean(f)) {
+        if w.undrained && all_known && w.folders_known.values().all(|f| done(f)) {
             w.undrained = false;
             self.end_windows(id);
             self.tell(id, EventKind::Drained, Detail::default());

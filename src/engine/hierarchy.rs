@@ -80,6 +80,8 @@ pub(super) struct TreeRecord {
     /// Seconds since 1970.
     since: u64,
     certain: u64,
+    /// How many folders it goes with.
+    folders: usize,
     outside: Vec<String>,
 }
 
@@ -104,21 +106,29 @@ impl Tree {
         }
     }
 
-    fn restored(record: &TreeRecord) -> Tree {
+    /// `folders`: how many are left of those that it goes with.
+    fn restored(record: &TreeRecord, folders: usize) -> Tree {
         let mut tree = Tree::new(from_seconds(record.since));
-        tree.state.clone_from(&record.state);
-        tree.known = record.known;
+        if folders == record.folders {
+            tree.state.clone_from(&record.state);
+            tree.known = record.known;
+        } else {
+            // What the hierarchy told once it does not tell again.
+            tree.since = tree.since.max(from_seconds(record.certain));
+        }
         tree.certain = from_seconds(record.certain);
         tree.outside = record.outside.iter().filter_map(|hex| Digest::parse(hex)).collect();
         tree
     }
 
-    pub fn record(&self, certain: Option<SystemTime>) -> TreeRecord {
+    /// `folders`: how many there are, and up to when all are `certain`.
+    pub fn record(&self, folders: usize, certain: Option<SystemTime>) -> TreeRecord {
         TreeRecord {
             state: self.state.clone(),
             known: self.known,
             since: seconds(self.since),
             certain: seconds(certain.unwrap_or(SystemTime::UNIX_EPOCH)),
+            folders,
             outside: self.outside.iter().map(|d| d.hex()).collect(),
         }
     }
@@ -170,7 +180,8 @@ impl Engine {
             w.folders_known = w.stored.take_all();
             let record = w.stored.tree.take();
             restored = record.is_some() || !w.folders_known.is_empty();
-            Box::new(record.map_or_else(|| Tree::new(since), |record| Tree::restored(&record)))
+            let listed = w.folders_known.values().filter(|f| f.listed).count();
+            Box::new(record.map_or_else(|| Tree::new(since), |record| Tree::restored(&record, listed)))
         });
         if !tree.denied {
             tree.due = Some(now);

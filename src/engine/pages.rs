@@ -346,6 +346,7 @@ impl Engine {
             let since = self.certain(id).min(certain);
             self.tell_gap_since(id, since, Reason::Denied, Some(error.to_string()), Fill::None);
         }
+        self.drained(id);
     }
 
     fn sync_wait(&mut self, id: u64, folder_id: &str, error: &Error) -> Duration {

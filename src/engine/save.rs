@@ -244,8 +244,9 @@ impl Engine {
     pub(super) fn store_tree(&mut self, id: u64) {
         let Some(w) = self.watches.get(&id).filter(|_| self.settings.durable) else { return };
         let Some(tree) = &w.tree else { return };
-        let certain = w.folders_known.values().filter(|f| f.listed).map(|f| f.certain).min();
-        if let Ok(record) = serde_json::to_vec(&tree.record(certain)) {
+        let listed = || w.folders_known.values().filter(|f| f.listed);
+        let certain = listed().map(|f| f.certain).min();
+        if let Ok(record) = serde_json::to_vec(&tree.record(listed().count(), certain)) {
             self.unsaved.insert(format!("{}/h", w.spec.name), Some(record));
         }
         self.save_soon();

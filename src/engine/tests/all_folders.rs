@@ -248,6 +248,41 @@ fn where_the_folders_cannot_be_listed_nothing_will_fill_a_gap_and_that_is_said()
     assert_eq!(h.mails(), ["live"]);
 }
 
+// One folder that the user may not read would keep `Drained` from ever coming.
+#[test]
+fn a_folder_that_cannot_be_synced_holds_up_no_other() {
+    let mut h = House::new();
+    h.secret = Some("f-deep");
+    h.start();
+    assert_eq!(h.story(), ["Connected", "Error", "Drained"]);
+    h.cut();
+    h.put(INBOX, "a");
+    h.mend();
+    assert_eq!((h.fills(), h.mails()), (vec![Fill::Partial], vec!["a".to_owned()]));
+    assert_eq!(h.last(), "Drained");
+}
+
+// A record that cannot be read would leave its folder out of everything, for ever.
+#[test]
+fn a_folder_whose_record_is_lost_is_found_again() {
+    let mut h = House::new();
+    h.put(INBOX, "old");
+    h.pass(10);
+    h.start();
+    h.wait(1);
+    h.pass(10);
+    let inbox =
+        h.shelf.iter().find(|(_, v)| String::from_utf8_lossy(v).contains(INBOX)).map(|(k, _)| k.clone());
+    h.shelf.insert(inbox.unwrap(), b"spoilt".to_vec());
+    h.put(INBOX, "while nobody runs");
+    h.live_later.clear();
+    h.restart();
+    assert_eq!(h.mails(), ["while nobody runs"]);
+    h.put(INBOX, "later");
+    h.flush();
+    assert_eq!(h.mails(), ["later"]);
+}
+
 // A subscription that dies without a word would never be noticed.
 #[test]
 fn the_audit_looks_at_all_folders_with_one_question() {

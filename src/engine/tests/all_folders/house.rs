@@ -42,6 +42,8 @@ pub(in super::super) struct House {
     silent: bool,
     pub dated: bool,
     pub refuse: Option<&'static str>,
+    /// A folder that cannot be read.
+    pub secret: Option<&'static str>,
     /// Changes in a page.
     page: usize,
     up: bool,
@@ -77,6 +79,7 @@ impl House {
             silent: false,
             dated: true,
             refuse: None,
+            secret: None,
             page: 512,
             up: true,
             dead: false,
@@ -306,6 +309,9 @@ impl House {
             Request::SyncFolderItems { folder: FolderRef::Id(id), sync_state, .. } => {
                 let place = self.folders.get(&id).ok_or_else(|| coded("ErrorSyncFolderNotFound"))?;
                 assert!(!place.search, "a search folder is synced");
+                if self.secret == Some(&id) {
+                    return Err(coded("ErrorAccessDenied"));
+                }
                 let known = sync_state.map_or(0, |s| s.parse::<usize>().expect("a state of ours"));
                 let end = (known + self.page).min(place.log.len());
                 let (before, after) = (place.items(known), place.items(end));
