@@ -172,6 +172,7 @@ fn moves_between_folders_are_moves() {
     }
     let mut events = Vec::new();
     let second = put(&sim, "inbox", 2);
+    until(&client, &mut events, |e| mails(e).contains_key(&second));
     let moved = ex.move_item(&second, "Inbox/Later 2").unwrap();
     let last = put(&sim, "inbox", 3);
     until(&client, &mut events, |e| mails(e).contains_key(&last));
