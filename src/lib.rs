@@ -58,6 +58,7 @@ pub mod auth;
 pub mod engine;
 mod error;
 mod event;
+mod ffi;
 pub mod net;
 mod options;
 pub mod proto;

@@ -1,6 +1,9 @@
 //! What a host holds.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +11,7 @@ use std::time::Duration;
 use super::content::{self, Fetched};
 use super::core::{Core, Taken, closed};
 use super::links::{Links, Watch};
+use super::signal::Waker;
 use super::spool::Spool;
 use super::status::Status;
 use super::threads::lock;
@@ -60,6 +64,9 @@ pub struct Client {
     owner: u32,
 }
 
+/// What a host has kept: keys and values.
+pub(crate) type Pairs = Vec<(String, Vec<u8>)>;
+
 /// What [`Client::next`] brought.
 #[derive(Debug)]
 #[expect(
@@ -92,7 +99,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::Limit`] where the system gives no pipe or thread.
     pub fn open(options: &Options) -> Result<Client> {
-        Client::start(options, Lookups::system(), None)
+        Client::with_waker(options, None, Waker::new()?)
     }
 
     /// As [`open`](Self::open), for a host that keeps the state itself, in a database of its own: `pairs` is what it has.
@@ -155,22 +162,28 @@ impl Client {
         options: &Options,
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Client> {
-        if options.get("state_dir").is_some() {
+        let pairs = pairs.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
+        Client::with_waker(options, Some(pairs), Waker::new()?)
+    }
+
+    /// One whose waits somebody else can end.
+    pub(crate) fn with_waker(options: &Options, pairs: Option<Pairs>, waker: Arc<Waker>) -> Result<Client> {
+        if pairs.is_some() && options.get("state_dir").is_some() {
             let text =
                 "option state_dir is set, and the host wants to keep the state itself: take one of the two";
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        let pairs = pairs.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
-        Client::start(options, Lookups::system(), Some(pairs))
+        Client::start(options, Lookups::system(), pairs, waker)
     }
 
     pub(super) fn start(
         options: &Options,
         lookups: Arc<Lookups>,
-        pairs: Option<Vec<(String, Vec<u8>)>>,
+        pairs: Option<Pairs>,
+        waker: Arc<Waker>,
     ) -> Result<Client> {
         let config = ClientConfig::read(options);
-        let core = Core::start(&config, pairs)?;
+        let core = Core::start(&config, pairs, waker)?;
         Ok(Client {
             links: Mutex::new(Links::new(core.counters.clone(), lookups)),
             core,
@@ -381,6 +394,37 @@ impl Client {
     ) -> Result<ItemContent> {
         let watch = self.core.watch(watch)?;
         self.ask_item(&watch, id, change_key, fetch)
+    }
+
+    /// Asks for a whole message, on the calling thread and a connection of its own, and puts it into a new file, mode 0600.
+    ///
+    /// ```no_run
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// # let watch = 1;
+    /// client.save_mime(watch, "AAMk…", None, "mail.eml".as_ref())?;
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`get_item`](Self::get_item), and [`ErrorKind::Io`] for a file that is there already or cannot be written; a
+    /// part of it is not left behind.
+    pub fn save_mime(&self, watch: u64, id: &str, change_key: Option<&str>, path: &Path) -> Result<()> {
+        let failed = |e: std::io::Error| {
+            Error::new(ErrorKind::Io, format!("cannot write the message into {}: {e}", path.display()))
+        };
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let saved = self.get_item(watch, id, change_key, Fetch::Mime).and_then(|item| {
+            let spooled = item
+                .mime_path
+                .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's answer has no MIME content"))?;
+            let copied = File::open(&spooled).and_then(|mut from| std::io::copy(&mut from, &mut file));
+            let _ = std::fs::remove_file(spooled);
+            copied.map(drop).map_err(failed)
+        });
+        if saved.is_err() {
+            let _ = std::fs::remove_file(path);
+        }
+        saved
     }
 
     /// As [`get_item`](Self::get_item), without a watch: nothing is subscribed to. The options say where, as for

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::client::Pairs;
 use super::links::Watch;
 use super::saver::Saver;
-use super::signal::{Signal, Waited};
+use super::signal::{Signal, Waited, Waker};
 use super::spool::{self, Folder, Spool};
 use super::status::Status;
 use super::threads::{Threads, guarded, lock};
@@ -55,8 +56,6 @@ struct State {
     last_aside: u64,
     /// Whether a byte lies in the signal's pipe, or is about to.
     signalled: bool,
-    /// Somebody asked that one wait end.
-    woken: bool,
     /// No event will come any more.
     ended: bool,
 }
@@ -83,7 +82,6 @@ impl State {
             asides: BTreeMap::new(),
             last_aside: 0,
             signalled: false,
-            woken: false,
             ended: false,
         }
     }
@@ -97,7 +95,7 @@ struct Timer {
 
 impl Core {
     /// `pairs`: the state, where the host keeps it.
-    pub fn start(config: &ClientConfig, pairs: Option<Vec<(String, Vec<u8>)>>) -> Result<Arc<Core>> {
+    pub fn start(config: &ClientConfig, pairs: Option<Pairs>, waker: Arc<Waker>) -> Result<Arc<Core>> {
         let settings = engine::Settings {
             connections: config.connections,
             subscriptions_per_connection: config.subscriptions_per_connection,
@@ -119,7 +117,7 @@ impl Core {
         };
         let (files, bytes) = (config.spool_files, config.spool_bytes);
         let core = Arc::new(Core {
-            signal: Signal::new()?,
+            signal: Signal::new(waker)?,
             spool: Spool::open(spool::Settings { folder, files, bytes })?,
             saver,
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
@@ -224,7 +222,6 @@ impl Core {
             self.perform(state, VecDeque::new());
             let taken = match event {
                 Some(event) => Some(Taken::Event(event)),
-                None if std::mem::take(&mut state.woken) => Some(Taken::Interrupted),
                 None if state.ended => Some(Taken::Closed),
                 None => None,
             };
@@ -239,7 +236,7 @@ impl Core {
 
     /// Ends one wait: the one that is under way, else the next.
     pub fn wake(&self) {
-        self.with(|state| state.woken = true);
+        self.signal.wake();
     }
 
     /// Does something about what the host was given, and waits until it is in the store, if there is one.
@@ -295,7 +292,7 @@ impl Core {
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         let changed = change(&mut state);
-        let wanted = state.engine.has_event() || state.woken || state.ended;
+        let wanted = state.engine.has_event() || state.ended;
         let signalled = std::mem::replace(&mut state.signalled, wanted);
         drop(state);
         self.signal.set(signalled, wanted);

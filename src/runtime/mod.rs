@@ -19,4 +19,5 @@ mod workers;
 mod tests;
 
 pub use client::{Client, Events, Next};
+pub(crate) use signal::Waker;
 pub use status::{ConnectionStatus, Status, WatchStatus};

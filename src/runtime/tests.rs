@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::signal::Waker;
 use super::{Client, Next};
 use crate::net::{Lookups, Resolve};
 use crate::{EventKind, Options};
@@ -114,7 +115,8 @@ fn a_resolver_that_never_answers() {
     }
     let never = Arc::new(Never::default());
     let lookups = Arc::new(Lookups::new(never.clone()));
-    let client = Client::start(&options("mail.example.test"), lookups, None).unwrap();
+    let waker = Waker::new().unwrap();
+    let client = Client::start(&options("mail.example.test"), lookups, None, waker).unwrap();
     client.watch(&Options::new()).unwrap();
     wait("the look-up begins", &client, |c| c.status().lookups == 1);
     close_and_count(client);

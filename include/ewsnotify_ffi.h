@@ -1,0 +1,834 @@
+/* libewsnotify: tells a program at once when something happens in an Exchange mailbox.
+ *
+ * Words      client: one process's watches, their connections, state and queue. watch: one mailbox with its folders, events and
+ *            mode; the server's subscriptions behind it come and go unseen. event: something that the host is told.
+ * Handles    opaque. Each is freed by the *_free of its kind; to free NULL, or one that was freed already, does no harm. Any
+ *            order is safe. A handle that is none gives EWSN_E_INVALID.
+ * Strings    in: UTF-8, ended by NUL, copied. Out: const; they belong to the handle, or, where the comment says so, to the
+ *            calling thread until its next call of the same function. Never to be freed by the host.
+ * Results    0 success, above 0 a normal outcome, below 0 an error: ewsn_last_error() has its text. Functions that return a
+ *            pointer or a number return NULL, 0 or -1 for an error, and ewsn_last_status() has the status. Nothing is written
+ *            on error.
+ * Threads    any function from any thread. ewsn_wake also in a signal handler. The library's own threads block all signals.
+ * Callbacks  only inside ewsn_dispatch, on the thread that calls it. What they return means nothing.
+ * fork       a client belongs to the process that opened it: elsewhere EWSN_E_FORKED, and ewsn_free does no harm. Open a new
+ *            one in the child.
+ */
+/* Without a preprocessor, for PHP FFI and Python cffi. */
+
+/*
+ The version of the interface that this library was built with. It rises when something is added.
+ */
+enum { EWSN_ABI = 1 };
+
+/*
+ For `ewsn_nack`: give the event again after so long.
+ */
+enum { EWSN_RETRY = 1 };
+
+/*
+ For `ewsn_nack`: keep it, and do not give it again before it is released.
+ */
+enum { EWSN_PARK = 2 };
+
+/*
+ `NewMail`: a message was delivered into a watched folder.
+ */
+enum { EWSN_NEW_MAIL = 1 };
+
+/*
+ `Created`: an item or folder came to be in a watched folder.
+ */
+enum { EWSN_CREATED = 2 };
+
+/*
+ `Deleted`: an item or folder is gone for good.
+ */
+enum { EWSN_DELETED = 3 };
+
+/*
+ `Modified`: an item or folder changed.
+ */
+enum { EWSN_MODIFIED = 4 };
+
+/*
+ `Moved`: an item or folder moved; its id is new, the old one is in `EWSN_F_OLD_ITEM_ID` or `EWSN_F_OLD_FOLDER_ID`.
+ */
+enum { EWSN_MOVED = 5 };
+
+/*
+ `Copied`: an item or folder was copied.
+ */
+enum { EWSN_COPIED = 6 };
+
+/*
+ `FreeBusyChanged`: the free/busy times of a calendar changed.
+ */
+enum { EWSN_FREE_BUSY_CHANGED = 7 };
+
+/*
+ `Connected`: from here on events come live.
+ */
+enum { EWSN_CONNECTED = 100 };
+
+/*
+ `Disconnected`: the link is gone; the library reconnects by itself.
+ */
+enum { EWSN_DISCONNECTED = 101 };
+
+/*
+ `Resubscribed`: the server had lost the subscription; it was made anew.
+ */
+enum { EWSN_RESUBSCRIBED = 102 };
+
+/*
+ `Gap`: something may have been missed; says since when, why, and whether it will be told.
+ */
+enum { EWSN_GAP = 103 };
+
+/*
+ `Drained`: all that catch-up found has been handed out.
+ */
+enum { EWSN_DRAINED = 104 };
+
+/*
+ `Error`: something failed that the host should know of.
+ */
+enum { EWSN_ERROR = 108 };
+
+/*
+ `Closed`: the last event of a watch; with watch 0, of the client.
+ */
+enum { EWSN_CLOSED_EVENT = 110 };
+
+/*
+ Text: the watch's mailbox.
+ */
+enum { EWSN_F_MAILBOX = 1 };
+
+/*
+ Text: the item's id.
+ */
+enum { EWSN_F_ITEM_ID = 2 };
+
+/*
+ Text: the change key as the event told it.
+ */
+enum { EWSN_F_CHANGE_KEY = 3 };
+
+/*
+ Text: the folder's id, where the event is about a folder.
+ */
+enum { EWSN_F_FOLDER_ID = 4 };
+
+/*
+ Text: the folder that the item or folder is in.
+ */
+enum { EWSN_F_PARENT_FOLDER_ID = 5 };
+
+/*
+ Text: what the item's id was (`Moved`), or its original's (`Copied`).
+ */
+enum { EWSN_F_OLD_ITEM_ID = 6 };
+
+/*
+ Text: what the folder's id was.
+ */
+enum { EWSN_F_OLD_FOLDER_ID = 7 };
+
+/*
+ Text: the folder it was in.
+ */
+enum { EWSN_F_OLD_PARENT_FOLDER_ID = 8 };
+
+/*
+ Text: `live` or `catch-up`.
+ */
+enum { EWSN_F_ORIGIN = 9 };
+
+/*
+ Text: the subject. This and the following with option `fetch`.
+ */
+enum { EWSN_F_SUBJECT = 10 };
+
+/*
+ Text: the sender, `Name <address>`.
+ */
+enum { EWSN_F_FROM = 11 };
+
+/*
+ Text: the Internet message id.
+ */
+enum { EWSN_F_MESSAGE_ID = 12 };
+
+/*
+ Text: the file with the whole message. It is the host's to remove.
+ */
+enum { EWSN_F_MIME_PATH = 13 };
+
+/*
+ Text: what happened, for people.
+ */
+enum { EWSN_F_MESSAGE = 14 };
+
+/*
+ Text: the server's own response code.
+ */
+enum { EWSN_F_SERVER_CODE = 15 };
+
+/*
+ Text: the recipients, a JSON array of texts.
+ */
+enum { EWSN_F_TO = 18 };
+
+/*
+ Text: when it was received, RFC 3339.
+ */
+enum { EWSN_F_RECEIVED = 19 };
+
+/*
+ Text: the attachments, a JSON array of objects.
+ */
+enum { EWSN_F_ATTACHMENTS = 20 };
+
+/*
+ Text: why, of lifecycle events.
+ */
+enum { EWSN_F_REASON = 21 };
+
+/*
+ Text: of a gap, when the last thing came that proves that nothing was missed, RFC 3339.
+ */
+enum { EWSN_F_SINCE = 22 };
+
+/*
+ Text: of a gap, `pending`, `partial` or `none`.
+ */
+enum { EWSN_F_FILL = 23 };
+
+/*
+ Text: what became of the content that `fetch` asked for.
+ */
+enum { EWSN_F_CONTENT = 24 };
+
+/*
+ Number: the folder's count of unread items.
+ */
+enum { EWSN_F_UNREAD_COUNT = 50 };
+
+/*
+ Number: the HTTP status.
+ */
+enum { EWSN_F_HTTP_STATUS = 52 };
+
+/*
+ Number: when the library tries again, in milliseconds.
+ */
+enum { EWSN_F_RETRY_MS = 53 };
+
+/*
+ Number: which attempt this is; 1 for the first.
+ */
+enum { EWSN_F_ATTEMPT = 54 };
+
+/*
+ Number: the size in bytes, as the server counts it.
+ */
+enum { EWSN_F_SIZE = 56 };
+
+/*
+ Number: 1 for read, 0 for unread.
+ */
+enum { EWSN_F_IS_READ = 57 };
+
+/*
+ What `ewsn_event_int` returns where there is nothing.
+ */
+enum { EWSN_NONE = -1 };
+
+/*
+ A client: one process's watches, their connections and the queue of their events.
+ */
+typedef struct ewsn_client ewsn_client;
+
+/*
+ An event.
+ */
+typedef struct ewsn_event ewsn_event;
+
+/*
+ Options of a client or a watch, by key.
+ */
+typedef struct ewsn_options ewsn_options;
+
+/*
+ What a call came to: 0 success, above 0 a normal outcome, below 0 an error with a text in `ewsn_last_error`.
+ */
+typedef int32_t ewsn_status;
+
+/*
+ Takes an event, which is freed when it returns: `ewsn_event_dup` keeps it. Any function of the library may be called in it,
+ `ewsn_close` and `ewsn_free` too.
+ */
+typedef void (*ewsn_event_fn)(void *user, ewsn_client *client, const ewsn_event *event);
+
+/*
+ Says that `user` is not needed any more.
+ */
+typedef void (*ewsn_drop_fn)(void *user);
+
+/*
+ Done.
+ */
+enum { EWSN_OK = 0 };
+
+/*
+ Nothing came in time.
+ */
+enum { EWSN_TIMEOUT = 1 };
+
+/*
+ Closed, and every event was taken: none will come any more.
+ */
+enum { EWSN_CLOSED = 2 };
+
+/*
+ A signal or `ewsn_wake` ended the wait.
+ */
+enum { EWSN_INTERRUPTED = 4 };
+
+/*
+ NULL, an unknown key or number, a bad value, a handle of another kind or one that was freed, text that is not UTF-8.
+ */
+enum { EWSN_E_INVALID = -1 };
+
+/*
+ Not possible now; also a state directory that cannot be written.
+ */
+enum { EWSN_E_STATE = -2 };
+
+/*
+ Header and library do not fit.
+ */
+enum { EWSN_E_ABI = -3 };
+
+/*
+ No connection, one that broke, nothing in time, or a file that cannot be written.
+ */
+enum { EWSN_E_IO = -4 };
+
+/*
+ The certificate, the protocol version, the handshake.
+ */
+enum { EWSN_E_TLS = -5 };
+
+/*
+ A signature was refused, or a sign-in is needed.
+ */
+enum { EWSN_E_AUTH = -6 };
+
+/*
+ An HTTP status that is none of the others'.
+ */
+enum { EWSN_E_HTTP = -7 };
+
+/*
+ An answer that cannot be understood.
+ */
+enum { EWSN_E_PROTOCOL = -8 };
+
+/*
+ The server's own error: `ewsn_last_error_code` has its code.
+ */
+enum { EWSN_E_SERVER = -9 };
+
+/*
+ A bound was met.
+ */
+enum { EWSN_E_LIMIT = -10 };
+
+/*
+ The client is closed.
+ */
+enum { EWSN_E_CLOSED = -11 };
+
+/*
+ The handle belongs to the process that made it, and this is a child forked from it.
+ */
+enum { EWSN_E_FORKED = -12 };
+
+/*
+ Another process owns the state directory.
+ */
+enum { EWSN_E_LOCKED = -13 };
+
+/*
+ Not offered here.
+ */
+enum { EWSN_E_UNSUPPORTED = -14 };
+
+/*
+ A bug in the library, caught.
+ */
+enum { EWSN_E_INTERNAL = -15 };
+
+/*
+ The version of the interface that the loaded library has.
+ */
+int32_t ewsn_abi_version(void);
+
+/*
+ To be called first, with `EWSN_ABI` of the header: whether the loaded library has all that the header says. `EWSN_E_ABI`
+ where it has not, for an older one.
+ */
+ewsn_status ewsn_abi_check(int32_t header_abi);
+
+/*
+ The version of the library, as `0.1.0`. Valid for ever.
+ */
+const char *ewsn_version(void);
+
+/*
+ The name of a status, as `EWSN_OK`; `EWSN_?` for an unknown one. Valid for ever.
+ */
+const char *ewsn_status_name(int32_t status);
+
+/*
+ Opens a client. `options` may be NULL: all defaults. Nothing is sent before the first watch, and no thread is started
+ before the first client.
+ */
+ewsn_status ewsn_open(const ewsn_options *options, ewsn_client **out);
+
+/*
+ The same, with the options as a JSON object (NULL for none). NULL where it fails: `ewsn_last_status` and
+ `ewsn_last_error` say why.
+ */
+ewsn_client *ewsn_open_json(const char *json);
+
+/*
+ Begins to watch a mailbox; returns at once. `options` (NULL for none) are the watch's own; what they leave out is as the
+ client has it. The number that its events carry goes to `out_watch`, which may be NULL. What goes wrong with the server is
+ told by events.
+ */
+ewsn_status ewsn_watch(ewsn_client *c, const ewsn_options *options, uint64_t *out_watch);
+
+/*
+ The same, with the options as a JSON object (NULL for none). The watch's number; 0 where it fails.
+ */
+uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
+
+/*
+ Ends a watch: its `Closed` event follows.
+ */
+ewsn_status ewsn_unwatch(ewsn_client *c, uint64_t watch);
+
+/*
+ Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
+ to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
+ any more). With option `ack=auto`, asking for the next event acknowledges the last one.
+ */
+ewsn_status ewsn_next(ewsn_client *c,
+                      int32_t timeout_ms,
+                      ewsn_event **out);
+
+/*
+ The same for hosts that would rather read JSON: the event as one line, or NULL, and `ewsn_last_status` says which of the
+ outcomes it was. Valid until this thread's next call of it.
+ */
+const char *ewsn_next_json(ewsn_client *c, int32_t timeout_ms);
+
+/*
+ A descriptor that is readable (`poll`, `select`, an event loop) while `ewsn_next` would not wait. Do not read from it or
+ close it. It lives as long as the client. -1 for a handle that is none.
+ */
+int32_t ewsn_fd(const ewsn_client *c);
+
+/*
+ Ends one wait: the one that is under way, else the next. From any thread, and from a signal handler. It leaves
+ `ewsn_last_status` as it is.
+ */
+void ewsn_wake(ewsn_client *c);
+
+/*
+ Says that the event of this number has been dealt with: it will not be told again. For watches with `ack=manual`. Returns
+ when that is durable, if there is a state directory.
+ */
+ewsn_status ewsn_ack(ewsn_client *c, uint64_t seq);
+
+/*
+ Says that the event of this number could not be dealt with: `EWSN_RETRY` gives it again after `delay_ms` milliseconds,
+ `EWSN_PARK` when it is released. Others do not wait for it.
+ */
+ewsn_status ewsn_nack(ewsn_client *c, uint64_t seq, int32_t how, int64_t delay_ms);
+
+/*
+ The parked events, as a JSON array: `id`, `attempts`, `event`. Valid until this thread's next call of it.
+ */
+const char *ewsn_parked_json(ewsn_client *c);
+
+/*
+ Gives a parked event again, by its `id` in `ewsn_parked_json`.
+ */
+ewsn_status ewsn_release(ewsn_client *c, uint64_t id);
+
+/*
+ Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own.
+ JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
+ NULL where it fails.
+ */
+const char *ewsn_get_item_json(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key);
+
+/*
+ Asks the server for a whole message and puts it into a file, mode 0600, which must not be there yet.
+ */
+ewsn_status ewsn_save_mime(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key, const char *path);
+
+/*
+ What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it.
+ */
+const char *ewsn_status_json(ewsn_client *c);
+
+/*
+ Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
+ told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
+ harm.
+ */
+ewsn_status ewsn_close(ewsn_client *c, int32_t timeout_ms);
+
+/*
+ Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
+ `EWSN_CLOSED`. NULL, and one that was freed already, do no harm; in a forked child it leaves the parent's connections alone.
+ */
+void ewsn_free(ewsn_client *c);
+
+/*
+ Registers what `ewsn_dispatch` calls for each event; NULL takes it off. `user` is passed on. `drop` (may be NULL) is called
+ exactly once, when another takes its place or the client is freed: not while another thread dispatches, please.
+ */
+ewsn_status ewsn_on_event(ewsn_client *c, ewsn_event_fn run, void *user, ewsn_drop_fn drop);
+
+/*
+ Waits for an event as `ewsn_next` does, and calls what was registered for it and for those that are there already, on this
+ thread: at most `max_events` of them (0 for any number). How many there were; 0 where nothing came in time;
+ `EWSN_E_CLOSED` where none will come any more; 0 as well where a signal or `ewsn_wake` ended the wait:
+ `ewsn_last_status` tells which.
+
+ The callback may leave by `longjmp` or a C++ exception: nothing of the library's is held while it runs. Its event is the
+ host's to free then.
+ */
+int32_t ewsn_dispatch(ewsn_client *c, int32_t timeout_ms, uint32_t max_events);
+
+/*
+ The status of this thread's last call of any other function.
+ */
+ewsn_status ewsn_last_status(void);
+
+/*
+ What went wrong in this thread's last call of any other function, for people: what was tried, with what, what came back and
+ what to do. Empty where nothing did. Valid until this thread's next call.
+ */
+const char *ewsn_last_error(void);
+
+/*
+ The server's own response code (`ErrorItemNotFound`, …) where the last call got one; else empty. Valid until this thread's
+ next call.
+ */
+const char *ewsn_last_error_code(void);
+
+/*
+ What kind of event it is: `EWSN_NEW_MAIL` and the like. 0 for a handle that is none.
+ */
+int32_t ewsn_event_type(const ewsn_event *e);
+
+/*
+ The watch that it belongs to; 0 for the client as a whole.
+ */
+uint64_t ewsn_event_watch(const ewsn_event *e);
+
+/*
+ Its number, which rises with every event of a client and, with a state directory, over restarts: for `ewsn_ack`.
+ */
+uint64_t ewsn_event_seq(const ewsn_event *e);
+
+/*
+ When it happened, in milliseconds since 1970, by the server's clock where it told us.
+ */
+int64_t ewsn_event_time_ms(const ewsn_event *e);
+
+/*
+ A field that is a text (`EWSN_F_…`); NULL where the event has none. Belongs to the event.
+ */
+const char *ewsn_event_str(const ewsn_event *e, int32_t field);
+
+/*
+ A field that is a number (`EWSN_F_…`); `EWSN_NONE` where the event has none.
+ */
+int64_t ewsn_event_int(const ewsn_event *e, int32_t field);
+
+/*
+ The event as one line of JSON. Belongs to the event.
+ */
+const char *ewsn_event_json(const ewsn_event *e);
+
+/*
+ Another handle of the same event, to be kept where the first goes: after a callback has returned. To be freed with
+ `ewsn_event_free`.
+ */
+ewsn_event *ewsn_event_dup(const ewsn_event *e);
+
+/*
+ Frees an event and the texts that were read from it. It acknowledges nothing. NULL, and one that was freed already, do no
+ harm.
+ */
+void ewsn_event_free(ewsn_event *e);
+
+/*
+ Options without a value: all defaults. To be freed with `ewsn_options_free`. NULL where there is no room for a handle.
+ */
+ewsn_options *ewsn_options_new(void);
+
+/*
+ Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit.
+ */
+ewsn_status ewsn_options_set(ewsn_options *o, const char *key, const char *value);
+
+/*
+ Sets one whose value is a number.
+ */
+ewsn_status ewsn_options_set_int(ewsn_options *o, const char *key, int64_t value);
+
+/*
+ Sets those of a JSON object: `{"url": "mail.example.com", "fetch": "summary"}`. All or none.
+ */
+ewsn_status ewsn_options_set_json(ewsn_options *o, const char *json);
+
+/*
+ The table of all keys, as a JSON array of objects: `name`, `scope` (`client` or `watch`), `default`, `meaning`. Valid until
+ this thread's next call of it.
+ */
+const char *ewsn_options_describe(void);
+
+/*
+ Frees options. NULL, and ones that were freed already, do no harm.
+ */
+void ewsn_options_free(ewsn_options *o);
+
+/*
+ The status of this thread's last call of any other function.
+ */
+ewsn_status ewsn_last_status(void);
+
+/*
+ What went wrong in this thread's last call of any other function, for people: what was tried, with what, what came back and
+ what to do. Empty where nothing did. Valid until this thread's next call.
+ */
+const char *ewsn_last_error(void);
+
+/*
+ The server's own response code (`ErrorItemNotFound`, …) where the last call got one; else empty. Valid until this thread's
+ next call.
+ */
+const char *ewsn_last_error_code(void);
+
+/*
+ Options without a value: all defaults. To be freed with `ewsn_options_free`. NULL where there is no room for a handle.
+ */
+ewsn_options *ewsn_options_new(void);
+
+/*
+ Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit.
+ */
+ewsn_status ewsn_options_set(ewsn_options *o, const char *key, const char *value);
+
+/*
+ Sets one whose value is a number.
+ */
+ewsn_status ewsn_options_set_int(ewsn_options *o, const char *key, int64_t value);
+
+/*
+ Sets those of a JSON object: `{"url": "mail.example.com", "fetch": "summary"}`. All or none.
+ */
+ewsn_status ewsn_options_set_json(ewsn_options *o, const char *json);
+
+/*
+ The table of all keys, as a JSON array of objects: `name`, `scope` (`client` or `watch`), `default`, `meaning`. Valid until
+ this thread's next call of it.
+ */
+const char *ewsn_options_describe(void);
+
+/*
+ Frees options. NULL, and ones that were freed already, do no harm.
+ */
+void ewsn_options_free(ewsn_options *o);
+
+/*
+ Opens a client. `options` may be NULL: all defaults. Nothing is sent before the first watch, and no thread is started
+ before the first client.
+ */
+ewsn_status ewsn_open(const ewsn_options *options, ewsn_client **out);
+
+/*
+ The same, with the options as a JSON object (NULL for none). NULL where it fails: `ewsn_last_status` and
+ `ewsn_last_error` say why.
+ */
+ewsn_client *ewsn_open_json(const char *json);
+
+/*
+ Begins to watch a mailbox; returns at once. `options` (NULL for none) are the watch's own; what they leave out is as the
+ client has it. The number that its events carry goes to `out_watch`, which may be NULL. What goes wrong with the server is
+ told by events.
+ */
+ewsn_status ewsn_watch(ewsn_client *c, const ewsn_options *options, uint64_t *out_watch);
+
+/*
+ The same, with the options as a JSON object (NULL for none). The watch's number; 0 where it fails.
+ */
+uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
+
+/*
+ Ends a watch: its `Closed` event follows.
+ */
+ewsn_status ewsn_unwatch(ewsn_client *c, uint64_t watch);
+
+/*
+ Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
+ to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
+ any more). With option `ack=auto`, asking for the next event acknowledges the last one.
+ */
+ewsn_status ewsn_next(ewsn_client *c,
+                      int32_t timeout_ms,
+                      ewsn_event **out);
+
+/*
+ The same for hosts that would rather read JSON: the event as one line, or NULL, and `ewsn_last_status` says which of the
+ outcomes it was. Valid until this thread's next call of it.
+ */
+const char *ewsn_next_json(ewsn_client *c, int32_t timeout_ms);
+
+/*
+ A descriptor that is readable (`poll`, `select`, an event loop) while `ewsn_next` would not wait. Do not read from it or
+ close it. It lives as long as the client. -1 for a handle that is none.
+ */
+int32_t ewsn_fd(const ewsn_client *c);
+
+/*
+ Ends one wait: the one that is under way, else the next. From any thread, and from a signal handler. It leaves
+ `ewsn_last_status` as it is.
+ */
+void ewsn_wake(ewsn_client *c);
+
+/*
+ Says that the event of this number has been dealt with: it will not be told again. For watches with `ack=manual`. Returns
+ when that is durable, if there is a state directory.
+ */
+ewsn_status ewsn_ack(ewsn_client *c, uint64_t seq);
+
+/*
+ Says that the event of this number could not be dealt with: `EWSN_RETRY` gives it again after `delay_ms` milliseconds,
+ `EWSN_PARK` when it is released. Others do not wait for it.
+ */
+ewsn_status ewsn_nack(ewsn_client *c, uint64_t seq, int32_t how, int64_t delay_ms);
+
+/*
+ The parked events, as a JSON array: `id`, `attempts`, `event`. Valid until this thread's next call of it.
+ */
+const char *ewsn_parked_json(ewsn_client *c);
+
+/*
+ Gives a parked event again, by its `id` in `ewsn_parked_json`.
+ */
+ewsn_status ewsn_release(ewsn_client *c, uint64_t id);
+
+/*
+ Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own.
+ JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
+ NULL where it fails.
+ */
+const char *ewsn_get_item_json(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key);
+
+/*
+ Asks the server for a whole message and puts it into a file, mode 0600, which must not be there yet.
+ */
+ewsn_status ewsn_save_mime(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key, const char *path);
+
+/*
+ What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it.
+ */
+const char *ewsn_status_json(ewsn_client *c);
+
+/*
+ Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
+ told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
+ harm.
+ */
+ewsn_status ewsn_close(ewsn_client *c, int32_t timeout_ms);
+
+/*
+ Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
+ `EWSN_CLOSED`. NULL, and one that was freed already, do no harm; in a forked child it leaves the parent's connections alone.
+ */
+void ewsn_free(ewsn_client *c);
+
+/*
+ Registers what `ewsn_dispatch` calls for each event; NULL takes it off. `user` is passed on. `drop` (may be NULL) is called
+ exactly once, when another takes its place or the client is freed: not while another thread dispatches, please.
+ */
+ewsn_status ewsn_on_event(ewsn_client *c, ewsn_event_fn run, void *user, ewsn_drop_fn drop);
+
+/*
+ Waits for an event as `ewsn_next` does, and calls what was registered for it and for those that are there already, on this
+ thread: at most `max_events` of them (0 for any number). How many there were; 0 where nothing came in time;
+ `EWSN_E_CLOSED` where none will come any more; 0 as well where a signal or `ewsn_wake` ended the wait:
+ `ewsn_last_status` tells which.
+
+ The callback may leave by `longjmp` or a C++ exception: nothing of the library's is held while it runs. Its event is the
+ host's to free then.
+ */
+int32_t ewsn_dispatch(ewsn_client *c, int32_t timeout_ms, uint32_t max_events);
+
+/*
+ What kind of event it is: `EWSN_NEW_MAIL` and the like. 0 for a handle that is none.
+ */
+int32_t ewsn_event_type(const ewsn_event *e);
+
+/*
+ The watch that it belongs to; 0 for the client as a whole.
+ */
+uint64_t ewsn_event_watch(const ewsn_event *e);
+
+/*
+ Its number, which rises with every event of a client and, with a state directory, over restarts: for `ewsn_ack`.
+ */
+uint64_t ewsn_event_seq(const ewsn_event *e);
+
+/*
+ When it happened, in milliseconds since 1970, by the server's clock where it told us.
+ */
+int64_t ewsn_event_time_ms(const ewsn_event *e);
+
+/*
+ A field that is a text (`EWSN_F_…`); NULL where the event has none. Belongs to the event.
+ */
+const char *ewsn_event_str(const ewsn_event *e, int32_t field);
+
+/*
+ A field that is a number (`EWSN_F_…`); `EWSN_NONE` where the event has none.
+ */
+int64_t ewsn_event_int(const ewsn_event *e, int32_t field);
+
+/*
+ The event as one line of JSON. Belongs to the event.
+ */
+const char *ewsn_event_json(const ewsn_event *e);
+
+/*
+ Another handle of the same event, to be kept where the first goes: after a callback has returned. To be freed with
+ `ewsn_event_free`.
+ */
+ewsn_event *ewsn_event_dup(const ewsn_event *e);
+
+/*
+ Frees an event and the texts that were read from it. It acknowledges nothing. NULL, and one that was freed already, do no
+ harm.
+ */
+void ewsn_event_free(ewsn_event *e);

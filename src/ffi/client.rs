@@ -1,0 +1,270 @@
+//! Clients: open, watch, next, acknowledge, ask, close.
+
+use std::ffi::c_char;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::dispatch::Callback;
+use super::error::{Failure, guard, guard_or};
+use super::handle::{self, Kind, Value};
+use super::text::{lend, optional, required};
+use super::*;
+use crate::{Client, Event, Fetch, Nack, Next, Options};
+
+/// For `ewsn_nack`: give the event again after so long.
+pub const EWSN_RETRY: i32 = 1;
+/// For `ewsn_nack`: keep it, and do not give it again before it is released.
+pub const EWSN_PARK: i32 = 2;
+
+pub(super) struct Handle {
+    pub client: Client,
+    pub callback: Mutex<Option<Callback>>,
+}
+
+pub(super) fn find(c: *const ewsn_client) -> Result<Arc<Handle>, Failure> {
+    match handle::find(c.cast(), Kind::Client)? {
+        Value::Client(found) => Ok(found),
+        _ => Err(Failure::invalid("not a client")),
+    }
+}
+
+/// Opens a client. `options` may be NULL: all defaults. Nothing is sent before the first watch, and no thread is started
+/// before the first client.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_open(options: *const ewsn_options, out: *mut *mut ewsn_client) -> ewsn_status {
+    guard(|| {
+        let out = place("out", out)?;
+        *out = open(&options::read(options)?)?;
+        Ok(EWSN_OK)
+    })
+}
+
+/// The same, with the options as a JSON object (NULL for none). NULL where it fails: `ewsn_last_status` and
+/// `ewsn_last_error` say why.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_open_json(json: *const c_char) -> *mut ewsn_client {
+    guard_or(std::ptr::null_mut(), || open(&json_options(json)?))
+}
+
+fn open(options: &Options) -> Result<*mut ewsn_client, Failure> {
+    handle::insert_client(|waker| {
+        Ok(Handle { client: Client::with_waker(options, None, waker)?, callback: Mutex::default() })
+    })
+}
+
+fn json_options(json: *const c_char) -> Result<Options, Failure> {
+    let mut options = Options::new();
+    if let Some(json) = optional("json", json)? {
+        options.set_json(json)?;
+    }
+    Ok(options)
+}
+
+/// Begins to watch a mailbox; returns at once. `options` (NULL for none) are the watch's own; what they leave out is as the
+/// client has it. The number that its events carry goes to `out_watch`, which may be NULL. What goes wrong with the server is
+/// told by events.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_watch(
+    c: *mut ewsn_client,
+    options: *const ewsn_options,
+    out_watch: *mut u64,
+) -> ewsn_status {
+    guard(|| {
+        let watch = find(c)?.client.watch(&options::read(options)?)?;
+        if let Ok(out) = place("out_watch", out_watch) {
+            *out = watch;
+        }
+        Ok(EWSN_OK)
+    })
+}
+
+/// The same, with the options as a JSON object (NULL for none). The watch's number; 0 where it fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_watch_json(c: *mut ewsn_client, json: *const c_char) -> u64 {
+    guard_or(0, || Ok(find(c)?.client.watch(&json_options(json)?)?))
+}
+
+/// Ends a watch: its `Closed` event follows.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
+    guard(|| Ok(find(c)?.client.unwatch(watch).map(|()| EWSN_OK)?))
+}
+
+/// Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
+/// to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
+/// any more). With option `ack=auto`, asking for the next event acknowledges the last one.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_next(c: *mut ewsn_client, timeout_ms: i32, out: *mut *mut ewsn_event) -> ewsn_status {
+    guard(|| {
+        let out = place("out", out)?;
+        match next(&find(c)?.client, timeout_ms) {
+            Ok(event) => {
+                *out = handle::insert_event(event::Handle::new(event))?;
+                Ok(EWSN_OK)
+            }
+            Err(status) => Ok(status),
+        }
+    })
+}
+
+/// The same for hosts that would rather read JSON: the event as one line, or NULL, and `ewsn_last_status` says which of the
+/// outcomes it was. Valid until this thread's next call of it.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_next_json(c: *mut ewsn_client, timeout_ms: i32) -> *const c_char {
+    let mut text = std::ptr::null();
+    guard(|| match next(&find(c)?.client, timeout_ms) {
+        Ok(event) => {
+            text = lend!(&event.to_json())?;
+            Ok(EWSN_OK)
+        }
+        Err(status) => Ok(status),
+    });
+    text
+}
+
+/// An event, or the status that tells why there is none.
+pub(super) fn next(client: &Client, timeout_ms: i32) -> Result<Event, ewsn_status> {
+    let timeout = u64::try_from(timeout_ms).map_or(Duration::MAX, Duration::from_millis);
+    match client.next(timeout) {
+        Next::Event(event) => Ok(event),
+        Next::TimedOut => Err(EWSN_TIMEOUT),
+        Next::Interrupted => Err(EWSN_INTERRUPTED),
+        Next::Closed => Err(EWSN_CLOSED),
+    }
+}
+
+/// A descriptor that is readable (`poll`, `select`, an event loop) while `ewsn_next` would not wait. Do not read from it or
+/// close it. It lives as long as the client. -1 for a handle that is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_fd(c: *const ewsn_client) -> i32 {
+    guard_or(-1, || Ok(find(c)?.client.as_fd().as_raw_fd()))
+}
+
+/// Ends one wait: the one that is under way, else the next. From any thread, and from a signal handler. It leaves
+/// `ewsn_last_status` as it is.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_wake(c: *mut ewsn_client) {
+    handle::wake(c.cast());
+}
+
+/// Says that the event of this number has been dealt with: it will not be told again. For watches with `ack=manual`. Returns
+/// when that is durable, if there is a state directory.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_ack(c: *mut ewsn_client, seq: u64) -> ewsn_status {
+    guard(|| Ok(find(c)?.client.ack(seq).map(|()| EWSN_OK)?))
+}
+
+/// Says that the event of this number could not be dealt with: `EWSN_RETRY` gives it again after `delay_ms` milliseconds,
+/// `EWSN_PARK` when it is released. Others do not wait for it.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_nack(c: *mut ewsn_client, seq: u64, how: i32, delay_ms: i64) -> ewsn_status {
+    guard(|| {
+        let nack = match how {
+            EWSN_RETRY => match u64::try_from(delay_ms) {
+                Ok(ms) => Nack::Retry(Duration::from_millis(ms)),
+                Err(_) => return Err(Failure::invalid("the delay is negative")),
+            },
+            EWSN_PARK => Nack::Park,
+            _ => return Err(Failure::invalid(format!("{how} is neither EWSN_RETRY nor EWSN_PARK"))),
+        };
+        Ok(find(c)?.client.nack(seq, nack).map(|()| EWSN_OK)?)
+    })
+}
+
+/// The parked events, as a JSON array: `id`, `attempts`, `event`. Valid until this thread's next call of it.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_parked_json(c: *mut ewsn_client) -> *const c_char {
+    guard_or(std::ptr::null(), || {
+        let parked = to_json(&find(c)?.client.parked())?;
+        lend!(&parked)
+    })
+}
+
+/// Gives a parked event again, by its `id` in `ewsn_parked_json`.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_release(c: *mut ewsn_client, id: u64) -> ewsn_status {
+    guard(|| Ok(find(c)?.client.release(id).map(|()| EWSN_OK)?))
+}
+
+/// Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own.
+/// JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
+/// NULL where it fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_get_item_json(
+    c: *mut ewsn_client,
+    watch: u64,
+    item_id: *const c_char,
+    change_key: *const c_char,
+) -> *const c_char {
+    guard_or(std::ptr::null(), || {
+        let (item_id, change_key) = (required("item_id", item_id)?, optional("change_key", change_key)?);
+        let item = find(c)?.client.get_item(watch, item_id, change_key, Fetch::Summary)?;
+        let item = to_json(&item)?;
+        lend!(&item)
+    })
+}
+
+/// Asks the server for a whole message and puts it into a file, mode 0600, which must not be there yet.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_save_mime(
+    c: *mut ewsn_client,
+    watch: u64,
+    item_id: *const c_char,
+    change_key: *const c_char,
+    path: *const c_char,
+) -> ewsn_status {
+    guard(|| {
+        let (item_id, change_key) = (required("item_id", item_id)?, optional("change_key", change_key)?);
+        let path = required("path", path)?;
+        find(c)?.client.save_mime(watch, item_id, change_key, path.as_ref())?;
+        Ok(EWSN_OK)
+    })
+}
+
+/// What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_status_json(c: *mut ewsn_client) -> *const c_char {
+    guard_or(std::ptr::null(), || {
+        let status = to_json(&find(c)?.client.status())?;
+        lend!(&status)
+    })
+}
+
+/// Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
+/// told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
+/// harm.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_status {
+    guard(|| {
+        let client = &find(c)?.client;
+        let ended = match u64::try_from(timeout_ms) {
+            Ok(ms) => client.close_within(Duration::from_millis(ms)),
+            Err(_) => client.close(),
+        };
+        Ok(if ended { EWSN_OK } else { EWSN_TIMEOUT })
+    })
+}
+
+/// Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
+/// `EWSN_CLOSED`. NULL, and one that was freed already, do no harm; in a forked child it leaves the parent's connections alone.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_free(c: *mut ewsn_client) {
+    guard(|| {
+        if let Some(Value::Client(found)) = handle::remove(c.cast(), Kind::Client) {
+            found.client.close_within(Duration::ZERO);
+            dispatch::forget(&found);
+        }
+        Ok(EWSN_OK)
+    });
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|e| Failure::new(EWSN_E_INTERNAL, e.to_string()))
+}
+
+/// Where a result goes.
+fn place<'a, T>(name: &str, out: *mut T) -> Result<&'a mut T, Failure> {
+    // SAFETY: the header asks for a place of that type, or NULL.
+    unsafe { out.as_mut() }.ok_or_else(|| Failure::invalid(format!("{name} is NULL")))
+}

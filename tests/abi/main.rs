@@ -1,0 +1,3 @@
+//! The C interface as its users meet it: headers, symbols, hosts.
+
+mod headers;
