@@ -1,0 +1,199 @@
+<?php
+
+declare(strict_types=1);
+
+/**
+ * libewsnotify from PHP, by FFI.
+ *
+ *     $client = Ewsnotify\Client::open(['url' => 'mail.example.com', 'user' => '…', 'password' => '…']);
+ *     $client->watch();
+ *     while (($event = $client->next(1000)) !== false) {
+ *         if ($event !== null && $event['type'] === 'NewMail') { … }
+ *     }
+ *
+ * Events are arrays, in the JSON form of the library. A signal ends a wait at once: with pcntl_async_signals(true) its handler
+ * runs, and next() returns null.
+ *
+ * The header is beside this file, in ../../include, or where EWSNOTIFY_HEADER says; the library is EWSNOTIFY_LIBRARY, or what
+ * the system finds as libewsnotify.so. Under php-fpm FFI wants preloading: see preload.php.
+ */
+
+namespace Ewsnotify;
+
+final class Failure extends \RuntimeException
+{
+    /** @param int $status EWSN_E_…  @param ?string $serverCode the server's own code, if it sent one */
+    public function __construct(public readonly int $status, string $text, public readonly ?string $serverCode)
+    {
+        parent::__construct($text, $status);
+    }
+}
+
+final class Client
+{
+    private const ABI = 1;
+    private const CLOSED = 2;
+    public const E_LOCKED = -13;
+
+    private static ?\FFI $ffi = null;
+
+    /** @var ?\Closure kept, since the library has its pointer */
+    private ?\Closure $callback = null;
+
+    private function __construct(private ?\FFI\CData $handle)
+    {
+    }
+
+    /** Opens a client: the options are its own and the defaults of its watches. */
+    public static function open(array $options = []): self
+    {
+        $handle = self::ffi()->ewsn_open_json(self::json($options));
+        return $handle === null ? self::fail() : new self($handle);
+    }
+
+    /** Begins to watch a mailbox; the number that its events carry. */
+    public function watch(array $options = []): int
+    {
+        return self::ffi()->ewsn_watch_json($this->handle, self::json($options)) ?: self::fail();
+    }
+
+    public function unwatch(int $watch): void
+    {
+        self::check(self::ffi()->ewsn_unwatch($this->handle, $watch));
+    }
+
+    /** The next event; null where none came in time or a signal ended the wait, false once the client is closed. */
+    public function next(int $milliseconds): array|null|false
+    {
+        $text = self::ffi()->ewsn_next_json($this->handle, $milliseconds);
+        if ($text !== null) {
+            return json_decode($text, true, 512, JSON_THROW_ON_ERROR);
+        }
+        return self::check(self::ffi()->ewsn_last_status()) === self::CLOSED ? false : null;
+    }
+
+    /** The event has been dealt with (option ack=manual). Returns when that is durable. */
+    public function ack(array $event): void
+    {
+        self::check(self::ffi()->ewsn_ack($this->handle, $event['seq']));
+    }
+
+    /** It could not be dealt with: it is told again after so long. */
+    public function retry(array $event, int $milliseconds): void
+    {
+        self::check(self::ffi()->ewsn_nack($this->handle, $event['seq'], self::ffi()->EWSN_RETRY, $milliseconds));
+    }
+
+    /** It could not be dealt with: it is kept until it is released. */
+    public function park(array $event): void
+    {
+        self::check(self::ffi()->ewsn_nack($this->handle, $event['seq'], self::ffi()->EWSN_PARK, 0));
+    }
+
+    /** The parked events: id, attempts, event. */
+    public function parked(): array
+    {
+        return self::decode(self::ffi()->ewsn_parked_json($this->handle));
+    }
+
+    /** Gives a parked event again, by its id. */
+    public function release(int $id): void
+    {
+        self::check(self::ffi()->ewsn_release($this->handle, $id));
+    }
+
+    public function getItem(int $watch, string $itemId, ?string $changeKey = null): array
+    {
+        return self::decode(self::ffi()->ewsn_get_item_json($this->handle, $watch, $itemId, $changeKey));
+    }
+
+    /** Asks for a whole message and writes it into a new file. */
+    public function saveMime(int $watch, string $itemId, ?string $changeKey, string $path): void
+    {
+        self::check(self::ffi()->ewsn_save_mime($this->handle, $watch, $itemId, $changeKey, $path));
+    }
+
+    /** What is going on: watches, connections, counters. */
+    public function status(): array
+    {
+        return self::decode(self::ffi()->ewsn_status_json($this->handle));
+    }
+
+    /** Registers what dispatch() calls with an event. Once a client: PHP keeps each closure's pointer until the script ends. It must not throw. */
+    public function onEvent(\Closure $callback): void
+    {
+        $ffi = self::ffi();
+        $this->callback = static function ($user, $client, $event) use ($ffi, $callback): void {
+            $callback(json_decode($ffi->ewsn_event_json($event), true));
+        };
+        self::check($ffi->ewsn_on_event($this->handle, $this->callback, null, null));
+    }
+
+    /** Waits for events and calls what was registered; how many there were. */
+    public function dispatch(int $milliseconds, int $most = 0): int
+    {
+        return self::check(self::ffi()->ewsn_dispatch($this->handle, $milliseconds, $most));
+    }
+
+    /** Readable while next() would not wait: fopen("php://fd/N") for stream_select. */
+    public function fd(): int
+    {
+        return self::check(self::ffi()->ewsn_fd($this->handle));
+    }
+
+    /** Tells the server, as far as the time allows, and ends everything; negative for option close_timeout. */
+    public function close(int $milliseconds = -1): void
+    {
+        self::check(self::ffi()->ewsn_close($this->handle, $milliseconds));
+    }
+
+    public function __destruct()
+    {
+        if ($this->handle !== null) {
+            self::ffi()->ewsn_free($this->handle);
+            $this->handle = null;
+        }
+    }
+
+    private static function ffi(): \FFI
+    {
+        if (self::$ffi === null) {
+            try {
+                self::$ffi = \FFI::scope('ewsnotify');
+            } catch (\FFI\Exception) {
+                $header = getenv('EWSNOTIFY_HEADER') ?: self::header();
+                $library = getenv('EWSNOTIFY_LIBRARY') ?: 'libewsnotify.so';
+                self::$ffi = \FFI::cdef(file_get_contents($header), $library);
+            }
+            self::check(self::$ffi->ewsn_abi_check(self::ABI));
+        }
+        return self::$ffi;
+    }
+
+    private static function header(): string
+    {
+        $beside = __DIR__ . '/ewsnotify_ffi.h';
+        return is_file($beside) ? $beside : __DIR__ . '/../../include/ewsnotify_ffi.h';
+    }
+
+    private static function json(array $options): string
+    {
+        return json_encode((object) $options, JSON_THROW_ON_ERROR | JSON_UNESCAPED_UNICODE);
+    }
+
+    private static function decode(?string $text): array
+    {
+        return $text === null ? self::fail() : json_decode($text, true, 512, JSON_THROW_ON_ERROR);
+    }
+
+    private static function check(int $status): int
+    {
+        return $status < 0 ? self::fail() : $status;
+    }
+
+    private static function fail(): never
+    {
+        $ffi = self::ffi();
+        throw new Failure($ffi->ewsn_last_status(), $ffi->ewsn_last_error(), $ffi->ewsn_last_error_code() ?: null);
+    }
+}

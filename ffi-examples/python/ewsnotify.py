@@ -1,0 +1,226 @@
+"""libewsnotify from Python, by ctypes: one file, no dependency.
+
+    import ewsnotify
+
+    with ewsnotify.Client(url="mail.example.com", user="ada@example.com", password="...", fetch="summary") as client:
+        client.watch()
+        for event in client:
+            if event["type"] == "NewMail":
+                print(event["subject"])
+
+Events are dicts, in the JSON form of the library. All calls block, release the GIL meanwhile, and end on Ctrl-C. A client belongs
+to the process that made it: make a new one after a fork.
+
+The library is looked for at $EWSNOTIFY_LIBRARY, then where the system has it.
+"""
+
+import ctypes
+import ctypes.util
+import json
+import os
+from typing import Any, Iterator, Optional
+
+__all__ = ["Client", "EwsError", "EwsLocked", "version"]
+
+_OK, _TIMEOUT, _CLOSED, _INTERRUPTED = 0, 1, 2, 4
+_E_LOCKED = -13
+_RETRY, _PARK = 1, 2
+_ABI = 1
+
+
+class EwsError(Exception):
+    """Something failed. `status` is the library's (`EWSN_E_...`), `code` the server's own code, if it sent one."""
+
+    def __init__(self, status: int, text: str, code: Optional[str]):
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+class EwsLocked(EwsError):
+    """Another process owns the state directory."""
+
+
+def _load() -> ctypes.CDLL:
+    path = os.environ.get("EWSNOTIFY_LIBRARY") or ctypes.util.find_library("ewsnotify") or "libewsnotify.so"
+    lib = ctypes.CDLL(path)
+    text, client, u64 = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint64
+    i32, i64 = ctypes.c_int32, ctypes.c_int64
+    for name, result, *arguments in [
+        ("abi_check", i32, i32),
+        ("version", text),
+        ("last_status", i32),
+        ("last_error", text),
+        ("last_error_code", text),
+        ("open_json", client, text),
+        ("watch_json", u64, client, text),
+        ("unwatch", i32, client, u64),
+        ("next_json", text, client, i32),
+        ("fd", i32, client),
+        ("wake", None, client),
+        ("ack", i32, client, u64),
+        ("nack", i32, client, u64, i32, i64),
+        ("parked_json", text, client),
+        ("release", i32, client, u64),
+        ("get_item_json", text, client, u64, text, text),
+        ("save_mime", i32, client, u64, text, text, text),
+        ("status_json", text, client),
+        ("close", i32, client, i32),
+        ("free", None, client),
+        ("on_event", i32, client, _EVENT_FN, ctypes.c_void_p, ctypes.c_void_p),
+        ("dispatch", i32, client, i32, ctypes.c_uint32),
+        ("event_json", text, ctypes.c_void_p),
+    ]:
+        function = getattr(lib, "ewsn_" + name)
+        function.restype = result
+        function.argtypes = arguments
+    return lib
+
+
+_EVENT_FN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_lib = _load()
+
+
+def _fail() -> None:
+    status = _lib.ewsn_last_status()
+    text = _lib.ewsn_last_error().decode()
+    code = _lib.ewsn_last_error_code().decode() or None
+    raise (EwsLocked if status == _E_LOCKED else EwsError)(status, text, code)
+
+
+def _check(status: int) -> int:
+    if status < 0:
+        _fail()
+    return status
+
+
+def _options(options: dict) -> bytes:
+    return json.dumps(options).encode()
+
+
+_check(_lib.ewsn_abi_check(_ABI))
+
+
+def version() -> str:
+    """The library's version."""
+    return _lib.ewsn_version().decode()
+
+
+class Client:
+    """One process's watches, their connections and the queue of their events.
+
+    The options are those of the client, and the defaults of its watches; the README lists them.
+    """
+
+    def __init__(self, **options: Any):
+        self._handle = None
+        self._callback = None
+        self._handle = _lib.ewsn_open_json(_options(options))
+        if not self._handle:
+            _fail()
+
+    def watch(self, **options: Any) -> int:
+        """Begins to watch a mailbox; the number that its events carry in `watch`."""
+        return _lib.ewsn_watch_json(self._handle, _options(options)) or _fail()
+
+    def unwatch(self, watch: int) -> None:
+        """Ends a watch: its `Closed` event follows."""
+        _check(_lib.ewsn_unwatch(self._handle, watch))
+
+    def next(self, timeout: Optional[float] = None) -> Optional[dict]:
+        """The next event; None where none came in so many seconds, or a wait was ended by `wake`.
+
+        Ctrl-C and other signals are seen at once: Python runs their handlers before this goes on. Raises StopIteration once the
+        client is closed and every event was taken.
+        """
+        milliseconds = -1 if timeout is None else max(0, min(int(timeout * 1000), 2**31 - 1))
+        text = _lib.ewsn_next_json(self._handle, milliseconds)
+        if text is not None:
+            return json.loads(text)
+        if _check(_lib.ewsn_last_status()) == _CLOSED:
+            raise StopIteration
+        return None
+
+    def __iter__(self) -> Iterator[dict]:
+        """The events until the client is closed."""
+        while True:
+            try:
+                event = self.next()
+            except StopIteration:
+                return
+            if event is not None:
+                yield event
+
+    def fileno(self) -> int:
+        """Readable while `next` would not wait: for select and event loops."""
+        return _check(_lib.ewsn_fd(self._handle))
+
+    def wake(self) -> None:
+        """Ends one wait in `next`, from any thread."""
+        _lib.ewsn_wake(self._handle)
+
+    def ack(self, event: dict) -> None:
+        """The event has been dealt with (option `ack="manual"`). Returns when that is durable."""
+        _check(_lib.ewsn_ack(self._handle, event["seq"]))
+
+    def retry(self, event: dict, seconds: float) -> None:
+        """The event could not be dealt with: it is told again after so long."""
+        _check(_lib.ewsn_nack(self._handle, event["seq"], _RETRY, int(seconds * 1000)))
+
+    def park(self, event: dict) -> None:
+        """The event could not be dealt with: it is kept until it is released."""
+        _check(_lib.ewsn_nack(self._handle, event["seq"], _PARK, 0))
+
+    def parked(self) -> list:
+        """The events that are parked: `id`, `attempts`, `event`."""
+        text = _lib.ewsn_parked_json(self._handle)
+        return json.loads(text) if text is not None else _fail()
+
+    def release(self, parked: dict) -> None:
+        """Gives a parked event again."""
+        _check(_lib.ewsn_release(self._handle, parked["id"]))
+
+    def get_item(self, watch: int, item_id: str, change_key: Optional[str] = None) -> dict:
+        """Asks for an item by its id and change key."""
+        key = change_key.encode() if change_key is not None else None
+        text = _lib.ewsn_get_item_json(self._handle, watch, item_id.encode(), key)
+        return json.loads(text) if text is not None else _fail()
+
+    def save_mime(self, watch: int, item_id: str, path: str, change_key: Optional[str] = None) -> None:
+        """Asks for a whole message and writes it into a new file."""
+        key = change_key.encode() if change_key is not None else None
+        _check(_lib.ewsn_save_mime(self._handle, watch, item_id.encode(), key, os.fsencode(path)))
+
+    def status(self) -> dict:
+        """What is going on: watches, connections, counters."""
+        text = _lib.ewsn_status_json(self._handle)
+        return json.loads(text) if text is not None else _fail()
+
+    def on_event(self, callback) -> None:
+        """Registers what `dispatch` calls, with an event. What it raises is printed and goes no further."""
+        self._callback = _EVENT_FN(lambda _user, _client, event: callback(json.loads(_lib.ewsn_event_json(event))))
+        _check(_lib.ewsn_on_event(self._handle, self._callback, None, None))
+
+    def dispatch(self, timeout: float = 0, most: int = 0) -> int:
+        """Waits for events and calls what was registered, on this thread; how many there were."""
+        return _check(_lib.ewsn_dispatch(self._handle, int(timeout * 1000), most))
+
+    def close(self, timeout: Optional[float] = None) -> None:
+        """Tells the server, for as long as the time allows, and ends everything. The last events are `Closed`."""
+        _check(_lib.ewsn_close(self._handle, -1 if timeout is None else int(timeout * 1000)))
+
+    def free(self) -> None:
+        """Frees the client; closes it first, if that was not done."""
+        handle, self._handle = self._handle, None
+        _lib.ewsn_free(handle)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+        self.free()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self.free()
