@@ -65,6 +65,7 @@ pub mod proto;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod signals;
 mod spooled;
 mod store;
 

@@ -102,7 +102,7 @@ impl Lookups {
             lookup.answered(answer);
         };
         // The thread is never joined: it ends when the resolver answers.
-        thread::Builder::new().name("ewsn-lookup".into()).stack_size(STACK).spawn(run).map(drop)
+        crate::signals::blocked(|| thread::Builder::new().name("ewsn-lookup".into()).stack_size(STACK).spawn(run).map(drop))
     }
 }
 

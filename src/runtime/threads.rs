@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, signals};
 
 /// A lock that a panic elsewhere does not close: what it guards is kept whole by its own methods.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,7 +37,8 @@ impl Threads {
             let _counted = counted;
             let _ = catch_unwind(AssertUnwindSafe(run));
         };
-        match thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(body) {
+        let start = || thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(body);
+        match signals::blocked(start) {
             Ok(_) => Ok(()),
             // The closure was dropped, and with it the count.
             Err(e) => Err(Error::new(
