@@ -63,9 +63,9 @@ pub mod net;
 mod options;
 pub mod proto;
 pub mod runtime;
+mod signals;
 #[cfg(feature = "sim")]
 pub mod sim;
-mod signals;
 mod spooled;
 mod store;
 

@@ -102,7 +102,9 @@ impl Lookups {
             lookup.answered(answer);
         };
         // The thread is never joined: it ends when the resolver answers.
-        crate::signals::blocked(|| thread::Builder::new().name("ewsn-lookup".into()).stack_size(STACK).spawn(run).map(drop))
+        crate::signals::blocked(|| {
+            thread::Builder::new().name("ewsn-lookup".into()).stack_size(STACK).spawn(run).map(drop)
+        })
     }
 }
 
