@@ -1,8 +1,12 @@
 //! `include/ewsnotify.h` and `include/ewsnotify_ffi.h` are made of `src/ffi`. After a change there:
 //! `EWSN_WRITE_HEADERS=1 cargo test --test abi headers`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use super::library;
 
 const ABOUT: &str = "/* libewsnotify: tells a program at once when something happens in an Exchange mailbox.
  *
@@ -76,4 +80,22 @@ fn the_headers_are_those_of_the_code() {
             "include/{name} is not what src/ffi says: EWSN_WRITE_HEADERS=1 cargo test --test abi headers"
         );
     }
+}
+
+/// A program that was linked with an older version would not start; or a symbol of ours would take the place of one of the host's.
+#[test]
+fn the_library_exports_what_the_list_says() {
+    let output = Command::new("nm").args(["-D", "--defined-only"]).arg(library()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let exported: BTreeSet<String> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .map(str::to_owned)
+        .collect();
+    // Name and the version that it came in. What was released stays.
+    let listed = include_str!("../../include/symbols.txt").lines().filter(|line| !line.starts_with('#'));
+    let listed: BTreeSet<String> =
+        listed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    assert_eq!(exported, listed, "include/symbols.txt");
 }

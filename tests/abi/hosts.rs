@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use super::library;
+
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::fault::Cut;
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,13 +17,6 @@ use serde_json::{Value, json};
 
 const ADA: &str = "ada@example.test";
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The library of this build, beside the test's own file.
-pub fn library() -> PathBuf {
-    let path = std::env::current_exe().unwrap().with_file_name("libewsnotify.so");
-    assert!(path.is_file(), "{} was not built", path.display());
-    path
-}
 
 pub fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ffi-examples").join(name)
@@ -181,6 +176,66 @@ fn c_programs_are_told_every_mail() {
     for way in ["next", "poll", "dispatch"] {
         watches(host(&program), with_way(way));
     }
+}
+
+/// C++ programs would miss mail, or a header would not do for the oldest compiler that it is for.
+#[test]
+fn cpp_is_told_every_mail() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile("c++", &example("cpp/watch.cpp"), &["-std=c++11", "-pedantic"], dir.path());
+    watches(host(&program), with_way(""));
+}
+
+/// Programs of an event loop would not be told.
+#[test]
+fn an_event_loop_is_woken() {
+    let sim = Sim::builder().user(ADA, "secret").start().unwrap();
+    let options =
+        json!({ "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "password": "secret" });
+    let mut host = Host::start(python().arg(example("python/asyncio_watch.py")).arg(options.to_string()));
+    host.until("Connected");
+    let id = sim.exchange().deliver(ADA, &mail(1)).unwrap();
+    assert_eq!(host.until("NewMail")["item_id"], id.as_str());
+}
+
+/// Programs outside of the tree would not build, or not find the library.
+#[test]
+fn what_is_installed_builds_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().join("prefix");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = |command: &mut Command| {
+        let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The library of this build in place of a release build, which takes minutes.
+    run(Command::new("make")
+        .current_dir(root)
+        .args(["install", "CARGO=true"])
+        .arg(format!("PREFIX={}", prefix.display()))
+        .arg(format!("TARGET={}", library().parent().unwrap().display())));
+    let lib = prefix.join("lib");
+    let flags = run(Command::new("pkg-config").env("PKG_CONFIG_PATH", lib.join("pkgconfig")).args([
+        "--cflags",
+        "--libs",
+        "ewsnotify",
+    ]));
+    let program = dir.path().join("watch");
+    run(Command::new("cc").arg(example("c/watch.c")).args(flags.split_whitespace()).arg("-o").arg(&program));
+    let usage = Command::new(&program).env("LD_LIBRARY_PATH", &lib).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2), "{}", String::from_utf8_lossy(&usage.stderr));
+
+    let build = dir.path().join("build");
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(example("cpp"))
+        .arg("-B")
+        .arg(&build)
+        .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    let usage = Command::new(build.join("watch")).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2), "{}", String::from_utf8_lossy(&usage.stderr));
 }
 
 /// Python programs would miss mail, or not end on a signal.

@@ -1,6 +1,11 @@
 //! What hosts do wrong: each function of the header, with NULL, a stale handle, one of another kind, unknown numbers and text
 //! that is not UTF-8. Nothing crashes, each says EWSN_E_INVALID with a text, and freeing does no harm.
 
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the arguments are as the header asks for, or what the test is about"
+)]
+
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};

@@ -1,0 +1,36 @@
+# Builds the library for C, C++, Python and PHP, and installs it: make install PREFIX=/usr/local DESTDIR=
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CARGO ?= cargo
+# Where cargo puts what it builds.
+TARGET ?= $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# As in build.rs: before 1.0 a minor version may break the interface.
+SONAME = libewsnotify.so.$(shell echo $(VERSION) | cut -d. -f1,2)
+
+.PHONY: all install uninstall
+
+all:
+	$(CARGO) build --release --lib
+
+install: all
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ewsnotify $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(TARGET)/libewsnotify.so $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION)
+	ln -sf libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so
+	install -m 644 include/ewsnotify.h include/ewsnotify.hpp include/ewsnotify_ffi.h $(DESTDIR)$(INCLUDEDIR)
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' 'Name: ewsnotify' \
+	  'Description: Tells a program at once when something happens in an Exchange mailbox' 'Version: $(VERSION)' \
+	  'Libs: -L$${libdir} -lewsnotify' 'Cflags: -I$${includedir}' >$(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc
+	printf '%s\n' 'if(NOT TARGET ewsnotify::ewsnotify)' '  add_library(ewsnotify::ewsnotify SHARED IMPORTED)' \
+	  '  set_target_properties(ewsnotify::ewsnotify PROPERTIES' '    IMPORTED_LOCATION "$(LIBDIR)/libewsnotify.so"' \
+	  '    INTERFACE_INCLUDE_DIRECTORIES "$(INCLUDEDIR)")' 'endif()' \
+	  >$(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake
+
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so \
+	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify.h $(DESTDIR)$(INCLUDEDIR)/ewsnotify.hpp $(DESTDIR)$(INCLUDEDIR)/ewsnotify_ffi.h \
+	  $(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake

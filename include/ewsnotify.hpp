@@ -1,0 +1,145 @@
+// libewsnotify from C++11: RAII over ewsnotify.h, header only.
+//
+//   ewsn::Client client(R"({"url": "mail.example.com", "user": "ada@example.com", "password": "..."})");
+//   client.watch();
+//   ewsn::Event event;
+//   while (client.next(event) != EWSN_CLOSED)
+//     if (event && event.type() == EWSN_NEW_MAIL) std::cout << event.json() << '\n';
+//
+// Errors are thrown as ewsn::Error. A Client may be used from any thread; an Event from one at a time.
+#ifndef EWSNOTIFY_HPP
+#define EWSNOTIFY_HPP
+
+#include <ewsnotify.h>
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace ewsn {
+
+// What went wrong: the text, the library's status (EWSN_E_...), and the server's own code, if it sent one.
+class Error : public std::runtime_error {
+ public:
+  Error() : std::runtime_error(ewsn_last_error()), status_(ewsn_last_status()), code_(ewsn_last_error_code()) {}
+  ewsn_status status() const { return status_; }
+  const std::string &code() const { return code_; }
+
+ private:
+  ewsn_status status_;
+  std::string code_;
+};
+
+inline ewsn_status check(ewsn_status status) {
+  if (status < 0) throw Error();
+  return status;
+}
+
+// An event, or none.
+class Event {
+ public:
+  Event() : handle_(nullptr) {}
+  explicit Event(ewsn_event *handle) : handle_(handle) {}
+  Event(Event &&other) noexcept : handle_(other.release()) {}
+  Event &operator=(Event &&other) noexcept {
+    reset(other.release());
+    return *this;
+  }
+  Event(const Event &) = delete;
+  Event &operator=(const Event &) = delete;
+  ~Event() { reset(); }
+
+  explicit operator bool() const { return handle_ != nullptr; }
+  int type() const { return ewsn_event_type(handle_); }
+  uint64_t watch() const { return ewsn_event_watch(handle_); }
+  uint64_t seq() const { return ewsn_event_seq(handle_); }
+  int64_t time_ms() const { return ewsn_event_time_ms(handle_); }
+  // A text field (EWSN_F_...); nullptr where the event has none. It lives as long as the event.
+  const char *text(int field) const { return ewsn_event_str(handle_, field); }
+  // A number field; EWSN_NONE where the event has none.
+  int64_t number(int field) const { return ewsn_event_int(handle_, field); }
+  const char *json() const { return ewsn_event_json(handle_); }
+
+  const ewsn_event *get() const { return handle_; }
+  ewsn_event *release() noexcept {
+    ewsn_event *handle = handle_;
+    handle_ = nullptr;
+    return handle;
+  }
+  void reset(ewsn_event *handle = nullptr) noexcept {
+    std::swap(handle, handle_);
+    ewsn_event_free(handle);
+  }
+
+ private:
+  ewsn_event *handle_;
+};
+
+// A client. Options are JSON objects.
+class Client {
+ public:
+  explicit Client(const std::string &options = "{}") {
+    check(ewsn_abi_check(EWSN_ABI));
+    handle_ = ewsn_open_json(options.c_str());
+    if (!handle_) throw Error();
+  }
+  Client(Client &&other) noexcept : handle_(other.handle_) { other.handle_ = nullptr; }
+  Client &operator=(Client &&other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  Client(const Client &) = delete;
+  Client &operator=(const Client &) = delete;
+  ~Client() { ewsn_free(handle_); }
+
+  uint64_t watch(const std::string &options = "{}") {
+    uint64_t watch = ewsn_watch_json(handle_, options.c_str());
+    if (!watch) throw Error();
+    return watch;
+  }
+  void unwatch(uint64_t watch) { check(ewsn_unwatch(handle_, watch)); }
+
+  // EWSN_OK with an event; EWSN_TIMEOUT, EWSN_INTERRUPTED or EWSN_CLOSED with none.
+  ewsn_status next(Event &event, int timeout_ms = -1) {
+    ewsn_event *found = nullptr;
+    ewsn_status status = check(ewsn_next(handle_, timeout_ms, &found));
+    event.reset(found);
+    return status;
+  }
+  int fd() const { return check(ewsn_fd(handle_)); }
+  void wake() { ewsn_wake(handle_); }
+
+  void ack(const Event &event) { check(ewsn_ack(handle_, event.seq())); }
+  void retry(const Event &event, int64_t delay_ms) { check(ewsn_nack(handle_, event.seq(), EWSN_RETRY, delay_ms)); }
+  void park(const Event &event) { check(ewsn_nack(handle_, event.seq(), EWSN_PARK, 0)); }
+  std::string parked() { return text(ewsn_parked_json(handle_)); }
+  void release(uint64_t id) { check(ewsn_release(handle_, id)); }
+
+  std::string get_item(uint64_t watch, const std::string &id, const char *change_key = nullptr) {
+    return text(ewsn_get_item_json(handle_, watch, id.c_str(), change_key));
+  }
+  void save_mime(uint64_t watch, const std::string &id, const char *change_key, const std::string &path) {
+    check(ewsn_save_mime(handle_, watch, id.c_str(), change_key, path.c_str()));
+  }
+  std::string status() { return text(ewsn_status_json(handle_)); }
+
+  void on_event(ewsn_event_fn run, void *user, ewsn_drop_fn drop = nullptr) {
+    check(ewsn_on_event(handle_, run, user, drop));
+  }
+  int dispatch(int timeout_ms, unsigned most = 0) { return ewsn_dispatch(handle_, timeout_ms, most); }
+
+  void close(int timeout_ms = -1) { check(ewsn_close(handle_, timeout_ms)); }
+  ewsn_client *get() const { return handle_; }
+
+ private:
+  static std::string text(const char *text) {
+    if (!text) throw Error();
+    return text;
+  }
+
+  ewsn_client *handle_ = nullptr;
+};
+
+}  // namespace ewsn
+
+#endif
