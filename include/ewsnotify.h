@@ -97,6 +97,12 @@ enum { EWSN_GAP = 103 };
 enum { EWSN_DRAINED = 104 };
 
 /*
+ `StateChanged`: keep this key and value (or remove the key, where there is no value), then acknowledge the event: only with
+ `ewsn_open_with_state_json`.
+ */
+enum { EWSN_STATE_CHANGED = 107 };
+
+/*
  `Error`: something failed that the host should know of.
  */
 enum { EWSN_ERROR = 108 };
@@ -180,6 +186,16 @@ enum { EWSN_F_MESSAGE = 14 };
  Text: the server's own response code.
  */
 enum { EWSN_F_SERVER_CODE = 15 };
+
+/*
+ Text: of `EWSN_STATE_CHANGED`, the key.
+ */
+enum { EWSN_F_KEY = 16 };
+
+/*
+ Text: of `EWSN_STATE_CHANGED`, the value; none where the key is to be removed.
+ */
+enum { EWSN_F_VALUE = 17 };
 
 /*
  Text: the recipients, a JSON array of texts.
@@ -409,6 +425,15 @@ ewsn_status ewsn_open(const ewsn_options *options, ewsn_client **out);
  `ewsn_last_error` say why.
  */
 ewsn_client *ewsn_open_json(const char *json);
+
+/*
+ The same, for a host that keeps the state itself, in a database of its own: `state` is a JSON object of the keys and values that
+ it has (`{}` at the very first). Each change comes as an `EWSN_STATE_CHANGED` event, ahead of others: write or remove what it
+ names, then acknowledge it by its number; the next one comes after that. An event is acknowledged for good when the host has
+ acknowledged the `EWSN_STATE_CHANGED` events that follow its acknowledgement.
+ */
+ewsn_client *ewsn_open_with_state_json(const char *json,
+                                       const char *state);
 
 /*
  Begins to watch a mailbox; returns at once. `options` (NULL for none) are the watch's own; what they leave out is as the
@@ -677,6 +702,15 @@ ewsn_status ewsn_open(const ewsn_options *options, ewsn_client **out);
  `ewsn_last_error` say why.
  */
 ewsn_client *ewsn_open_json(const char *json);
+
+/*
+ The same, for a host that keeps the state itself, in a database of its own: `state` is a JSON object of the keys and values that
+ it has (`{}` at the very first). Each change comes as an `EWSN_STATE_CHANGED` event, ahead of others: write or remove what it
+ names, then acknowledge it by its number; the next one comes after that. An event is acknowledged for good when the host has
+ acknowledged the `EWSN_STATE_CHANGED` events that follow its acknowledgement.
+ */
+ewsn_client *ewsn_open_with_state_json(const char *json,
+                                       const char *state);
 
 /*
  Begins to watch a mailbox; returns at once. `options` (NULL for none) are the watch's own; what they leave out is as the

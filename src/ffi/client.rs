@@ -1,5 +1,6 @@
 //! Clients: open, watch, next, acknowledge, ask, close.
 
+use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use super::error::{Failure, guard, guard_or};
 use super::handle::{self, Kind, Value};
 use super::text::{lend, optional, required};
 use super::*;
+use crate::runtime::Pairs;
 use crate::{Client, Event, Fetch, Nack, Next, Options};
 
 /// For `ewsn_nack`: give the event again after so long.
@@ -35,7 +37,7 @@ pub(super) fn find(c: *const ewsn_client) -> Result<Arc<Handle>, Failure> {
 pub extern "C" fn ewsn_open(options: *const ewsn_options, out: *mut *mut ewsn_client) -> ewsn_status {
     guard(|| {
         let out = place("out", out)?;
-        *out = open(&options::read(options)?)?;
+        *out = open(&options::read(options)?, None)?;
         Ok(EWSN_OK)
     })
 }
@@ -44,12 +46,26 @@ pub extern "C" fn ewsn_open(options: *const ewsn_options, out: *mut *mut ewsn_cl
 /// `ewsn_last_error` say why.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_open_json(json: *const c_char) -> *mut ewsn_client {
-    guard_or(std::ptr::null_mut(), || open(&json_options(json)?))
+    guard_or(std::ptr::null_mut(), || open(&json_options(json)?, None))
 }
 
-fn open(options: &Options) -> Result<*mut ewsn_client, Failure> {
+/// The same, for a host that keeps the state itself, in a database of its own: `state` is a JSON object of the keys and values that
+/// it has (`{}` at the very first). Each change comes as an `EWSN_STATE_CHANGED` event, ahead of others: write or remove what it
+/// names, then acknowledge it by its number; the next one comes after that. An event is acknowledged for good when the host has
+/// acknowledged the `EWSN_STATE_CHANGED` events that follow its acknowledgement.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_open_with_state_json(json: *const c_char, state: *const c_char) -> *mut ewsn_client {
+    guard_or(std::ptr::null_mut(), || {
+        let pairs: BTreeMap<String, String> = serde_json::from_str(required("state", state)?)
+            .map_err(|e| Failure::invalid(format!("the state is no JSON object of texts: {e}")))?;
+        let pairs = pairs.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
+        open(&json_options(json)?, Some(pairs))
+    })
+}
+
+fn open(options: &Options, pairs: Option<Pairs>) -> Result<*mut ewsn_client, Failure> {
     handle::insert_client(|waker| {
-        Ok(Handle { client: Client::with_waker(options, None, waker)?, callback: Mutex::default() })
+        Ok(Handle { client: Client::with_waker(options, pairs, waker)?, callback: Mutex::default() })
     })
 }
 

@@ -35,6 +35,9 @@ pub const EWSN_RESUBSCRIBED: i32 = 102;
 pub const EWSN_GAP: i32 = 103;
 /// `Drained`: all that catch-up found has been handed out.
 pub const EWSN_DRAINED: i32 = 104;
+/// `StateChanged`: keep this key and value (or remove the key, where there is no value), then acknowledge the event: only with
+/// `ewsn_open_with_state_json`.
+pub const EWSN_STATE_CHANGED: i32 = 107;
 /// `Error`: something failed that the host should know of.
 pub const EWSN_ERROR: i32 = 108;
 /// `Closed`: the last event of a watch; with watch 0, of the client.
@@ -70,6 +73,10 @@ pub const EWSN_F_MIME_PATH: i32 = 13;
 pub const EWSN_F_MESSAGE: i32 = 14;
 /// Text: the server's own response code.
 pub const EWSN_F_SERVER_CODE: i32 = 15;
+/// Text: of `EWSN_STATE_CHANGED`, the key.
+pub const EWSN_F_KEY: i32 = 16;
+/// Text: of `EWSN_STATE_CHANGED`, the value; none where the key is to be removed.
+pub const EWSN_F_VALUE: i32 = 17;
 /// Text: the recipients, a JSON array of texts.
 pub const EWSN_F_TO: i32 = 18;
 /// Text: when it was received, RFC 3339.
@@ -143,6 +150,7 @@ pub(super) fn kind_number(kind: EventKind) -> i32 {
         EventKind::Resubscribed => EWSN_RESUBSCRIBED,
         EventKind::Gap => EWSN_GAP,
         EventKind::Drained => EWSN_DRAINED,
+        EventKind::StateChanged => EWSN_STATE_CHANGED,
         EventKind::Error => EWSN_ERROR,
         EventKind::Closed => EWSN_CLOSED_EVENT,
     }
@@ -205,6 +213,8 @@ fn text_of(field: i32) -> Option<fn(&Event) -> Option<String>> {
         EWSN_F_MIME_PATH => |e| e.item.as_ref()?.mime_path.clone(),
         EWSN_F_MESSAGE => |e| e.detail.as_ref()?.message.clone(),
         EWSN_F_SERVER_CODE => |e| e.detail.as_ref()?.code.clone(),
+        EWSN_F_KEY => |e| e.detail.as_ref()?.key.clone(),
+        EWSN_F_VALUE => |e| e.detail.as_ref()?.value.clone(),
         EWSN_F_TO => |e| array(&e.item.as_ref()?.to),
         EWSN_F_RECEIVED => |e| e.item.as_ref()?.received.clone(),
         EWSN_F_ATTACHMENTS => |e| array(&e.item.as_ref()?.attachments),

@@ -18,6 +18,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use client::Pairs;
 pub use client::{Client, Events, Next};
 pub(crate) use signal::Waker;
 pub use status::{ConnectionStatus, Status, WatchStatus};

@@ -38,6 +38,7 @@ unsafe extern "C" {
     fn ewsn_next_json(c: *mut c_void, timeout_ms: i32) -> *const c_char;
     fn ewsn_on_event(c: *mut c_void, run: *const c_void, user: *mut c_void, drop: *const c_void) -> i32;
     fn ewsn_open(o: *const c_void, out: *mut *mut c_void) -> i32;
+    fn ewsn_open_with_state_json(json: *const c_char, state: *const c_char) -> *mut c_void;
     fn ewsn_open_json(json: *const c_char) -> *mut c_void;
     fn ewsn_options_describe() -> *const c_char;
     fn ewsn_options_free(o: *mut c_void);
@@ -136,7 +137,8 @@ fn rows(kind: &str) -> Vec<Row> {
 }
 
 /// Functions whose misuse has a test of its own below, or that cannot be misused.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
+    "ewsn_open_with_state_json",
     "ewsn_abi_check",
     "ewsn_abi_version",
     "ewsn_event_free",
@@ -202,6 +204,8 @@ fn arguments_that_are_none_are_refused() {
         assert!(ewsn_open(event, &mut out) == INVALID && refused() && out.is_null());
         assert!(ewsn_open_json(BAD).is_null() && refused());
         assert!(ewsn_open_json(c"[]".as_ptr()).is_null() && refused());
+        assert!(ewsn_open_with_state_json(null(), null()).is_null() && refused());
+        assert!(ewsn_open_with_state_json(null(), c"[]".as_ptr()).is_null() && refused());
         assert!(ewsn_options_set(options, null(), c"".as_ptr()) == INVALID && refused());
         assert!(ewsn_options_set(options, c"url".as_ptr(), null()) == INVALID && refused());
         assert!(ewsn_options_set(options, c"nonsense".as_ptr(), c"".as_ptr()) == INVALID && refused());
