@@ -8,19 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use super::library;
+use super::{example, library};
 
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::fault::Cut;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const ADA: &str = "ada@example.test";
+pub const ADA: &str = "ada@example.test";
 const LIMIT: Duration = Duration::from_secs(60);
-
-pub fn example(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("ffi-examples").join(name)
-}
 
 /// Compiles a C or C++ program against the header and the library of this build.
 pub fn compile(compiler: &str, source: &Path, flags: &[&str], into: &Path) -> PathBuf {
@@ -46,6 +42,7 @@ pub fn host(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .env("EWSNOTIFY_LIBRARY", &library)
+        .env("PYTHONPATH", example("python"))
         // What is linked is found by its SONAME, which is not the name that it has in the build.
         .env("LD_PRELOAD", &library)
         .stdin(Stdio::null())
@@ -53,24 +50,25 @@ pub fn host(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-fn python() -> Command {
+pub fn python() -> Command {
     host(std::env::var_os("EWSN_PYTHON").unwrap_or_else(|| "python3".into()))
 }
 
-struct Host {
+pub struct Host {
     child: Child,
     lines: Receiver<Value>,
 }
 
 impl Host {
-    fn start(command: &mut Command) -> Host {
+    pub fn start(command: &mut Command) -> Host {
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let (sender, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in output.lines() {
                 let Ok(line) = line else { return };
-                let event = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+                // A kill may have cut the last one.
+                let Ok(event) = serde_json::from_str(&line) else { return };
                 if sender.send(event).is_err() {
                     return;
                 }
@@ -79,11 +77,23 @@ impl Host {
         Host { child, lines }
     }
 
-    fn next(&mut self) -> Value {
+    /// Ends it as a crash would; what it had printed.
+    pub fn kill(mut self) -> Vec<Value> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.lines.iter().collect()
+    }
+
+    /// What it says within so long.
+    pub fn within(&mut self, patience: Duration) -> Option<Value> {
+        self.lines.recv_timeout(patience).ok()
+    }
+
+    pub fn next(&mut self) -> Value {
         self.lines.recv_timeout(LIMIT).expect("the host says something")
     }
 
-    fn until(&mut self, kind: &str) -> Value {
+    pub fn until(&mut self, kind: &str) -> Value {
         loop {
             let event = self.next();
             if event["type"] == kind {
@@ -93,7 +103,7 @@ impl Host {
     }
 
     /// Ends it as an administrator would; it must end by itself then.
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let deadline = Instant::now() + LIMIT;
         while self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
@@ -109,7 +119,7 @@ impl Drop for Host {
     }
 }
 
-fn mail(n: usize) -> Vec<u8> {
+pub fn mail(n: usize) -> Vec<u8> {
     let text = format!("Line with ümlaut {n}\r\n").repeat(200);
     format!(
         "From: Bob <bob@example.test>\r\nSubject: Mail {n}\r\nMessage-ID: <{n}@example.test>\r\n\r\n{text}"

@@ -5,13 +5,43 @@
 mod headers;
 #[cfg(feature = "sim")]
 mod hosts;
+#[cfg(feature = "sim")]
+mod kills;
+#[cfg(feature = "sim")]
+mod matrix;
 mod misuse;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The library of this build, beside the test's own file.
 fn library() -> PathBuf {
     let path = std::env::current_exe().unwrap().with_file_name("libewsnotify.so");
     assert!(path.is_file(), "{} was not built", path.display());
     path
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ffi-examples").join(name)
+}
+
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/programs").join(name)
+}
+
+/// A folder in which the loader finds the library by the name that is written in it.
+#[cfg(feature = "sim")]
+fn soname_folder(dir: &Path) -> PathBuf {
+    let folder = dir.join("lib");
+    if !folder.exists() {
+        std::fs::create_dir(&folder).unwrap();
+        let version = env!("CARGO_PKG_VERSION").rsplit_once('.').unwrap().0;
+        std::os::unix::fs::symlink(library(), folder.join(format!("libewsnotify.so.{version}"))).unwrap();
+    }
+    folder
+}
+
+/// How often something is tried: more for a longer look.
+#[cfg(feature = "sim")]
+fn count(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
