@@ -168,8 +168,11 @@ pub enum Content {
     Gone,
     /// It is larger than option `max_item_bytes`, or the rest of the answer than `max_response_bytes`; `message` says so.
     TooLarge,
-    /// The server could not give it, or it could not be kept; `message` says why.
+    /// The server says that it cannot give it, or gave something that is no message; `message` says why.
     Unreadable,
+    /// It could not be had for now, which is no fault of the item: the server did not answer or refused, or the message could
+    /// not be kept, as on a full disk. `message` says why; a later try may bring it.
+    Unavailable,
 }
 
 /// What is known of an attachment without fetching it.

@@ -85,7 +85,7 @@ fn a_spool_that_cannot_be_written_to_is_told_and_may_recover() {
     w.sim.exchange().deliver(ADA, &mail("Nowhere", 100_000)).unwrap();
     let event = new_mail(&mut w);
     let item = event.item.as_ref().unwrap();
-    assert_eq!((item.content, item.subject.as_deref()), (Some(Content::Unreadable), Some("Nowhere")));
+    assert_eq!((item.content, item.subject.as_deref()), (Some(Content::Unavailable), Some("Nowhere")));
     assert!(message(&event).contains(spool.to_str().unwrap()), "{}", event.to_json());
     std::fs::remove_file(&spool).unwrap();
     w.sim.exchange().deliver(ADA, &mail("Here", 100_000)).unwrap();
@@ -119,7 +119,7 @@ fn a_disk_that_is_full_leaves_no_half_message() {
     next("\"Connected\"");
     sim.exchange().deliver(ADA, &mail("Much", 1 << 20)).unwrap();
     let line = next("\"NewMail\"");
-    assert!(line.contains("\"content\":\"unreadable\"") && line.contains("\"subject\":\"Much\""), "{line}");
+    assert!(line.contains("\"content\":\"unavailable\"") && line.contains("\"subject\":\"Much\""), "{line}");
     assert!(line.contains("cannot write the message to") && line.contains("too large"), "{line}");
     assert_eq!(files(dir.path()), 0);
     sim.exchange().deliver(ADA, &mail("Little", 1000)).unwrap();

@@ -306,7 +306,8 @@ impl Engine {
                     (Verdict::ItemGone, _) => (Content::Gone, None),
                     (_, Some((content, why))) => (content, Some(why)),
                     _ if error.is_too_large() => (Content::TooLarge, Some(error.to_string())),
-                    _ => (Content::Unreadable, Some(error.to_string())),
+                    (Verdict::ItemUnreadable, _) => (Content::Unreadable, Some(error.to_string())),
+                    _ => (Content::Unavailable, Some(error.to_string())),
                 };
                 (only(content), why)
             }
@@ -329,7 +330,7 @@ impl Engine {
             })
             .collect();
         for fetch in waiting {
-            self.fill(watch, fetch, &only(Content::Unreadable), Some("the watch has ended".to_owned()));
+            self.fill(watch, fetch, &only(Content::Unavailable), Some("the watch has ended".to_owned()));
         }
         self.flush(watch);
     }

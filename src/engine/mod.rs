@@ -244,7 +244,7 @@ pub enum Answer {
     },
     /// The MIME of the one item was there, but could not be kept.
     NotKept {
-        /// `TooLarge` or `Unreadable`.
+        /// `TooLarge`, `Unreadable` or `Unavailable`.
         content: Content,
         /// Why, for people.
         message: String,

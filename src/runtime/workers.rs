@@ -194,7 +194,11 @@ fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<
         return Ok(match fetched {
             Fetched::Message(item, mime) => Answer::Message { item, mime },
             Fetched::NotKept(why) => {
-                let content = if why.is_too_large() { Content::TooLarge } else { Content::Unreadable };
+                let content = match why.kind() {
+                    _ if why.is_too_large() => Content::TooLarge,
+                    ErrorKind::Protocol => Content::Unreadable,
+                    _ => Content::Unavailable,
+                };
                 Answer::NotKept { content, message: why.to_string() }
             }
         });

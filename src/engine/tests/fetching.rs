@@ -105,8 +105,8 @@ fn what_cannot_be_had_says_why() {
         (gone, Content::Gone),
         (Error::too_large("scripted"), Content::TooLarge),
         (coded("ErrorItemCorrupt"), Content::Unreadable),
-        (coded("ErrorAccessDenied"), Content::Unreadable),
-        (http(404), Content::Unreadable),
+        (coded("ErrorAccessDenied"), Content::Unavailable),
+        (http(404), Content::Unavailable),
     ] {
         let (mut d, conn) = fetching(Fetch::Summary, |_| {});
         d.message(conn, mail("s1", &["a"]));
@@ -138,7 +138,7 @@ fn a_limit_that_is_not_of_size_is_tried_again() {
         let (b, ..) = wanted(&mut d);
         d.fail(b, error(ErrorKind::Limit));
     }
-    assert_eq!(d.story(), ["1 NewMail a Ok", "1 NewMail b Unreadable"]);
+    assert_eq!(d.story(), ["1 NewMail a Ok", "1 NewMail b Unavailable"]);
 }
 
 // A mail with a broken body would not be told with what can be read of it.
@@ -176,7 +176,7 @@ fn passing_failures_are_tried_again_five_times() {
         d.wait(60.0);
     }
     assert!(d.calls.is_empty());
-    assert_eq!(d.story(), ["1 NewMail a Unreadable"]);
+    assert_eq!(d.story(), ["1 NewMail a Unavailable"]);
 }
 
 // One mailbox with a thousand mails would keep all others from being read.
@@ -270,7 +270,7 @@ fn a_batch_that_fails_is_asked_for_one_by_one() {
 // A mail that the disk has no room for would be told as if it had no subject either, or be fetched again and again.
 #[test]
 fn what_could_not_be_kept_is_told_with_its_summary() {
-    for content in [Content::TooLarge, Content::Unreadable] {
+    for content in [Content::TooLarge, Content::Unreadable, Content::Unavailable] {
         let (mut d, conn) = fetching(Fetch::Mime, |_| {});
         d.message(conn, mail("s1", &["a"]));
         let (call, ..) = wanted(&mut d);
@@ -360,7 +360,7 @@ fn a_watch_that_stops_tells_what_it_has() {
     let (b, ..) = wanted(&mut d);
     d.answer(b, item("B"));
     d.message(conn, bad_ids("ErrorNonExistentMailbox", &["s1"]));
-    assert_eq!(d.story(), ["1 NewMail a Unreadable", "1 NewMail b Ok", "1 Error", "1 Closed ServerError"]);
+    assert_eq!(d.story(), ["1 NewMail a Unavailable", "1 NewMail b Ok", "1 Error", "1 Closed ServerError"]);
 }
 
 // The sender would be shown without a name, or as an empty pair of brackets.
