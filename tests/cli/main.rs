@@ -11,5 +11,6 @@ mod options;
 mod run;
 mod simulate;
 mod support;
+mod trouble;
 mod usage;
 mod watch;

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ewsnotify::Event;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use signal_hook::consts::SIGCHLD;
 
 /// The longest value in the environment.
 const LONGEST: usize = 1024;
@@ -27,11 +29,13 @@ pub struct Exec {
 }
 
 /// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ran {
     Exited(i32),
     Killed(i32),
     TimedOut,
+    /// It was begun, and nobody knows how it ended.
+    Unknown(io::Error),
 }
 
 impl Exec {
@@ -55,34 +59,47 @@ impl Exec {
         }
         // A group of its own: Ctrl-C is for us, who let it finish, and its time-out is for all that it has started.
         command.process_group(0);
-        wait(command.spawn()?, self.timeout)
+        begin_and_wait(&mut command, self.timeout)
     }
 }
 
-/// Waits for it, and ends it when its time is over.
-fn wait(mut child: Child, timeout: Duration) -> io::Result<Ran> {
-    let pid = Pid::from_child(&child);
+/// Waits for it, and ends it with its group when its time is over.
+fn begin_and_wait(command: &mut Command, timeout: Duration) -> io::Result<Ran> {
+    let (give, given) = channel();
     let (send, ended) = channel();
     // It is left as a zombie until we are done with it: so its number, and its group's, belong to nobody else.
     let watch = move || {
+        let Ok(pid) = given.recv() else { return };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while waitid(WaitId::Pid(pid), options).is_err_and(|e| e == Errno::INTR) {}
         let _ = send.send(());
     };
+    // Before the command: one that runs with nobody to watch it could not be ended.
     std::thread::Builder::new().name("command".into()).stack_size(64 * 1024).spawn(watch)?;
+    let mut child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    let _ = give.send(pid);
     let in_time = ended.recv_timeout(timeout).is_ok();
     if !in_time {
         let _ = kill_process_group(pid, Signal::TERM);
-        if ended.recv_timeout(GRACE).is_err() {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+        // The shell is soon gone; what it has started may need its time, and may not want to end at all.
+        std::thread::sleep(GRACE);
+        let _ = kill_process_group(pid, Signal::KILL);
     }
-    let status: ExitStatus = child.wait()?;
+    let status: ExitStatus = match child.wait() {
+        Ok(status) => status,
+        Err(e) => return Ok(Ran::Unknown(e)),
+    };
     Ok(match (in_time, status.code()) {
         (false, _) => Ran::TimedOut,
         (true, Some(code)) => Ran::Exited(code),
         (true, None) => Ran::Killed(status.signal().unwrap_or_default()),
     })
+}
+
+/// Has children that end wait for us, also where whoever started us had them vanish.
+pub fn keep_children() -> io::Result<()> {
+    signal_hook::flag::register(SIGCHLD, Arc::default()).map(drop)
 }
 
 /// A value without control characters, of bounded length, cut between characters.

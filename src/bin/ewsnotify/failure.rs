@@ -39,6 +39,11 @@ impl Failure {
         Failure { code: 5, text: text.into() }
     }
 
+    /// Whether it is that nobody reads standard output on.
+    pub fn is_closed_pipe(&self) -> bool {
+        self.code == 0
+    }
+
     /// Exit code 1 where the text is on stderr already.
     pub fn said() -> Failure {
         Failure::failed("")

@@ -1,7 +1,9 @@
 //! Both forms of output on stdout: lines for people at a terminal, the JSON form in a pipe or on request. One flushed line
 //! an event.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use ewsnotify::{Client, Event};
 
@@ -56,6 +58,19 @@ impl Output {
     pub fn show(&mut self, client: &Client) {
         if let Some(status) = &mut self.status {
             status.show(client);
+        }
+    }
+
+    /// Returns when what was printed is durable, where it goes into a file.
+    pub fn sync(&self) -> io::Result<()> {
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        if !out.metadata()?.is_file() {
+            return Ok(());
+        }
+        match out.sync_data() {
+            // Nothing that could be synced, as of some file systems of the kernel's own.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
         }
     }
 

@@ -14,10 +14,10 @@ use ewsnotify::{Client, Content, ErrorKind, Event, EventKind, Nack};
 use serde::Serialize;
 
 use crate::connect::duration;
-use crate::exec::{Exec, Ran};
+use crate::exec::{Exec, Ran, keep_children};
 use crate::failure::{Failure, Outcome, warn};
 use crate::output::Output;
-use crate::session::{Choice, Going, Session, Step, Until, rfc3339};
+use crate::session::{Choice, Going, LOOK, Session, Step, Until, rfc3339};
 use crate::text::{Colour, clean, clean_json, clock, span};
 
 /// `EX_TEMPFAIL` of sysexits.h.
@@ -33,6 +33,9 @@ goes to stderr; a line of JSON on stdout tells how it ended.
   exit 0         done
   exit 75        not now (EX_TEMPFAIL): again later, each time after a longer wait
   anything else  failed, as are a signal and the time-out: again later, and after --attempts parked until --release
+
+A mail whose content the server cannot give is failed too; one that cannot be had for now (the server is away, the disk is
+full) comes again later, however often.
 
 In order within a mailbox, but for mails that are tried again; side by side across mailboxes. After a crash the command may
 run a second time for a mail; a try that a crash ended counts, so a mail that brings the machine down is parked too.
@@ -84,6 +87,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let mut options = args.choice.options(None, Some(&args.going.state_dir))?;
     options.set("ack", "manual")?.set("max_unacked", "1")?.set("events", "NewMail")?.set("fetch", "mime")?;
+    let failed = |e| Failure::failed(format!("cannot listen for the end of commands: {e}"));
+    keep_children().map_err(failed)?;
     let until = Until { time: args.time, drained: args.going.exit_when_drained };
     let mut session = Session::open(&options, args.going.json, until)?;
     session.begin("run", &args.choice, &options)?;
@@ -110,35 +115,51 @@ pub fn run(args: &Args) -> Outcome {
     // Whatever ended it: a command that runs is let finish, and what it came to is kept, also where nobody reads on.
     while !jobs.running.is_empty() {
         session.look();
-        let _ = jobs.wait(Duration::from_secs(1), &mut session.output);
+        let _ = jobs.wait(LOOK, &mut session.output);
     }
-    played?;
     let to_the_last = !session.stopped();
-    session.finish(to_the_last)
+    session.finish(played, to_the_last)
 }
 
 fn play(session: &mut Session, jobs: &mut Jobs, parallel: u16) -> Outcome {
     loop {
-        let step = session.next();
         jobs.tell(&mut session.output)?;
-        match step {
+        // To be given a mail counts as a try: only where its command can begin.
+        while jobs.running.len() >= usize::from(parallel) && !session.is_over() {
+            session.look();
+            jobs.wait(LOOK, &mut session.output)?;
+        }
+        match session.next() {
             Step::Event(event) if event.kind == EventKind::NewMail => {
                 let file = Removed(event.item.as_ref().and_then(|i| i.mime_path.clone()));
-                while !jobs.has_room(event.watch, parallel) && !session.stopped() {
-                    session.look();
-                    jobs.wait(Duration::from_secs(1), &mut session.output)?;
-                }
-                if !session.stopped() {
-                    jobs.start(event, file)?;
-                } else if let Err(e) = jobs.job.client.nack(event.seq, Nack::Later(Duration::ZERO)) {
+                let seq = event.seq;
+                let begun = begin(session, jobs, event, file);
+                if !matches!(begun, Ok(true))
+                    && let Err(e) = jobs.job.client.nack(seq, Nack::Later(Duration::ZERO))
+                {
                     warn(&clean(&format!("that a mail was not tried is not kept: {e}")));
                 }
+                begun?;
             }
             Step::Event(event) => session.output.event(&event)?,
             Step::Idle => {}
             Step::End => return Ok(()),
         }
     }
+}
+
+/// Begins with a mail; false where the end came first.
+fn begin(session: &mut Session, jobs: &mut Jobs, event: Event, file: Removed) -> Outcome<bool> {
+    // The mailbox's last command has ended, and that is about to be durable.
+    while jobs.running.contains(&event.watch) {
+        if session.is_over() {
+            return Ok(false);
+        }
+        session.look();
+        jobs.wait(LOOK, &mut session.output)?;
+    }
+    jobs.start(event, file)?;
+    Ok(true)
 }
 
 /// A message's file, which goes with this.
@@ -201,10 +222,6 @@ struct Line {
 }
 
 impl Jobs {
-    fn has_room(&self, watch: u64, parallel: u16) -> bool {
-        self.running.len() < usize::from(parallel) && !self.running.contains(&watch)
-    }
-
     fn start(&mut self, event: Event, file: Removed) -> Outcome {
         let (job, watch) = (self.job.clone(), event.watch);
         let thread = std::thread::Builder::new().name("mail".into()).stack_size(256 * 1024);
@@ -345,7 +362,8 @@ impl Job {
             let (verdict, text) = match content {
                 Some(Content::Gone) => (Verdict::Gone, "it was gone before it could be read"),
                 Some(Content::TooLarge) => (Verdict::Hopeless, "it is too large"),
-                _ => (Verdict::Failed, "its content could not be fetched"),
+                Some(Content::Unreadable) => (Verdict::Failed, "it cannot be read"),
+                _ => (Verdict::Later, "its content could not be fetched"),
             };
             line.message = Some(why.map_or(text.to_owned(), |why| format!("{text}: {why}")));
             return verdict;
@@ -366,6 +384,8 @@ impl Job {
                 line.signal = Some(signal);
                 line.message = Some(format!("the command was ended by signal {signal}"));
             }
+            // It may have done all of its work: not without end.
+            Ok(Ran::Unknown(e)) => line.message = Some(format!("how the command ended cannot be known: {e}")),
             Ok(Ran::TimedOut) => line.message = Some("the command took longer than --exec-timeout".into()),
             Err(e) => {
                 line.message = Some(format!("the command could not be started: {e}"));

@@ -16,7 +16,7 @@ use crate::stop::Stop;
 use crate::text;
 
 /// How often the bottom line, the status file and the end are looked at while nothing happens.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 
 /// Which mailboxes and folders, and how.
 #[derive(clap::Args)]
@@ -243,6 +243,11 @@ impl Session {
         }
     }
 
+    /// Whether the end was asked for, by a signal or by the time.
+    pub fn is_over(&self) -> bool {
+        self.stopped() || self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     /// Whether the end was asked for by a signal.
     pub fn stopped(&self) -> bool {
         self.stop.requested()
@@ -256,9 +261,9 @@ impl Session {
         }
     }
 
-    /// Closes the client and tells what is told of that. What this comes to: for a command that is to hand out all there is,
-    /// something that is left over is a failure.
-    pub fn finish(mut self, to_the_last: bool) -> Outcome {
+    /// Closes the client and tells what is told of that. What all comes to, with how it went until here: for a command that
+    /// is to hand out all there is, something that is left over is a failure, also where nobody reads on.
+    pub fn finish(mut self, mut told: Outcome, to_the_last: bool) -> Outcome {
         self.output.end_status();
         let left_over = to_the_last.then(|| self.left_over(true)).flatten();
         if let Some(file) = &mut self.file {
@@ -266,7 +271,14 @@ impl Session {
         }
         self.client.close();
         while let Next::Event(event) = self.client.next(Duration::ZERO) {
-            self.output.event(&event)?;
+            if told.is_ok() {
+                told = self.output.event(&event).map_err(Failure::from);
+            }
+        }
+        if let Err(e) = told
+            && !e.is_closed_pipe()
+        {
+            return Err(e);
         }
         let given_up = |m: &Mailbox| m.ended.as_ref().map(|e| (e.sign_in, e.text.clone()));
         let mut given_up: Vec<_> = self.mailboxes.values().filter_map(given_up).collect();
@@ -325,6 +337,12 @@ impl Session {
     }
 
     fn over(&mut self, end: End) -> Step {
+        // The event that says so may not have been taken: `run` takes none while no command can begin.
+        for watch in self.client.status().watches.iter().filter(|w| w.state == "connected") {
+            if let Some(mailbox) = self.mailboxes.get_mut(&watch.watch) {
+                mailbox.connected = true;
+            }
+        }
         self.end = end;
         Step::End
     }

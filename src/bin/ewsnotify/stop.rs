@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM: the first asks the command to end in order, the second ends it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ewsnotify::Client;
@@ -16,8 +16,8 @@ pub struct Stop(Arc<(Mutex<State>, Condvar)>);
 #[derive(Default)]
 struct State {
     requested: bool,
-    /// Whose wait is to be ended then.
-    client: Option<Arc<Client>>,
+    /// Whose wait is to be ended then. Listening goes on to the last, and must not keep a client that is to be dropped.
+    client: Option<Weak<Client>>,
 }
 
 impl Stop {
@@ -48,7 +48,7 @@ impl Stop {
     /// From now on a signal ends this client's wait in `next`.
     pub fn wake(&self, client: &Arc<Client>) {
         let mut state = self.lock();
-        state.client = Some(client.clone());
+        state.client = Some(Arc::downgrade(client));
         if state.requested {
             client.wake();
         }
@@ -72,7 +72,7 @@ impl Stop {
     fn request(&self) -> bool {
         let mut state = self.lock();
         let first = !std::mem::replace(&mut state.requested, true);
-        if let Some(client) = &state.client {
+        if let Some(client) = state.client.as_ref().and_then(Weak::upgrade) {
             client.wake();
         }
         self.0.1.notify_all();

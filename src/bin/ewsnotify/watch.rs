@@ -47,12 +47,16 @@ pub fn run(args: &Args) -> Outcome {
     let options = args.choice.options(Some(&args.wanted), args.state_dir.as_deref())?;
     let mut session = Session::open(&options, args.json, Until { time: args.time, drained: false })?;
     session.begin("watch", &args.choice, &options)?;
+    let played = play(&mut session);
+    session.finish(played, false)
+}
+
+fn play(session: &mut Session) -> Outcome {
     loop {
         match session.next() {
             Step::Event(event) => session.output.event(&event)?,
             Step::Idle => {}
-            Step::End => break,
+            Step::End => return Ok(()),
         }
     }
-    session.finish(false)
 }
