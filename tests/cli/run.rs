@@ -226,8 +226,10 @@ fn mailboxes_run_side_by_side() {
     sim.exchange().deliver(USER, &mail(1)).unwrap();
     wait_until("her command", || dir.path().join("Mail 1").exists());
     sim.exchange().deliver(BOB, &mail(2)).unwrap();
-    assert_eq!(both.event("Ran")["mailbox"], BOB);
-    assert_eq!(both.event("Ran")["outcome"], "done");
+    // Hers may be told first: it ends as soon as his has begun.
+    let ran_both = [both.event("Ran"), both.event("Ran")];
+    assert!(ran_both.iter().any(|ran| ran["mailbox"] == BOB), "{ran_both:?}");
+    assert!(ran_both.iter().all(|ran| ran["outcome"] == "done"), "{ran_both:?}");
     // A signal while one runs: it is let finish, and that is kept.
     std::fs::remove_file(&flag).unwrap();
     sim.exchange().deliver(USER, &mail(3)).unwrap();
