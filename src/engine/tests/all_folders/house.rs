@@ -262,6 +262,28 @@ impl House {
         true
     }
 
+    /// Lets all happen that takes no time.
+    pub fn settle(&mut self) {
+        self.up = true;
+        while self.step(0, usize::MAX) || self.engine.wake_at().is_some_and(|at| at <= self.now.mono) {
+            self.feed(Input::Tick);
+        }
+    }
+
+    /// Lets all happen up to the answer to such a question, which is on its way.
+    pub fn hold_answer_to(&mut self, kind: &'static str) {
+        self.up = true;
+        loop {
+            let at = self.calls.iter().position(|(_, r)| self::kind(r) == kind);
+            let Some((call, request)) = at.and_then(|at| self.calls.remove(at)) else {
+                assert!(self.step(0, usize::MAX), "it is not asked");
+                continue;
+            };
+            let result = self.serve(request);
+            return self.answers.push(Input::Called { call, result });
+        }
+    }
+
     /// Lets all happen up to the answer to such a question.
     pub fn serve_until(&mut self, kind: &'static str) {
         self.up = true;
