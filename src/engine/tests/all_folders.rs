@@ -148,6 +148,41 @@ fn a_stamp_that_is_too_young_says_nothing() {
     assert_eq!(h.mails(), ["b"]);
 }
 
+// A link that breaks again before a folder is synced would leave it unsynced: its stamp would be known already.
+#[test]
+fn a_stamp_counts_when_the_folder_is_synced_and_not_before() {
+    let mut h = House::new();
+    h.start();
+    h.story();
+    h.pass(10);
+    h.cut();
+    h.put(INBOX, "a");
+    h.pass(10);
+    h.serve_until("stamps");
+    // The first time it is asked again at once.
+    h.lose_calls();
+    h.lose_calls();
+    h.cut();
+    h.mend();
+    assert_eq!(h.mails(), ["a"]);
+}
+
+// `drain --exit-when-drained` would end before the mail of a new folder is told.
+#[test]
+fn nothing_is_drained_before_the_folders_are_known() {
+    let mut h = House::new();
+    h.start();
+    h.cut();
+    h.make("f-new", Some(INBOX));
+    h.put("f-new", "a");
+    h.story();
+    h.hold_answer_to("hierarchy");
+    h.serve_calls();
+    assert!(!h.story().contains(&"Drained".to_owned()));
+    h.mend();
+    assert_eq!((h.last(), h.mails()), ("Drained".to_owned(), vec!["a".to_owned()]));
+}
+
 // While a gap is filled, live events wait for sync: one that comes behind the stamp's back would wait for an hour.
 #[test]
 fn what_comes_while_the_stamps_are_on_their_way_is_told() {

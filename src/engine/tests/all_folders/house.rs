@@ -284,6 +284,21 @@ impl House {
         }
     }
 
+    /// Answers all that is asked, but what is on its way.
+    pub fn serve_calls(&mut self) {
+        while let Some((call, request)) = self.calls.pop_front() {
+            let result = self.serve(request);
+            self.feed(Input::Called { call, result });
+        }
+    }
+
+    /// No answer comes to what is asked.
+    pub fn lose_calls(&mut self) {
+        for (call, _) in std::mem::take(&mut self.calls) {
+            self.feed(Input::Called { call, result: Err(error(ErrorKind::Io)) });
+        }
+    }
+
     /// Lets all happen up to the answer to such a question.
     pub fn serve_until(&mut self, kind: &'static str) {
         self.up = true;
