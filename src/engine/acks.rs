@@ -1,7 +1,7 @@
 //! Events on their way to the host and back: queued, given, acknowledged, given again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::folder::{Digest, Marks};
 use super::save::OpenRecord;
@@ -74,6 +74,8 @@ pub(super) struct Opens {
     auto: Vec<Ticket>,
     /// What has to be durable before the host sees what was just taken.
     awaited: Option<SaveId>,
+    /// The gap that it has, of this watch and until that time: it knows of it when it asks for more.
+    gap: Option<(u64, SystemTime)>,
     pub last: Ticket,
 }
 
@@ -112,8 +114,10 @@ impl Engine {
             _ => self.delivery.pop(|watch| watches.get(&watch).is_some_and(|w| w.is_blocked())),
         }?;
         let (watch, seq) = (event.watch, event.seq);
-        if event.kind == EventKind::StateChanged {
-            self.state_taken(&event);
+        match event.kind {
+            EventKind::StateChanged => self.state_taken(&event),
+            EventKind::Gap => self.opens.gap = Some((watch, event.time)),
+            _ => {}
         }
         if let Some(open) = self.opens.by_ticket.get_mut(&event.ticket) {
             open.place = Place::Given(seq);
@@ -162,6 +166,9 @@ impl Engine {
     pub(super) fn ack_taken(&mut self) {
         for ticket in std::mem::take(&mut self.opens.auto) {
             self.settle(ticket);
+        }
+        if let Some((watch, until)) = self.opens.gap.take() {
+            self.gap_taken(watch, until);
         }
         if !self.unsaved.is_empty() && self.timers.get(Timer::Save).is_none() {
             self.timers.set(Timer::Save, self.now.mono + WRITE_BEHIND);

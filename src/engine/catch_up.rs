@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::folder::{Digest, Folder, Marks};
+use super::folder::{Digest, Folder, Marks, whole};
 use super::timers::Timer;
 use super::{Engine, WatchMode};
 use crate::event::{Detail, Fill};
@@ -29,7 +29,7 @@ impl Engine {
         if !w.spec.catch_up {
             return;
         }
-        let since = if w.spec.since_all { SystemTime::UNIX_EPOCH } else { since };
+        let since = if w.spec.since_all { SystemTime::UNIX_EPOCH } else { whole(since) };
         let restored = match w.spec.folders.is_empty() {
             true => self.take_up_tree(id, since),
             false => self.take_up_folders(id, since),
@@ -55,7 +55,13 @@ impl Engine {
             let certain = w.folders_known.values().filter(|f| f.listed).map(|f| f.certain).min();
             let certain = certain.max(w.tree.as_ref().map(|t| t.certain));
             w.certain = certain.unwrap_or(w.certain).min(w.certain);
-            self.tell_gap(id, Reason::Restarted, None);
+            let untold = w.stored.gap.take();
+            w.certain = untold.map_or(w.certain, |since| since.min(w.certain));
+            let fill = match self.fill_gap(id) {
+                Fill::Pending if untold.is_some() => Fill::Partial,
+                fill => fill,
+            };
+            self.tell_gap_since(id, self.certain(id), Reason::Restarted, None, fill);
         }
         self.sync_soon(id);
     }
@@ -79,7 +85,7 @@ impl Engine {
 
     /// Whether what may have been missed now will be told by sync; makes it due.
     pub(super) fn fill_gap(&mut self, id: u64) -> Fill {
-        let now = self.now.mono;
+        let (now, since) = (self.now.mono, self.certain(id));
         let Some(w) = self.watches.get_mut(&id) else { return Fill::None };
         let tree = w.tree.as_mut().map(|tree| tree.missed(now));
         if w.folders_known.is_empty() && tree.is_none_or(|fill| fill == Fill::None) {
@@ -91,24 +97,29 @@ impl Engine {
             None | Some(Fill::Pending) => Fill::Pending,
             _ => Fill::Partial,
         };
-        for folder in w.folders_known.values_mut() {
+        let mut doubtful = Vec::new();
+        for (folder_id, folder) in &mut w.folders_known {
             folder.broken = true;
             folder.again = true;
             folder.survey = true;
             folder.suspects.clear();
+            doubtful.push(folder_id.clone());
             if folder.denied {
                 fill = denied;
                 continue;
             }
-            if folder.fills() {
-                folder.dirty = true;
-            } else if fill == Fill::Pending {
+            folder.dirty = folder.fills();
+            let by_dates = folder.read.is_some_and(|read| since < read);
+            if fill == Fill::Pending && (by_dates || !folder.dirty) {
                 fill = Fill::Partial;
             }
             folder.due = Some(now);
         }
         if fill != Fill::None {
             w.undrained = true;
+        }
+        for folder_id in doubtful {
+            self.doubts_until(id, &folder_id);
         }
         self.sync_soon(id);
         fill
@@ -177,8 +188,19 @@ impl Engine {
         };
         let told = super::event_kind(notice.kind).filter(|k| tell && w.spec.events.contains(k));
         let marks = if unread { marks.with(Marks::UNREAD) } else { marks };
+        if let Some(kind) = told {
+            folder.told_new(digest, kind);
+        }
         folder.told.mark(digest, told.and_then(Marks::of).map_or(marks, |(told, _)| marks.with(told)));
         folder.active(now);
+        if folder.denied && folder.told.len() >= MANY {
+            // What is remembered for the day when we may sync again does not grow for ever. Gaps say already that nothing fills them.
+            let since = whole(self.now.wall);
+            let forgotten = folder.begin_at(since);
+            if let Some(id_of) = here.map(str::to_owned) {
+                self.store_folder(id, &id_of, &forgotten);
+            }
+        }
         self.sync_soon(id);
         tell
     }
@@ -236,7 +258,7 @@ impl Engine {
     pub(super) fn checkpoint_due(&mut self, id: u64) {
         let now = self.now.mono;
         let Some(w) = self.watches.get_mut(&id) else { return };
-        for folder in w.folders_known.values_mut().filter(|f| f.first_event.is_some()) {
+        for folder in w.folders_known.values_mut().filter(|f| f.first_event.is_some() && !f.denied) {
             folder.due = Some(now);
         }
         self.sync_soon(id);

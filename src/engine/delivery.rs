@@ -142,7 +142,7 @@ impl Delivery {
             event.seq = self.taken;
             return Some(event);
         }
-        let at = self.queue.iter().position(|e| !e.kind.is_mailbox() || !blocked(e.watch))?;
+        let at = (0..self.queue.len()).find(|at| self.may_go(*at, &blocked))?;
         let mut event = self.queue.remove(at)?;
         self.bytes -= weight(&event);
         if event.kind.is_mailbox()
@@ -169,7 +169,17 @@ impl Delivery {
 
     /// Whether [`pop`](Self::pop) would give one.
     pub fn has(&self, blocked: impl Fn(u64) -> bool) -> bool {
-        !self.state.is_empty() || self.queue.iter().any(|e| !e.kind.is_mailbox() || !blocked(e.watch))
+        !self.state.is_empty() || (0..self.queue.len()).any(|at| self.may_go(at, &blocked))
+    }
+
+    /// Whether the event at that place may be taken before those in front of it: `Drained` not before what it speaks of.
+    fn may_go(&self, at: usize, blocked: impl Fn(u64) -> bool) -> bool {
+        let event = &self.queue[at];
+        let of_it = |e: &Event| e.kind.is_mailbox() && e.watch == event.watch;
+        match event.kind {
+            EventKind::Drained => !blocked(event.watch) || !self.queue.iter().take(at).any(of_it),
+            kind => !kind.is_mailbox() || !blocked(event.watch),
+        }
     }
 
     /// How many mailbox events of a watch wait.
@@ -277,16 +287,28 @@ impl Delivery {
         let old = &mut self.queue[slot];
         self.bytes -= weight(old);
         if event.kind == EventKind::Gap {
-            let since = event.detail.and_then(|d| d.since).unwrap_or(event.time);
-            old.time = old.time.max(event.time);
-            if let Some(detail) = &mut old.detail {
-                detail.since = detail.since.map(|s| s.min(since));
-            }
+            widen(old, event);
         } else {
             *old = Event { seq: old.seq, ..event };
         }
         self.bytes += weight(&self.queue[slot]);
     }
+}
+
+/// One gap becomes part of another, which then says the worse of the two.
+pub(super) fn widen(gap: &mut Event, other: Event) {
+    let badness = |fill| match fill {
+        Some(Fill::Pending) => 0,
+        Some(Fill::Partial) => 1,
+        Some(Fill::None) | None => 2,
+    };
+    gap.time = gap.time.max(other.time);
+    let (Some(detail), Some(other)) = (&mut gap.detail, other.detail) else { return };
+    let since = detail.since.min(other.since);
+    if badness(other.fill) > badness(detail.fill) {
+        *detail = other;
+    }
+    detail.since = since;
 }
 
 /// `None` for what never gives way.
@@ -441,5 +463,44 @@ mod tests {
         assert_eq!(q.push(event(EventKind::Closed, 0, 5)), Pushed::Queued);
         assert_eq!(drain(&mut q), [(EventKind::Closed, 1, 2), (EventKind::Closed, 0, 5)]);
         assert_eq!(q.bytes(), 0);
+    }
+
+    // Of two gaps in one, the host would be told that all of it will be filled.
+    #[test]
+    fn merged_gaps_say_the_worse_of_the_two() {
+        for fills in
+            [[Fill::Pending, Fill::Partial], [Fill::None, Fill::Pending], [Fill::Partial, Fill::None]]
+        {
+            let mut d = Delivery::new(Limits { events: 0, bytes: 0 });
+            for (n, fill) in fills.into_iter().enumerate() {
+                let mut gap = event(EventKind::Gap, 1, 20 + n as u64);
+                let since = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(10 - n as u64));
+                gap.detail = Some(Box::new(Detail { fill: Some(fill), since, ..Detail::default() }));
+                d.push(gap);
+            }
+            let gap = d.pop(|_| false).unwrap();
+            assert!(d.is_empty());
+            let detail = gap.detail.unwrap();
+            let worse = if fills.contains(&Fill::None) { Fill::None } else { Fill::Partial };
+            let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!((detail.fill, detail.since, gap.time), (Some(worse), Some(at(9)), at(21)));
+        }
+    }
+
+    // A job would end before it was given what the host was too slow to take: it was told that all is handed out.
+    #[test]
+    fn drained_does_not_overtake_mail_that_waits_for_an_acknowledgement() {
+        let mut d = Delivery::new(Limits { events: 10, bytes: 1 << 20 });
+        for (kind, watch) in [(EventKind::NewMail, 1), (EventKind::Drained, 1), (EventKind::Drained, 2)] {
+            d.push(event(kind, watch, 1));
+        }
+        let next = |d: &mut Delivery, blocked: u64| {
+            assert!(d.has(|watch| watch == blocked) == d.queue.iter().any(|e| e.watch != blocked));
+            d.pop(|watch| watch == blocked).map(|e| (e.kind, e.watch))
+        };
+        assert_eq!(next(&mut d, 1), Some((EventKind::Drained, 2)));
+        assert_eq!(next(&mut d, 1), None);
+        assert_eq!(next(&mut d, 0), Some((EventKind::NewMail, 1)));
+        assert_eq!(d.pop(|_| true).map(|e| e.kind), Some(EventKind::Drained));
     }
 }

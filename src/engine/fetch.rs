@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
+use super::doubts::Doubt;
 use super::folder::{Digest, Marks};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
@@ -105,6 +106,18 @@ impl Engine {
         };
         if let Some((told, _)) = Marks::of(event.kind) {
             folder.told.unmark(Digest::of(item), told);
+        }
+        // Sync may have gone past it already.
+        use EventKind::{Copied, Created, Deleted, Modified, Moved, NewMail};
+        let kind = match event.kind {
+            Moved | Copied if w.spec.events.contains(&NewMail) => Some(NewMail),
+            Moved | Copied => Some(Created),
+            NewMail | Created | Modified | Deleted => Some(event.kind),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let id = Id { id: item.clone(), change_key: event.change_key.clone() };
+            folder.doubt(Doubt::new(id, kind, event.is_read, self.now.wall));
         }
         self.tell_gap(
             watch,

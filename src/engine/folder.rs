@@ -1,12 +1,13 @@
 //! What is known of a folder beside its stream: how far sync has told it, and which items were told since.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::CallId;
 use super::backoff::Backoff;
+use super::doubts::Doubt;
 use crate::EventKind;
 use crate::proto::FolderStamp;
 
@@ -194,6 +195,8 @@ pub(super) struct Folder {
     fresh: usize,
     /// While the folder is read for the first time, or anew: what is dated from then on is told, older things are not.
     pub baseline: Option<SystemTime>,
+    /// When that was done last, our time: what the stream did not tell before may be dated too old.
+    pub read: Option<SystemTime>,
     pub told: Told,
     /// Something was missed: sync tells it, and until then live events of items wait for sync too.
     pub dirty: bool,
@@ -213,6 +216,8 @@ pub(super) struct Folder {
     pub backoff: Backoff,
     /// The server does not let us sync.
     pub denied: bool,
+    /// What the host was not told, because the stream would tell it.
+    pub doubts: BTreeMap<Digest, Doubt>,
     /// New to sync while the stream was unbroken, and not told by it so far.
     pub suspects: Vec<(Digest, Duration)>,
     /// Whether it is one of the watch's. One that an event spoke of before the hierarchy did may not be.
@@ -253,6 +258,7 @@ impl Folder {
             newest: VecDeque::new(),
             fresh: 0,
             baseline: Some(since),
+            read: None,
             told: Told::default(),
             dirty: false,
             broken: false,
@@ -264,6 +270,7 @@ impl Folder {
             first_event: None,
             backoff: Backoff::default(),
             denied: false,
+            doubts: BTreeMap::new(),
             suspects: Vec::new(),
             listed: true,
             missing: false,
@@ -326,19 +333,36 @@ impl Folder {
         self.newest.contains(&item)
     }
 
+    /// All that was is let go: what is dated from then on is told. The marks that go.
+    pub fn begin_at(&mut self, since: SystemTime) -> Vec<Digest> {
+        self.state = None;
+        self.fresh = 0;
+        self.newest.clear();
+        self.baseline = Some(since);
+        let mut gone = self.told.rotate(true);
+        gone.extend(self.told.rotate(true));
+        gone
+    }
+
     /// The server has lost our state, or we have lost its: the folder is read anew.
     pub fn begin_anew(&mut self) {
         self.state = None;
         self.fresh = 0;
         // Whoever is dated in the very second of the last checkpoint may have been told before it.
         let told = Marks::SEEN_NEW.with(Marks::TOLD_MAIL).with(Marks::TOLD_CREATED);
-        for item in std::mem::take(&mut self.newest) {
+        let newest = std::mem::take(&mut self.newest);
+        for item in newest.into_iter().filter(|item| !self.doubts.contains_key(item)) {
             self.told.mark(item, told);
         }
         self.baseline = Some(self.certain);
         self.broken = true;
         self.dirty = false;
     }
+}
+
+/// The second that a time lies in: servers date their items by whole seconds.
+pub(super) fn whole(time: SystemTime) -> SystemTime {
+    from_seconds(seconds(time))
 }
 
 pub(super) fn seconds(time: SystemTime) -> u64 {

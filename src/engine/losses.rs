@@ -6,7 +6,7 @@ use super::mailbox::{Continuity, Phase, Step};
 use super::tell::{TOLD_EVERY, detail};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
-use super::{Call, Engine};
+use super::{Call, Engine, WatchMode};
 use crate::{Error, ErrorKind, EventKind, Reason};
 
 /// A loss of the subscription after so long a healthy time is not one of a row.
@@ -63,9 +63,14 @@ impl Engine {
         if !may_go_on {
             return self.stop(id, &error, verdict);
         }
-        let wait = self.wait_for(id, &error, verdict);
-        if verdict != Verdict::Missed {
-            self.tell_failure(id, &error, wait, step == Step::Poll);
+        let mut wait = self.wait_for(id, &error, verdict);
+        match (verdict, self.watches.get(&id).map(|w| w.spec.mode)) {
+            // To ask less often than usual would only have the queue run over again.
+            (Verdict::Missed, Some(WatchMode::Pull { interval, .. })) => {
+                wait = wait.min(interval.max(Duration::from_secs(1)));
+            }
+            (Verdict::Missed, _) => {}
+            _ => self.tell_failure(id, &error, wait, step == Step::Poll),
         }
         self.due(id, step, wait);
     }

@@ -102,12 +102,12 @@ pub(super) struct Watch {
     pub certain: SystemTime,
     /// When the last gap was told, monotonic.
     pub gap_at: Option<Duration>,
+    /// A gap that sync will not fill, or not all of it, and that the host has not taken: since when, and until when.
+    pub gap_untold: Option<(SystemTime, SystemTime)>,
     /// What `certain` was before the present stream.
     pub before: SystemTime,
     /// When something proved last that the subscription is this watch's: its making, or an event of its folders.
     pub proved: SystemTime,
-    /// Whether the present stream has told an event of its folders.
-    pub told_on_stream: bool,
     pub continuity: Continuity,
     /// Why the link is gone.
     pub down: Option<Reason>,
@@ -146,9 +146,9 @@ impl Watch {
             resubscribing: false,
             certain: now.wall,
             gap_at: None,
+            gap_untold: None,
             before: now.wall,
             proved: now.wall,
-            told_on_stream: false,
             continuity: Continuity::Queued { from: now.mono },
             down: None,
             connected: None,
@@ -498,11 +498,9 @@ impl Engine {
                 crate::ErrorKind::Protocol,
                 "an event of a folder that is not watched came: the server has given the subscription's id to somebody else",
             );
-            w.told_on_stream = false;
             return self.lost(id, Reason::ForeignEvent, &error, false);
         }
         if notification.notices.iter().any(|n| n.kind != NoticeKind::Status) {
-            w.told_on_stream = w.group().is_some();
             if !notification.more_events {
                 w.proved = asked;
             }

@@ -10,6 +10,7 @@ mod backoff;
 mod catch_up;
 mod coalesce;
 mod delivery;
+mod doubts;
 mod fetch;
 mod folder;
 mod group;

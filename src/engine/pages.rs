@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use super::audit::AUDIT;
 use super::catch_up::BEHIND;
-use super::folder::{Digest, Folder, Marks};
+use super::doubts::Doubt;
+use super::folder::{Digest, Folder, Marks, whole};
 use super::tell::{TOLD_EVERY, detail, parse_time};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
@@ -170,6 +171,13 @@ impl Engine {
     ) {
         let now = self.now;
         let Some(folder) = self.folder(id, folder_id) else { return };
+        if std::mem::take(&mut folder.denied) {
+            folder.dirty = folder.fills();
+            if let Some(w) = self.watches.get_mut(&id) {
+                w.undrained = true;
+            }
+        }
+        let Some(folder) = self.folder(id, folder_id) else { return };
         let anew = folder.baseline.is_none()
             && changes
                 .iter()
@@ -177,6 +185,7 @@ impl Engine {
         if anew {
             self.state_reset(id, folder_id, "the server tells the folder from its beginning");
         }
+        self.tell_doubts(id, folder_id, &changes);
         let mut new = Vec::new();
         // Oldest first within a page.
         for change in changes.into_iter().rev() {
@@ -192,20 +201,21 @@ impl Engine {
         folder.state = Some(state);
         if !last {
             folder.due = Some(now.mono);
+            self.store_doubts(id, folder_id);
             return self.store_folder(id, folder_id, &[]);
         }
         // A change while the page was on its way may not be in it.
         folder.dirty &= folder.again;
-        let due = match folder.again {
-            true => Duration::ZERO,
-            false => AUDIT.mul_f64(0.9 + 0.2 * self.rng.f64()),
-        };
+        let again = folder.again;
+        let due = if again { Duration::ZERO } else { self.until_audit() };
         let Some(folder) = self.folder(id, folder_id) else { return };
         (folder.due, folder.survey) = (Some(now.mono + due), true);
         folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
-        folder.baseline = None;
+        if folder.baseline.take().is_some() {
+            folder.read = Some(now.wall);
+        }
         folder.broken &= folder.again;
-        folder.certain = date;
+        folder.certain = whole(date);
         folder.first_event = None;
         // The stream may tell late what sync has told.
         let forget = now.mono.saturating_sub(folder.forgot) >= BEHIND;
@@ -213,9 +223,15 @@ impl Engine {
             folder.forgot = now.mono;
         }
         let forgotten = folder.told.rotate(forget);
+        self.doubts_until(id, folder_id);
+        self.store_doubts(id, folder_id);
         self.store_folder(id, folder_id, &forgotten);
         self.drained(id);
         self.look_at_suspects(id);
+    }
+
+    fn until_audit(&mut self) -> Duration {
+        AUDIT.mul_f64(0.9 + 0.2 * self.rng.f64())
     }
 
     /// What the host is told of a change, if anything.
@@ -240,13 +256,18 @@ impl Engine {
                 let kind = if mail && asked(NewMail) { NewMail } else { Created };
                 if marks.told_as(kind) {
                     // It may have changed where nobody saw it.
-                    if !folder.broken || folder.baseline.is_some() || !asked(Modified) {
+                    if !folder.broken && asked(Modified) {
+                        folder.doubt(Doubt::new(item.id, Modified, item.is_read, now.wall));
+                        return None;
+                    }
+                    if folder.baseline.is_some() || !asked(Modified) {
                         return None;
                     }
                     (Modified, item.id, item.is_read)
-                } else if !asked(kind)
-                    || (!folder.broken && marks.has(Marks::SEEN_NEW) && !marks.has(Marks::UNREAD))
-                {
+                } else if !asked(kind) {
+                    return None;
+                } else if !folder.broken && marks.has(Marks::SEEN_NEW) && !marks.has(Marks::UNREAD) {
+                    folder.doubt(Doubt::new(item.id, kind, item.is_read, now.wall));
                     return None;
                 } else {
                     let told = if kind == NewMail { Marks::TOLD_MAIL } else { Marks::TOLD_CREATED };
@@ -261,10 +282,11 @@ impl Engine {
             SyncChange::Update(_) | SyncChange::ReadFlagChange { .. } if folder.baseline.is_some() => {
                 return None;
             }
-            SyncChange::Update(_) | SyncChange::ReadFlagChange { .. }
-                if !asked(Modified)
-                    || (!folder.broken && folder.told.recent(digest).has(Marks::SEEN_CHANGE)) =>
+            SyncChange::Update(_) | SyncChange::ReadFlagChange { .. } if !asked(Modified) => return None,
+            SyncChange::Update(Item { id, .. }) | SyncChange::ReadFlagChange { id, .. }
+                if !folder.broken && folder.told.recent(digest).has(Marks::SEEN_CHANGE) =>
             {
+                folder.doubt(Doubt::new(id, Modified, None, now.wall));
                 return None;
             }
             SyncChange::Update(item) => (Modified, item.id, item.is_read),
@@ -318,6 +340,7 @@ impl Engine {
             return;
         }
         let wait = self.sync_wait(id, folder_id, error);
+        let audit = self.until_audit();
         let Some(w) = self.watches.get_mut(&id) else { return };
         let undrained = w.undrained;
         let Some(folder) = w.folders_known.get_mut(folder_id) else { return };
@@ -335,9 +358,14 @@ impl Engine {
             return;
         }
         let was_dirty = folder.dirty || (undrained && folder.baseline.is_some() && folder.broken);
-        folder.denied = true;
+        let before = std::mem::replace(&mut folder.denied, true);
         let certain = folder.certain;
-        (folder.dirty, folder.again, folder.due) = (false, false, None);
+        (folder.dirty, folder.again, folder.broken) = (false, false, true);
+        // Somebody may give us the right.
+        folder.due = Some(now + audit);
+        if before {
+            return;
+        }
         let mut told = detail(error, None);
         told.message =
             Some(format!("the server does not let us catch up: {error}; what is missed will stay missed"));

@@ -3,8 +3,9 @@
 //!
 //! All of it is text. Keys, each behind the watch's name and a slash: `f/FOLDER` a folder's record; `d/FOLDER/ITEM` marks of an
 //! item that was told and acknowledged since the last checkpoint but one; `h` which folders there are, where all are watched;
-//! `p/TICKET` an event that is not acknowledged and that a checkpoint covers or the host has; `s` subscription ids. And
-//! `numbers`, for all: tickets and `seq` below it may have been used.
+//! `p/TICKET` an event that is not acknowledged and that a checkpoint covers or the host has; `w/FOLDER/ITEM` what a
+//! checkpoint covers and was not told, because the stream was to tell it; `g` since when something may be missing for good, as
+//! far as the host was not told so; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::acks::{Open, Place, Ticket};
-use super::folder::{Digest, Folder, FolderRecord, Marks};
+use super::doubts::Doubt;
+use super::folder::{Digest, Folder, FolderRecord, Marks, from_seconds, seconds};
 use super::hierarchy::TreeRecord;
 use super::tell::TOLD_EVERY;
 use super::timers::Timer;
@@ -39,6 +41,8 @@ pub(super) struct Stored {
     pub tree: Option<TreeRecord>,
     pub opens: Vec<(Ticket, OpenRecord)>,
     pub subscriptions: Vec<String>,
+    /// Since when something may be missing for good, and an earlier run's host was not told.
+    pub gap: Option<SystemTime>,
 }
 
 /// An event that is not acknowledged.
@@ -101,6 +105,17 @@ impl Stored {
                     }
                 }
                 ["h"] => serde_json::from_slice(value).map(|tree| stored.tree = Some(tree)).is_ok(),
+                ["w", folder, item] => {
+                    let folder = names.get(folder).and_then(|id| stored.folders.get_mut(id));
+                    match (folder, Digest::parse(item), Doubt::read(value)) {
+                        (Some(folder), Some(item), Some(doubt)) => {
+                            folder.doubts.insert(item, doubt);
+                            true
+                        }
+                        _ => false,
+                    }
+                }
+                ["g"] => serde_json::from_slice(value).map(|at| stored.gap = Some(from_seconds(at))).is_ok(),
                 ["s"] => serde_json::from_slice(value).map(|ids| stored.subscriptions = ids).is_ok(),
                 _ => false,
             };
@@ -295,6 +310,15 @@ impl Engine {
         if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
             self.unsaved.insert(format!("{}/s", w.spec.name), None);
         }
+    }
+
+    /// Remembers that the host must be told of a gap that sync will not fill, or not all of it, or forgets that.
+    pub(super) fn store_gap(&mut self, watch: u64) {
+        if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
+            let value = w.gap_untold.map(|(since, _)| seconds(since).to_string().into_bytes());
+            self.unsaved.insert(format!("{}/g", w.spec.name), value);
+        }
+        self.save_soon();
     }
 
     /// What changed is written when the input has been handled, or after the batch that is under way.

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::delivery::widen;
 use super::fetch::Held;
 use super::mailbox::Continuity;
 use super::{Engine, event_kind};
@@ -28,8 +29,7 @@ impl Engine {
         if let (EventKind::Gap, Some(Held::Ready(last))) = (kind, w.hold.back_mut())
             && last.kind == EventKind::Gap
         {
-            last.time = last.time.max(time);
-            return;
+            return widen(last, event);
         }
         w.hold.push_back(Held::Ready(event));
     }
@@ -65,6 +65,19 @@ impl Engine {
             w.certain = now;
             w.before = now;
             w.gap_at = Some(self.now.mono);
+            if fill != Fill::Pending && !w.folders_known.is_empty() {
+                let (first, last) = w.gap_untold.unwrap_or((since, now));
+                w.gap_untold = Some((first.min(since), last.max(now)));
+                self.store_gap(watch);
+            }
+        }
+    }
+
+    /// The host has taken an event, and asked for more: it knows of a gap.
+    pub(super) fn gap_taken(&mut self, watch: u64, until: SystemTime) {
+        let Some(w) = self.watches.get_mut(&watch) else { return };
+        if w.gap_untold.take_if(|(_, last)| *last <= until).is_some() {
+            self.store_gap(watch);
         }
     }
 
@@ -113,10 +126,6 @@ impl Engine {
         let certain = self.certain(watch);
         let Some(w) = self.watches.get_mut(&watch) else { return };
         w.certain = certain;
-        if std::mem::take(&mut w.told_on_stream) {
-            // A stream that told one event of the watch's was the watch's all along.
-            w.proved = certain;
-        }
         w.down = detail.reason;
         w.connected = None;
         if !w.told_down {

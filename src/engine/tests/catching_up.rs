@@ -290,3 +290,130 @@ fn what_moves_out_of_a_folder_before_it_is_read_is_told_where_it_goes() {
     }
     assert_eq!(d.story(), ["1 Connected", "1 NewMail b", "1 Drained"]);
 }
+
+// Mail of the very second of the start would be taken for older.
+#[test]
+fn a_servers_dates_are_whole_seconds() {
+    let mut d = Desk::new(settings());
+    d.now.wall = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_900);
+    d.add(1, |spec| spec.catch_up = true);
+    d.subscribe("s1");
+    let conn = d.open().0;
+    d.begin(conn);
+    d.sync("S1", true, vec![SyncChange::Create(item("now", "1970-01-12T13:46:40Z"))]);
+    assert_eq!(d.story(), ["1 Connected", "1 NewMail now", "1 Drained"]);
+}
+
+// A link can be dead for a while before anybody knows. What sync left to its stream then would never be told.
+#[test]
+fn what_sync_left_to_a_dead_stream_is_told_when_its_death_is_known() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    let body = |kind, item| Streamed {
+        notifications: vec![notification("s1", vec![notice(kind, item, FOLDER)])],
+        ..Streamed::default()
+    };
+    let event = |kind, item| response(ResponseClass::Success, "NoError", body(kind, item));
+    d.message(conn, mail("s1", &["told"]));
+    d.message(conn, event(NoticeKind::Created, "half"));
+    d.message(conn, event(NoticeKind::Modified, "before"));
+    // From here on nothing comes through: NewMail of "half", a second change of "before", one of "told".
+    d.wait(31.0);
+    let update = SyncChange::Update(item("before", OLD));
+    assert_eq!(d.sync("S2", true, vec![new("half"), new("told"), update]).as_deref(), Some("S1"));
+    assert_eq!(d.story(), ["1 NewMail told", "1 Created half", "1 Modified before"]);
+    d.break_link(conn);
+    assert_eq!(d.sync("S3", true, vec![]).as_deref(), Some("S2"));
+    let mut story = d.story();
+    story.sort();
+    assert_eq!(
+        story,
+        [
+            "1 Connected",
+            "1 Disconnected ConnectionLost",
+            "1 Drained",
+            "1 Gap ConnectionLost",
+            "1 Modified before",
+            "1 Modified told",
+            "1 NewMail half"
+        ]
+    );
+    // A stream that tells something long after has told everything.
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    d.message(conn, mail("s1", &["told"]));
+    d.wait(31.0);
+    d.sync("S2", true, vec![new("told")]);
+    for _ in 0..3 {
+        d.wait(30.0);
+        d.message(conn, ok());
+    }
+    d.message(conn, mail("s1", &["later"]));
+    d.break_link(conn);
+    d.sync("S3", true, vec![new("later")]);
+    assert!(!d.story().iter().any(|s| s.contains("Modified told")));
+}
+
+// What was moved in while the link was dead, and the folder was read by dates, would be missing without a word.
+#[test]
+fn a_gap_that_reaches_into_a_first_reading_is_not_all_filled() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| spec.catch_up = true);
+    d.subscribe("s1");
+    let conn = d.open().0;
+    d.begin(conn);
+    // The link dies here, and the reading comes to its end.
+    d.wait(20.0);
+    d.sync("S1", true, vec![old("before"), old("moved in")]);
+    let conn = d.break_link(conn);
+    assert_eq!(d.told.iter().find_map(|e| e.detail.as_ref()?.fill), Some(Fill::Partial));
+    // The next one is.
+    d.sync("S2", true, vec![]);
+    d.told.clear();
+    d.break_link(conn);
+    assert_eq!(d.told.iter().find_map(|e| e.detail.as_ref()?.fill), Some(Fill::Pending));
+}
+
+// Who was given the right to read a folder would have to start the program anew to be told what was missed.
+#[test]
+fn a_folder_that_was_denied_is_tried_again() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    let conn = d.break_link(conn);
+    let (call, ..) = d.call();
+    d.fail(call, coded("ErrorAccessDenied"));
+    d.message(conn, mail("s1", &["live"]));
+    let story = d.story();
+    assert!(
+        story.ends_with(&["1 Error".into(), "1 Gap Denied".into(), "1 NewMail live".into()]),
+        "{story:?}"
+    );
+    for _ in 0..140 {
+        d.wait(30.0);
+        d.message(conn, ok());
+    }
+    let (call, ..) = d.call();
+    d.fail(call, coded("ErrorAccessDenied"));
+    assert_eq!(d.story(), [""; 0], "it is not told again");
+    for _ in 0..140 {
+        d.wait(30.0);
+        d.message(conn, ok());
+    }
+    assert_eq!(d.sync("S2", true, vec![new("live"), new("missed")]).as_deref(), Some("S1"));
+    assert_eq!(d.story(), ["1 NewMail missed", "1 Modified live", "1 Drained"]);
+}
+
+// What is remembered of a folder that may not be synced would grow as long as the program runs.
+#[test]
+fn what_is_remembered_of_a_denied_folder_is_bounded() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    let conn = d.break_link(conn);
+    let (call, ..) = d.call();
+    d.fail(call, coded("ErrorAccessDenied"));
+    for n in 0..25_000 {
+        d.message(conn, mail("s1", &[&format!("m{n}")]));
+        assert!(d.engine.watches[&1].folders_known[FOLDER].told.len() < 10_000);
+    }
+    assert_eq!(d.told.iter().filter(|e| e.kind == EventKind::NewMail).count(), 25_000);
+}

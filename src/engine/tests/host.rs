@@ -36,6 +36,8 @@ pub(super) struct Run {
     pub conn: ConnId,
     /// The store takes nothing.
     pub full: bool,
+    /// The server does not know the state that it is asked from next.
+    pub lost_state: bool,
     /// On the server, of this run and of killed ones; how many it allows; the last one's number.
     subscribed: Vec<String>,
     most: usize,
@@ -88,6 +90,7 @@ impl Run {
             mailbox,
             conn: 0,
             full: false,
+            lost_state: false,
             subscribed,
             most: 2,
             last,
@@ -136,6 +139,12 @@ impl Run {
                         self.last += 1;
                         self.subscribed.push(format!("s{}", self.last));
                         Answer::Subscribed { id: format!("s{}", self.last), watermark: None, date: None }
+                    }
+                    Request::SyncFolderItems { sync_state: Some(_), .. }
+                        if std::mem::take(&mut self.lost_state) =>
+                    {
+                        let result = Err(coded("ErrorInvalidSyncStateData"));
+                        return vec![Input::Called { call, result }];
                     }
                     Request::SyncFolderItems { sync_state, .. } => {
                         let known: usize = sync_state.map_or(0, |s| s.parse().unwrap());

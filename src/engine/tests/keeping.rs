@@ -186,3 +186,23 @@ fn what_could_not_be_written_is_written_later() {
     let mut run = run.restart(manual);
     assert_eq!(run.told(), ["NewMail b"]);
 }
+
+// A host that is killed before it has read of a gap would never hear that something may be missing for good.
+#[test]
+fn a_gap_that_nothing_fills_is_told_to_the_next_run_if_this_one_was_killed_before() {
+    let fills = |run: &mut Run| {
+        let events = std::iter::from_fn(|| run.engine.take(run.now));
+        events.filter_map(|e| e.detail?.fill).collect::<Vec<_>>()
+    };
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], manual);
+    run.told();
+    run.lost_state = true;
+    // The audit meets it, the folder is read anew, and the host is killed.
+    run.wait(4000);
+    let mut run = run.restart(manual);
+    assert_eq!(fills(&mut run), [Fill::Partial]);
+    run.feed(Input::Tick);
+    let mut run = run.restart(manual);
+    run.wait(10);
+    assert_eq!(fills(&mut run), [Fill::Pending]);
+}

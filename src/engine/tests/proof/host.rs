@@ -4,8 +4,8 @@ use super::*;
 
 impl World {
     pub(super) fn host(&mut self) {
-        let most = if self.slow_host { self.rng.usize(1..4) } else { 100 };
         let quiet = self.mono > self.mail_until;
+        let most = if self.slow_host && !quiet { self.rng.usize(1..4) } else { 100 };
         if quiet || self.rng.u8(..10) == 0 {
             for parked in self.engine.parked() {
                 self.hit("release");
@@ -17,54 +17,59 @@ impl World {
             }
         }
         for _ in 0..most {
-            if self.step("kill: before the host takes") {
+            if self.unseen.is_some() || self.step("kill: before the host takes") {
                 return;
             }
             let save = self.saves + 1;
             let event = self.engine.take(self.now());
+            let awaited = self.engine.awaited();
             if let Some((mailbox, given)) = self.given.take() {
                 self.ledger.acked(mailbox, &given, save);
-            }
-            let Some(event) = event else {
-                self.execute();
-                break;
-            };
-            if self.trace {
-                println!(
-                    "{:9.3} ! {} {:?} {:?} {:?}",
-                    self.mono.as_secs_f64(),
-                    event.kind.name(),
-                    event.item_id,
-                    event.parent_folder_id,
-                    event.detail
-                );
             }
             self.execute();
             if !self.up {
                 return;
             }
-            if event.watch == 0 {
-                continue;
-            }
-            let mailbox = event.watch as usize - 1;
-            self.ledger.taken(mailbox, &event);
-            if event.item_id.is_none() {
-                continue;
-            }
-            if self.step("kill: before the host acknowledges") {
-                return;
-            }
-            match self.specs[mailbox].ack {
-                Ack::Auto => self.given = Some((mailbox, event)),
-                Ack::Manual if self.rng.u8(..4) == 0 => {
-                    let life = self.life;
-                    self.later(10.0, Act::Deal(life, mailbox, event));
-                }
-                Ack::Manual => self.deal(mailbox, &event),
+            match (event, awaited) {
+                (None, _) => return,
+                (Some(event), Some(save)) => self.unseen = Some((save, event)),
+                (Some(event), None) => self.sees(event),
             }
             if !self.up {
                 return;
             }
+        }
+    }
+
+    pub(super) fn sees(&mut self, event: Event) {
+        if !self.up {
+            return;
+        }
+        if self.trace {
+            println!(
+                "{:9.3} ! {} {:?} {:?} {:?}",
+                self.mono.as_secs_f64(),
+                event.kind.name(),
+                event.item_id,
+                event.parent_folder_id,
+                event.detail
+            );
+        }
+        if event.watch == 0 {
+            return;
+        }
+        let mailbox = event.watch as usize - 1;
+        self.ledger.taken(mailbox, &event);
+        if event.item_id.is_none() || self.step("kill: before the host acknowledges") {
+            return;
+        }
+        match self.specs[mailbox].ack {
+            Ack::Auto => self.given = Some((mailbox, event)),
+            Ack::Manual if self.rng.u8(..4) == 0 => {
+                let life = self.life;
+                self.later(10.0, Act::Deal(life, mailbox, event));
+            }
+            Ack::Manual => self.deal(mailbox, &event),
         }
     }
 

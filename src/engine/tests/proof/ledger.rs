@@ -17,6 +17,8 @@ pub(super) struct Ledger {
 struct Book {
     /// Everything that came: when it came into a watched folder, each time.
     lines: BTreeMap<usize, Vec<SystemTime>>,
+    /// When they were moved into a watched folder, and when the server told of them.
+    moves: BTreeMap<usize, Vec<SystemTime>>,
     /// Those that lay there before.
     old: BTreeSet<usize>,
     mails: BTreeSet<usize>,
@@ -63,6 +65,20 @@ impl Ledger {
         book.lines.entry(line).or_default().push(at);
         if mail {
             book.mails.insert(line);
+        }
+    }
+
+    /// It was moved into a watched folder, whether the host wants to know of that or not. Where it was told of it neither before nor
+    /// on the stream, sync can do so only if it is new to it: a folder whose state was lost is read by dates, and moves leave
+    /// them as they are. That gap says so.
+    pub fn moved(&mut self, mailbox: usize, line: usize, at: SystemTime) {
+        self.mailboxes[mailbox].moves.entry(line).or_default().push(at);
+    }
+
+    /// The server tells of it, which can be a little later: a gap is about what it told, or would have told.
+    pub fn tells(&mut self, mailbox: usize, item: &str, at: SystemTime) {
+        if let Some(line) = self.lines.get(item) {
+            self.mailboxes[mailbox].moves.entry(*line).or_default().push(at);
         }
     }
 
@@ -156,7 +172,7 @@ impl Ledger {
             if good || !there.contains(line) || times.iter().all(|t| *t < since) {
                 continue;
             }
-            let excused = times.iter().any(|t| {
+            let excused = times.iter().chain(book.moves.get(line).into_iter().flatten()).any(|t| {
                 book.gaps.iter().any(|(a, b, fill, _)| {
                     let slack = Duration::from_secs(1);
                     *fill != Fill::Pending && *a <= *t + slack && *t <= *b + slack
@@ -164,7 +180,8 @@ impl Ledger {
             });
             assert!(
                 excused,
-                "mailbox {mailbox}: line {line} was lost without a word; it came at {:?}, promised since {:?}, new {} mail {}; gaps {:?}",
+                "mailbox {mailbox}: line {line}, called {:?}, was lost without a word; it came at {:?}, promised since {:?}, new {} mail {}; gaps {:?}",
+                self.lines.iter().filter(|(_, l)| *l == line).map(|(item, _)| item).collect::<Vec<_>>(),
                 times.iter().map(seconds).collect::<Vec<_>>(),
                 seconds(&since),
                 told(Told::New),

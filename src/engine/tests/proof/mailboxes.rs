@@ -17,7 +17,7 @@ impl World {
             _ => EventKind::MAILBOX.to_vec(),
         };
         if self.rng.u8(..3) == 0 {
-            let interval = Duration::from_secs(self.rng.u64(3..20));
+            let interval = Duration::from_secs(self.rng.u64(5..40));
             spec.mode = WatchMode::Pull { interval, timeout_minutes: 30 };
         }
         if self.rng.u8(..4) == 0 {
@@ -107,6 +107,9 @@ impl World {
                 let new = self.server.shift(&from, &item, &to, false, None);
                 self.ledger.is(&new, line);
                 self.ledger.touched(mailbox, line);
+                if is_watched(&to) {
+                    self.ledger.moved(mailbox, line, now);
+                }
                 if moved && is_watched(&to) {
                     self.ledger.came(mailbox, line, now, false);
                 }
@@ -156,6 +159,9 @@ impl World {
     /// Notifications into whatever subscriptions a mailbox has.
     pub(super) fn tell(&mut self, mailbox: usize) {
         while let Some(notice) = self.untold[mailbox].pop_front() {
+            if let Some(Target::Item(item)) = &notice.target {
+                self.ledger.tells(mailbox, &item.id, self.now().wall);
+            }
             let subs: Vec<String> = self
                 .server
                 .subs

@@ -66,6 +66,8 @@ struct World {
     settings: Settings,
     specs: Vec<WatchSpec>,
     up: bool,
+    /// Its numbers are its own, and its watches are added.
+    begun: bool,
     life: u64,
     mono: Duration,
     order: u64,
@@ -87,6 +89,8 @@ struct World {
     slow_host: bool,
     /// What was given and is acknowledged by asking for more.
     given: Option<(usize, Event)>,
+    /// Taken, and not seen by the host before that batch is durable.
+    unseen: Option<(SaveId, Event)>,
     /// The host is killed after so many steps.
     kill_in: Option<u32>,
     full_until: Duration,
@@ -100,6 +104,8 @@ struct World {
     denied: BTreeSet<usize>,
     hits: BTreeMap<&'static str, u64>,
     trace: bool,
+    /// Runs on until nothing is remembered.
+    long: bool,
 }
 
 impl World {
@@ -127,6 +133,7 @@ impl World {
             settings,
             specs: Vec::new(),
             up: false,
+            begun: false,
             life: 0,
             mono: Duration::ZERO,
             order: 0,
@@ -146,6 +153,7 @@ impl World {
             every: [2.0, 5.0, 15.0][rng.usize(..3)],
             slow_host,
             given: None,
+            unseen: None,
             kill_in: None,
             full_until: Duration::ZERO,
             busy_until: Duration::ZERO,
@@ -157,6 +165,7 @@ impl World {
             denied: BTreeSet::new(),
             hits: BTreeMap::new(),
             trace: number("EWSN_PROOF_SEED").is_some(),
+            long: seed.is_multiple_of(16),
             rng,
         };
         for mailbox in 0..mailboxes {
@@ -193,9 +202,11 @@ impl World {
     }
 
     fn run(&mut self) {
-        let end = self.mail_until + Duration::from_secs(5 * 3600);
+        // An audit finds what nothing else does. To see how little is left at last takes two more.
+        let end = self.mail_until + Duration::from_secs(if self.long { 5 * 3600 } else { 70 * 60 });
+        let last = self.mail_until + Duration::from_secs(5 * 3600);
         while let Some((&(at, order), _)) = self.acts.first_key_value() {
-            if at > end {
+            if at > last || (at > end && self.is_settled()) {
                 break;
             }
             self.mono = self.mono.max(at);
@@ -204,6 +215,23 @@ impl World {
             }
         }
         self.at_rest();
+    }
+
+    /// Whether nothing is under way.
+    fn is_settled(&self) -> bool {
+        let known = self.engine.watches.values().flat_map(|w| w.folders_known.values());
+        let busy =
+            known.filter(|f| f.dirty || f.again || f.denied || f.in_flight.is_some() || f.baseline.is_some());
+        let used = |id: &String| {
+            self.engine.watches.values().any(|w| w.subscription.as_ref().is_some_and(|s| s.id == *id))
+        };
+        let subs = self.server.subs.iter().filter(|(id, s)| s.dead && used(id));
+        self.up
+            && self.engine.is_saved()
+            && self.engine.opens.by_ticket.is_empty()
+            && self.engine.waiting_events() == 0
+            && busy.count() == 0
+            && subs.count() == 0
     }
 
     /// Nothing is left, and nothing is missing.
@@ -227,7 +255,9 @@ impl World {
         );
         let left = |key: &&String| {
             key.contains("/p/")
-                || key.contains("/d/") && !self.denied.iter().any(|m| key.starts_with(&*self.specs[*m].name))
+                || self.long
+                    && key.contains("/d/")
+                    && !self.denied.iter().any(|m| key.starts_with(&*self.specs[*m].name))
         };
         let left: Vec<&String> = self.shelf.0.keys().filter(left).collect();
         assert!(left.is_empty(), "left in the store: {left:?}");
@@ -319,10 +349,11 @@ impl World {
                 self.shelf.commit(changes);
             }
         }
-        self.up = false;
+        (self.up, self.begun) = (false, false);
         self.life += 1;
         self.tick = None;
         self.given = None;
+        self.unseen = None;
         self.denied.clear();
         self.ledger.killed();
         let conns: Vec<u64> = self.sockets.keys().copied().collect();
@@ -345,13 +376,17 @@ impl World {
         self.engine = Engine::new(Settings { seed: self.rng.u64(..), ..self.settings.clone() });
         let first =
             self.shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().expect("a number"));
-        self.engine.start_numbers(first);
+        assert!(self.engine.start_numbers(first).is_some(), "numbers are taken before anything is told");
+        self.execute();
+    }
+
+    /// The numbers of the run's events are durable: now a client adds its watches.
+    fn begin(&mut self) {
+        self.begun = true;
         for mailbox in 0..self.specs.len() {
             let mut spec = self.specs[mailbox].clone();
             spec.stored = self.shelf.of(&spec.name);
-            if self.up {
-                self.feed(Input::Add(spec));
-            }
+            self.feed(Input::Add(spec));
         }
     }
 
@@ -359,7 +394,12 @@ impl World {
         let Some((_, changes)) = self.saving.take_if(|(s, _)| *s == save) else { return };
         if self.mono < self.full_until {
             self.hit("disk full");
-            return self.feed(Input::Saved { save, result: Err(error(ErrorKind::State)) });
+            if !self.begun {
+                // A client that cannot open ends.
+                return self.kill();
+            }
+            self.feed(Input::Saved { save, result: Err(error(ErrorKind::State)) });
+            return self.see(save);
         }
         self.shelf.commit(changes);
         self.ledger.saved(save);
@@ -371,6 +411,17 @@ impl World {
             }
         }
         self.feed(Input::Saved { save, result: Ok(()) });
+        if self.up && !self.begun {
+            self.begin();
+        }
+        self.see(save);
+    }
+
+    /// A batch is durable, or will not be: the host sees what has waited for that.
+    fn see(&mut self, save: SaveId) {
+        if let Some((_, event)) = self.unseen.take_if(|(awaited, _)| *awaited <= save) {
+            self.sees(event);
+        }
     }
 
     fn feed(&mut self, input: Input) {

@@ -11,18 +11,18 @@ struct Sum {
     excused: usize,
 }
 
-fn try_seed(seed: u64, faults: bool, sum: &mut Sum) {
-    struct Seed(u64);
-    impl Drop for Seed {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("replay with EWSN_PROOF_SEED={}", self.0);
-            }
-        }
-    }
-    let _told = Seed(seed);
-    let mut world = World::new(seed, faults);
-    world.run();
+/// Runs one schedule; how it failed, if it did.
+fn try_seed(seed: u64, faults: bool, sum: &mut Sum) -> Result<(), String> {
+    let run = std::panic::AssertUnwindSafe(|| {
+        let mut world = World::new(seed, faults);
+        world.run();
+        world
+    });
+    let world = std::panic::catch_unwind(run).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        format!("EWSN_PROOF_SEED={seed}: {}", text.chars().take(3000).collect::<String>())
+    })?;
     for (what, n) in &world.hits {
         *sum.hits.entry((*what).to_owned()).or_default() += n;
     }
@@ -34,31 +34,32 @@ fn try_seed(seed: u64, faults: bool, sum: &mut Sum) {
     sum.again += world.ledger.again;
     sum.came += came;
     sum.excused += excused;
+    Ok(())
 }
 
 fn try_many(runs: u64, faults: bool) -> Sum {
-    if let Some(seed) = number("EWSN_PROOF_SEED") {
-        try_seed(seed, faults, &mut Sum::default());
-        return Sum::default();
-    }
-    let next = std::sync::atomic::AtomicU64::new(number("EWSN_PROOF_FIRST").unwrap_or(0));
-    let runs = runs + number("EWSN_PROOF_FIRST").unwrap_or(0);
+    let first = number("EWSN_PROOF_SEED").or(number("EWSN_PROOF_FIRST")).unwrap_or(0);
+    let runs = first + if number("EWSN_PROOF_SEED").is_some() { 1 } else { runs };
+    let next = std::sync::atomic::AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let work = || {
         let mut sum = Sum::default();
+        let mut failed = Vec::new();
         loop {
             let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if seed >= runs {
-                return sum;
+                return (sum, failed);
             }
-            try_seed(seed, faults, &mut sum);
+            failed.extend(try_seed(seed, faults, &mut sum).err());
         }
     };
     let mut all = Sum::default();
+    let mut failed = Vec::new();
     std::thread::scope(|s| {
         let workers: Vec<_> = (0..threads).map(|_| s.spawn(work)).collect();
         for worker in workers {
-            let sum = worker.join().expect("no seed fails");
+            let (sum, bad) = worker.join().expect("panics are caught");
+            failed.extend(bad);
             for (what, n) in sum.hits {
                 *all.hits.entry(what).or_default() += n;
             }
@@ -68,6 +69,8 @@ fn try_many(runs: u64, faults: bool) -> Sum {
             all.excused += sum.excused;
         }
     });
+    failed.sort();
+    assert!(failed.is_empty(), "{} schedules failed; replay with\n{}", failed.len(), failed.join("\n"));
     all
 }
 

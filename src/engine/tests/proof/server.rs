@@ -163,6 +163,8 @@ impl Server {
         let gromox = self.gromox;
         let Some(sub) = self.subs.get_mut(id) else { return Err(coded("ErrorSubscriptionNotFound")) };
         if std::mem::take(&mut sub.missed) {
+            // What fitted in before is no use without what did not: the queue begins anew.
+            sub.queue.clear();
             return Err(coded("ErrorMissedNotificationEvents"));
         }
         let mut answer = Notification { subscription_id: id.to_owned(), ..Notification::default() };
