@@ -133,7 +133,8 @@ impl Folder {
     /// Whether nothing has happened in it since it was synced, by its stamp of now.
     fn is_as(&self, stamp: &FolderStamp) -> bool {
         let synced = self.baseline.is_none() && self.state.is_some();
-        let quiet = !self.again && self.first_event.is_none();
+        // What was left to the stream is told with a page.
+        let quiet = !self.again && self.first_event.is_none() && self.doubts.is_empty();
         synced && quiet && self.stamp.as_ref().is_some_and(|known| known.same_as(stamp))
     }
 }

@@ -103,7 +103,9 @@ impl Engine {
             folder.again = true;
             folder.survey = true;
             folder.suspects.clear();
-            doubtful.push(folder_id.clone());
+            if !folder.doubts.is_empty() {
+                doubtful.push(folder_id.clone());
+            }
             if folder.denied {
                 fill = denied;
                 continue;
