@@ -147,7 +147,8 @@ fn backlog(mails: usize) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
     let state = dir.path().to_str().unwrap();
-    let drain = ["drain", "--event", "NewMail", "--fetch", "mime", "--state-dir", state];
+    let spool = format!("spool_dir={state}/mails");
+    let drain = ["drain", "--event", "NewMail", "--fetch", "mime", "--state-dir", state, "--option", &spool];
     // The first run begins with what comes from then on.
     let mut first = command(&sim, &[&drain[..], &["--exit-when-drained"]].concat());
     assert!(first.wait().unwrap().success());
