@@ -360,6 +360,11 @@ impl Event {
         }
     }
 
+    /// Whether it comes with a message's file.
+    pub(crate) fn has_message(&self) -> bool {
+        self.item.as_ref().is_some_and(|item| item.spooled.is_some())
+    }
+
     /// Something that concerns no single watch went wrong.
     pub(crate) fn error(time: SystemTime, error: &crate::Error) -> Event {
         let detail = Detail { message: Some(error.to_string()), ..Detail::default() };

@@ -182,6 +182,11 @@ impl Delivery {
         }
     }
 
+    /// The watches with messages that wait.
+    pub fn with_messages(&self) -> impl Iterator<Item = u64> {
+        self.queue.iter().filter(|e| e.has_message()).map(|e| e.watch)
+    }
+
     /// How many mailbox events of a watch wait.
     pub fn waiting(&self, watch: u64) -> usize {
         self.waiting.get(&watch).copied().unwrap_or_default()

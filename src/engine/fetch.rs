@@ -198,11 +198,12 @@ impl Engine {
             return self.timers.set(Timer::Fetch(endpoint), at);
         }
         loop {
+            let held_up = if full { self.with_messages_ahead() } else { BTreeSet::new() };
             let fetches = &mut self.endpoint(endpoint).fetches;
             if fetches.in_flight >= most {
                 break;
             }
-            let asked = fetches.next(now, full);
+            let asked = fetches.next(now, &held_up);
             if asked.is_empty() {
                 break;
             }
@@ -225,6 +226,18 @@ impl Engine {
             Some(at) if at > now => self.timers.set(Timer::Fetch(endpoint), at),
             _ => self.timers.clear(Timer::Fetch(endpoint)),
         }
+    }
+
+    /// The watches that have messages ahead of the host: while the spool is full, no more is begun for them. Another's first
+    /// one is, or a mailbox that waits for its slow host would keep all others waiting too.
+    fn with_messages_ahead(&self) -> BTreeSet<u64> {
+        let mut ahead: BTreeSet<u64> =
+            self.items.values().filter(|i| i.sent && i.mime).map(|i| i.watch).collect();
+        ahead.extend(self.delivery.with_messages());
+        let is_message = |held: &Held| matches!(held, Held::Ready(event) if event.has_message());
+        let held = self.watches.iter().filter(|(_, w)| w.hold.iter().any(is_message));
+        ahead.extend(held.map(|(watch, _)| *watch));
+        ahead
     }
 
     /// The host has taken messages, or has not.
@@ -434,9 +447,9 @@ impl Wanted {
 
 impl Fetches {
     /// What to ask for next, all of one watch: first what is to be tried again, which is asked for alone, then the watches in
-    /// turn. No message is begun while the spool is `full`; what was begun keeps its place and may be tried again, since what
-    /// is in the spool already may stand behind it.
-    fn next(&mut self, now: Duration, full: bool) -> Vec<FetchId> {
+    /// turn. No message is begun for those that are `held_up`; what was begun keeps its place and may be tried again, since
+    /// what is in the spool already may stand behind it.
+    fn next(&mut self, now: Duration, held_up: &BTreeSet<u64>) -> Vec<FetchId> {
         if let Some(&(at, fetch)) = self.later.first()
             && at <= now
         {
@@ -445,7 +458,9 @@ impl Fetches {
         }
         let after = self.queues.range((Bound::Excluded(self.last), Bound::Unbounded));
         let mut turns = after.chain(self.queues.range(..=self.last));
-        let Some(watch) = turns.find(|(_, queue)| !(full && queue.mime)).map(|(watch, _)| *watch) else {
+        let Some(watch) =
+            turns.find(|(watch, queue)| !(queue.mime && held_up.contains(watch))).map(|(watch, _)| *watch)
+        else {
             return Vec::new();
         };
         self.last = watch;
