@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -117,8 +117,12 @@ impl Spool {
             return Ok(dir.clone());
         }
         let mut private = lock(&self.private);
-        if let Some(dir) = &*private {
-            return Ok(dir.path().to_owned());
+        if let Some(dir) = private.take() {
+            if is_ours(dir.path()) {
+                return Ok(private.insert(dir).path().to_owned());
+            }
+            // Temporary files are cleaned up behind our back; and what has the name now is somebody else's.
+            std::mem::forget(dir);
         }
         let made = tempfile::Builder::new().prefix("ewsnotify-").tempdir();
         let made = made.map_err(|e| trouble("make a private folder in", &std::env::temp_dir(), &e))?;
@@ -189,7 +193,15 @@ impl Target<'_> {
     }
 
     fn close(mut self) -> Result<PathBuf> {
-        let path = self.open()?.0.to_owned();
+        let durable = matches!(self.spool.settings.folder, Folder::Host(_));
+        let (path, file) = self.open()?;
+        // The host will say that it has dealt with the event, and the message is not fetched again.
+        if durable {
+            let folder = path.parent().unwrap_or(path);
+            let synced = file.sync_all().and_then(|()| File::open(folder)?.sync_all());
+            synced.map_err(|e| trouble("sync the message in", path, &e))?;
+        }
+        let path = path.to_owned();
         self.open = None;
         Ok(path)
     }
@@ -202,6 +214,12 @@ impl Drop for Target<'_> {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Whether a private folder is still there, and still ours.
+fn is_ours(dir: &Path) -> bool {
+    let met = fs::symlink_metadata(dir);
+    met.is_ok_and(|met| met.is_dir() && met.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// A new file that nobody else can have opened, or foreseen.
@@ -280,6 +298,26 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(spool);
         assert!(!path.exists());
+    }
+
+    // The system removes old temporary files: a client that runs for weeks would lose every message from then on.
+    #[test]
+    fn a_private_folder_that_was_cleaned_up_is_made_anew() {
+        let spool = spool(Folder::Private);
+        let first = keep(&spool, "aGVsbG8=").unwrap();
+        let dir = first.path().parent().unwrap().to_owned();
+        fs::remove_dir_all(&dir).unwrap();
+        let second = keep(&spool, "aGVsbG8=").unwrap();
+        assert_eq!(fs::read(second.path()).unwrap(), b"hello");
+        // What stands in its place is nobody's that we know.
+        let taken = second.path().parent().unwrap().to_owned();
+        fs::remove_dir_all(&taken).unwrap();
+        std::os::unix::fs::symlink("/", &taken).unwrap();
+        let third = keep(&spool, "aGVsbG8=").unwrap();
+        assert_ne!(third.path().parent(), Some(&*taken));
+        drop(spool);
+        assert!(!third.path().exists());
+        fs::remove_file(taken).unwrap();
     }
 
     // A slow host would have its disk filled; or would be told of nothing any more once that many messages had come.

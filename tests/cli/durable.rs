@@ -9,10 +9,11 @@ use std::process::Command;
 use crate::drain::{begun, mail};
 use crate::support::{Running, USER, command, line, sim};
 
-/// Stands before the system's `fdatasync`.
+/// Stands before the system's `fdatasync` and `fsync`.
 const SLOW_DISK: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -30,6 +31,13 @@ static int is_log(int fd) {
     const char *log = getenv("EWSN_TEST_LOG");
     struct stat a, b;
     return log && stat(log, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+int fsync(int fd) {
+    char link[64], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) > 4 && strcmp(path + strlen(path) - 4, ".eml") == 0) note("message synced\n");
+    return syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd) {
@@ -109,4 +117,20 @@ fn a_line_is_printed_when_the_last_is_durable() {
         told += 1;
     }
     assert_eq!(told, 4);
+}
+
+// What is acknowledged is not fetched again: a message that a power cut takes from the host's folder would be lost.
+#[test]
+fn a_message_is_on_the_disk_before_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let option = format!("spool_dir={}", folder.path().display());
+    let log = log_of("drain", &["--event", "NewMail", "--fetch", "mime", "--option", &option]);
+    let mut synced = 0;
+    let mut told = 0;
+    for text in &log {
+        synced += usize::from(text == "message synced");
+        told += usize::from(text.contains("\"NewMail\""));
+        assert!(told <= synced, "{log:#?}");
+    }
+    assert_eq!(told, 4, "{log:#?}");
 }
