@@ -14,9 +14,28 @@ use crate::{Error, ErrorKind, Result};
 /// Makes the state directory where there is none, and refuses one that other users can write to: they could change what is
 /// told as new, or put a link in the place of a file.
 pub(super) fn prepare(dir: &Path) -> Result<()> {
+    // From above: a folder's name is durable when the one that it is in is synced.
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|e| trouble("make the state directory", dir, &e))?;
+    for made in missing.iter().rev() {
+        let above = made.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Where that may not be read, the system has to be trusted.
+        if let Ok(above) = File::open(above) {
+            above.sync_all().map_err(|e| trouble("sync the folder of", made, &e))?;
+        }
+    }
     let met = fs::metadata(dir).map_err(|e| trouble("look at the state directory", dir, &e))?;
+    if !is_trusted(met.uid()) {
+        let text = format!(
+            "the state directory {dir} belongs to another user (number {uid}), so what it says cannot be trusted: give it to \
+             the user of this process, or take another",
+            dir = dir.display(),
+            uid = met.uid()
+        );
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
     if met.mode() & 0o022 != 0 {
         let text = format!(
             "other users can write to the state directory {dir} (mode {mode:o}), so what it says cannot be trusted: chmod go-w {dir}",
@@ -26,6 +45,11 @@ pub(super) fn prepare(dir: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, text));
     }
     Ok(())
+}
+
+/// Whose directory may be used: our own, and the administrator's, who can change everything anyway.
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 
 /// The database's file, without any lock: see [`super::lock`].
@@ -86,4 +110,24 @@ pub(super) fn trouble(what: &str, path: &Path, e: &io::Error) -> Error {
         _ => "",
     };
     Error::new(ErrorKind::Io, format!("cannot {what} {}: {e}{advice}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Another user who made the directory beforehand would say what is new, and read what is told.
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let me = rustix::process::geteuid().as_raw();
+        assert!(is_trusted(me) && is_trusted(0) && !is_trusted(me + 1));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(prepare(dir.path()).is_ok());
+        // Only the administrator can give a directory away.
+        if std::os::unix::fs::chown(dir.path(), Some(me + 1), None).is_ok() {
+            let e = prepare(dir.path()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Invalid);
+            assert!(e.to_string().contains("belongs to another user"), "{e}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The store of a client without a state directory: a restart of the process begins anew.
+//! A store for tests, that lasts as long as what holds it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -147,6 +147,8 @@ struct Parked {
 pub struct StatusFile {
     path: PathBuf,
     picture: Picture,
+    /// What an earlier run knew.
+    before: Vec<Mailbox>,
     watches: BTreeMap<u64, Mailbox>,
     looked: Option<Instant>,
     written: Option<Instant>,
@@ -158,13 +160,22 @@ impl StatusFile {
         let picture =
             Picture { command: command.into(), pid: std::process::id(), running: true, ..Picture::default() };
         let path = dir.join(NAME);
-        StatusFile { path, picture, watches: BTreeMap::new(), looked: None, written: None, warned: false }
+        let old = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Picture>(&bytes).ok());
+        let before = old.map(|p| p.mailboxes).unwrap_or_default();
+        StatusFile {
+            path,
+            picture,
+            before,
+            watches: BTreeMap::new(),
+            looked: None,
+            written: None,
+            warned: false,
+        }
     }
 
     /// A watch, with what an earlier run knew of its mailbox.
     pub fn add(&mut self, watch: u64, name: &str) {
-        let old = fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice::<Picture>(&bytes).ok());
-        let old = old.and_then(|p| p.mailboxes.into_iter().find(|m| m.mailbox == name));
+        let old = self.before.iter().find(|m| m.mailbox == name).cloned();
         let old = old.unwrap_or_else(|| Mailbox { mailbox: name.into(), ..Mailbox::default() });
         self.watches.insert(watch, Mailbox { state: "starting".into(), reason: None, ..old });
     }
@@ -253,7 +264,8 @@ fn put(path: &Path, picture: &Picture) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
     // Whatever the umask is: whoever may enter the directory may read it.
     file.set_permissions(Permissions::from_mode(0o644))?;
-    serde_json::to_writer_pretty(&mut file, picture)?;
-    file.write_all(b"\n")?;
+    let mut text = serde_json::to_vec_pretty(picture)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
     fs::rename(&new, path)
 }
