@@ -154,11 +154,16 @@ impl WatchConfig {
 }
 
 impl WatchConfig {
-    /// What the store calls the watch: the same for the same mailbox and folders on the same server.
+    /// What the store calls the watch: the same for the same mailbox and folders on the same server, in whatever order.
     pub fn name(&self) -> Arc<str> {
         let mut text = format!("{}\n{}\n", self.endpoint.host(), self.mailbox.to_lowercase());
+        let mut names: Vec<&str> = Vec::new();
         for folder in &self.folders {
             let (FolderRef::Id(name) | FolderRef::Distinguished { name, .. }) = folder;
+            names.push(name);
+        }
+        names.sort();
+        for name in names {
             text += name;
             text.push('\n');
         }
@@ -211,6 +216,23 @@ fn time(options: &Options, key: &'static str) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Who writes the same folders down in another order would be told of nothing that came meanwhile.
+    #[test]
+    fn a_watch_has_the_same_name_whatever_the_order_of_its_folders() {
+        let name = |folders: &str| {
+            let mut options = Options::new();
+            for (key, value) in
+                [("url", "mail.example.test"), ("user", "ada@example.test"), ("password", "x")]
+            {
+                options.set(key, value).unwrap();
+            }
+            options.set("folders", folders).unwrap();
+            WatchConfig::read(&options).unwrap().name()
+        };
+        assert_eq!(name("inbox,sentitems,id:AAMk"), name("id:AAMk,sentitems,Inbox,sentitems"));
+        assert_ne!(name("inbox,sentitems"), name("inbox"));
+    }
 
     // On a machine of 32 bits, where a usize is a u32, a limit of 4 GiB would bring the host's process down.
     #[test]
