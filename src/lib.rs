@@ -1,7 +1,7 @@
 //! Tells a program at once when something happens in an Exchange mailbox: new mail, changes, moves, deletions.
 //!
 //! A [`Client`] has watches, a watch is a mailbox with its folders, and what happens comes as [`Event`]s out of one bounded
-//! queue. All calls block, there is no async runtime; a stream costs a thread and some 60 KiB.
+//! queue. All calls block, there is no async runtime; a stream costs a thread and some 50 KiB.
 //!
 //! ```no_run
 //! use ewsnotify::{Client, EventKind, Options};
@@ -28,6 +28,9 @@
 //!   item on. What becomes of folders themselves in a gap is told as `Created`, `Deleted` and `Modified` (moved or renamed), within
 //!   one run. Search folders only repeat what happens elsewhere, and hidden folders are not the user's: once known as such,
 //!   nothing is told of them.
+//! - **A restart goes on where the last run stood**, with option `state_dir`: what was not acknowledged is told again, then what came
+//!   meanwhile, and nothing else as new. With `ack=manual` the host says of each event that it has dealt with it
+//!   ([`Client::ack`]), or has it told again later or parked ([`Client::nack`]).
 //! - **Order.** The events of a mailbox come in the order of the server, also where an item's content is fetched first.
 //! - **Slow hosts and slow fetches never stop the reading of a stream.** What does not fit into the queue is dropped, and a `Gap`
 //!   stands in its place.

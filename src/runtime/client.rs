@@ -97,7 +97,9 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] and [`ErrorKind::Limit`] where the system gives no pipe or thread.
+    /// [`ErrorKind::Io`] and [`ErrorKind::Limit`] where the system gives no pipe or thread. With a state directory:
+    /// [`ErrorKind::Locked`] while another process has it, [`ErrorKind::Invalid`] where other users could write to it,
+    /// [`ErrorKind::State`] where what it holds is damaged or of another version, [`ErrorKind::Io`] for what the disk says.
     pub fn open(options: &Options) -> Result<Client> {
         Client::with_waker(options, None, Waker::new()?)
     }
@@ -264,7 +266,9 @@ impl Client {
         self.core.remove(watch)
     }
 
-    /// Waits for the next event, for so long at the most. The wait sits in `poll(2)`, so a signal ends it at once.
+    /// Waits for the next event, for so long at the most. The wait sits in `poll(2)`, so a signal ends it at once. With
+    /// `ack=manual` and a state directory, that an event is handed out is on the disk before it is given: a disk that hangs
+    /// holds the call up beyond its time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -299,8 +303,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for an event that waits for no acknowledgement, [`ErrorKind::State`] where it could not be
-    /// written: it is tried again, and until then a restart would tell the event again.
+    /// [`ErrorKind::Invalid`] for an event that waits for no acknowledgement, [`ErrorKind::Io`] or [`ErrorKind::State`] where
+    /// it could not be written: it is tried again, and until then a restart would tell the event again.
     pub fn ack(&self, seq: u64) -> Result<()> {
         self.core.settle(|engine, now| engine.ack(now, seq))
     }

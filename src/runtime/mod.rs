@@ -1,7 +1,7 @@
 //! Threads, the queue and the timer: executes the engine's commands and feeds it what came of them.
 //!
-//! Decides nothing. Threads: a timer and up to `workers` workers a client, a reader a stream, and for each opening of a
-//! stream a short-lived one with the deep stack that a handshake needs. No lock is held while host code runs.
+//! Decides nothing. Threads: a timer, up to `workers` workers for each server and sign-in, a reader a stream, for each opening of
+//! a stream a short-lived one with the deep stack that a handshake needs, and with a state directory one that writes it. No lock is held while host code runs.
 
 mod client;
 mod connection;

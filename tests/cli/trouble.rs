@@ -180,6 +180,28 @@ fn to_wait_for_a_turn_is_no_try() {
     assert_eq!((ended.code, attempts), (Some(0), vec![1, 2]), "{ended:?}");
 }
 
+// A mailbox with a backlog and a slow command has as many messages wait as may: the others would get none while it is so.
+#[test]
+fn one_mailbox_s_backlog_does_not_stop_another() {
+    let (sim, dir, reach) = two();
+    for n in 0..5 {
+        sim.exchange().deliver(USER, &mail(n)).unwrap();
+    }
+    let flag = dir.path().join("flag");
+    let exec = format!(
+        "case $EWSN_MAILBOX in ada*) until test -e {f}; do sleep 0.05; done;; *) touch {f};; esac",
+        f = flag.display()
+    );
+    let rest = ["--exec", &exec, "--exec-timeout", "30s", "--option", "spool_files=2"];
+    let both = Running::start(command(&line("run", &reach, &rest)));
+    wait_until("one is taken and two are ahead", || sim.stats().of("GetItem") >= 3);
+    sim.exchange().deliver(BOB, &mail(7)).unwrap();
+    wait_until("his command", || flag.exists());
+    both.signal(Signal::TERM);
+    let ended = both.end();
+    assert!(ran(&ended.json()).iter().all(|(_, outcome, _)| outcome == "done"), "{ended:?}");
+}
+
 // Messages of other people would lie among the temporary files for ever, more with each run.
 #[test]
 fn no_message_is_left_among_the_temporary_files() {
