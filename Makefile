@@ -22,6 +22,8 @@ install: all
 	ln -sf libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so
 	install -m 644 include/ewsnotify.h include/ewsnotify.hpp include/ewsnotify_ffi.h $(DESTDIR)$(INCLUDEDIR)
+	{ printf '%s\n' '#define FFI_SCOPE "ewsnotify"' '#define FFI_LIB "$(LIBDIR)/$(SONAME)"'; cat include/ewsnotify_ffi.h; } \
+	  >$(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' 'Name: ewsnotify' \
 	  'Description: Tells a program at once when something happens in an Exchange mailbox' 'Version: $(VERSION)' \
 	  'Libs: -L$${libdir} -lewsnotify' 'Cflags: -I$${includedir}' >$(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc
@@ -33,4 +35,5 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so \
 	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify.h $(DESTDIR)$(INCLUDEDIR)/ewsnotify.hpp $(DESTDIR)$(INCLUDEDIR)/ewsnotify_ffi.h \
+	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h \
 	  $(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake

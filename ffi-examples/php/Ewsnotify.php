@@ -15,7 +15,7 @@ declare(strict_types=1);
  * runs, and next() returns null.
  *
  * The header is beside this file, in ../../include, or where EWSNOTIFY_HEADER says; the library is EWSNOTIFY_LIBRARY, or what
- * the system finds as libewsnotify.so. Under php-fpm FFI wants preloading: see preload.php.
+ * the system finds as libewsnotify.so. Under php-fpm see preload.php.
  */
 
 namespace Ewsnotify;

@@ -1,17 +1,15 @@
 <?php
 
 /**
- * For php-fpm: `opcache.preload` names this file. FFI is allowed in what is preloaded, and nowhere else, with PHP's default
- * `ffi.enable=preload`.
+ * For php-fpm, where FFI is allowed in what is preloaded and nowhere else (PHP's default, `ffi.enable=preload`). In php.ini:
+ *
+ *     ffi.preload = /usr/local/include/ewsnotify_php.h     ; `make install` puts it there: the declarations, and where the library is
+ *     opcache.preload = /usr/share/php/ewsnotify/preload.php
+ *     opcache.preload_user = www-data
+ *
+ * Watching belongs into a worker of the command line. A page shows its status file (status.php), or asks for an item.
  */
 
 declare(strict_types=1);
 
-$header = getenv('EWSNOTIFY_HEADER') ?: __DIR__ . '/../../include/ewsnotify_ffi.h';
-$library = getenv('EWSNOTIFY_LIBRARY') ?: 'libewsnotify.so';
-$text = "#define FFI_SCOPE \"ewsnotify\"\n#define FFI_LIB \"$library\"\n" . file_get_contents($header);
-$scoped = tempnam(sys_get_temp_dir(), 'ewsn');
-file_put_contents($scoped, $text);
-FFI::load($scoped);
-unlink($scoped);
 opcache_compile_file(__DIR__ . '/Ewsnotify.php');

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code, reason = "the functions of the C interface are called as C calls them")]
 
+#[cfg(feature = "sim")]
+mod fpm;
 mod headers;
 #[cfg(feature = "sim")]
 mod hosts;

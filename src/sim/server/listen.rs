@@ -38,7 +38,8 @@ impl Running {
 
 pub(super) fn start(listener: TcpListener, shared: &Arc<Shared>, schedule: Vec<At>) -> Result<Running> {
     listener.set_nonblocking(true).map_err(|e| failed("setting the port up", e))?;
-    let (asleep, wake) = rustix::pipe::pipe().map_err(|e| failed("making a pipe", e))?;
+    let (asleep, wake) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed("making a pipe", e))?;
     let mut running = Running { wake: Some(wake), threads: Vec::new() };
     let of_accept = shared.clone();
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
