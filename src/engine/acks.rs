@@ -27,6 +27,8 @@ pub(super) struct Open {
     pub attempts: u32,
     /// Whether the store has it as pending: what a checkpoint covers must not be found by sync again.
     pub recorded: bool,
+    /// Another event of its item was acknowledged, and what is to be done with that waits for this one.
+    pub acts: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +281,8 @@ impl Engine {
         if !kept && !self.settings.durable {
             return;
         }
-        let open = Open { event: event.clone(), place: Place::Queued, attempts: 0, recorded: false };
+        let open =
+            Open { event: event.clone(), place: Place::Queued, attempts: 0, recorded: false, acts: false };
         self.opens.by_ticket.insert(event.ticket, open);
         self.reserve_numbers(event.ticket);
     }
@@ -350,6 +353,7 @@ impl Engine {
             self.store_open(ticket);
         }
         self.windows.renamed(watch, old, new);
+        self.actions.renamed(watch, old, new, to);
         for wanted in self.items.values_mut() {
             wanted.renamed(watch, old, new);
         }
@@ -364,6 +368,7 @@ impl Engine {
         }
         // The checkpoint that has it as pending may have been asked for before it came: sync will tell of it then.
         self.store_told(&open.event);
+        self.act_after(ticket, &open);
         self.given_back(watch);
         Some(watch)
     }

@@ -78,7 +78,8 @@ impl Engine {
     /// Hands a mailbox event out, behind what is held back; with its content, if that was asked for.
     pub(super) fn hand_out(&mut self, watch: u64, event: Event) {
         self.counters.events += 1;
-        let Some(mut event) = self.merged(watch, event) else { return };
+        let ours = self.not_ours(watch, event).and_then(|event| self.merged(watch, event));
+        let Some(mut event) = ours else { return };
         if self.overflows(watch, &event) {
             return;
         }

@@ -68,6 +68,9 @@ impl Marks {
     /// With `since=all`: it came out of a folder that had not been read so far, and the host was not told of it there.
     pub const UNREAD: Marks = Marks(1024);
 
+    /// We have marked it as read ourselves.
+    pub const OWN_READ: Marks = Marks(2048);
+
     /// What telling the host of a kind of event says of the item, and what its acknowledgement adds.
     pub fn of(kind: EventKind) -> Option<(Marks, Marks)> {
         Some(match kind {
@@ -104,8 +107,8 @@ impl Marks {
 
     /// What lies in the store.
     pub fn stored(self) -> Marks {
-        let all = [Marks::STORED_MAIL, Marks::STORED_CREATED, Marks::STORED_HERE, Marks::STORED_GONE];
-        Marks(self.0 & all.into_iter().fold(0, |sum, m| sum | m.0))
+        let told = [Marks::STORED_MAIL, Marks::STORED_CREATED, Marks::STORED_HERE, Marks::STORED_GONE];
+        Marks(self.0 & told.into_iter().fold(Marks::OWN_READ.0, |sum, m| sum | m.0))
     }
 
     /// What follows from what lay in the store.

@@ -138,9 +138,13 @@ fn rank(key: &str, put: bool) -> u8 {
     match (kind, put) {
         _ if key == NUMBERS => 0,
         (Some("f"), true) => 2,
+        // A folder that is known is thought to be followed.
+        (Some("h"), true) => 3,
+        // Behind what keeps its event from being told again.
+        (Some("a"), true) => 4,
         (_, true) => 1,
         // An item's marks after its event: without the two it would be told again.
-        (Some("d"), false) => 4,
-        (_, false) => 3,
+        (Some("d"), false) => 6,
+        (_, false) => 5,
     }
 }

@@ -190,6 +190,7 @@ impl Engine {
         self.leave_group(id);
         self.unstore_subscriptions(id);
         self.leave_windows(id);
+        self.leave_actions(Some(id));
         self.save_soon();
         self.forget_fetches(id);
         self.forget_opens(id);

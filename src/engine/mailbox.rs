@@ -275,6 +275,7 @@ impl Engine {
         let pairs = std::mem::take(&mut spec.stored);
         let (mut stored, bad) = Stored::read(&pairs);
         let opens = std::mem::take(&mut stored.opens);
+        let actions = std::mem::take(&mut stored.actions);
         let mut watch = Watch::new(spec, self.now);
         watch.stored = stored;
         let (endpoint, streaming) = (watch.spec.endpoint, watch.is_streaming());
@@ -288,6 +289,7 @@ impl Engine {
             self.tell(id, EventKind::Error, Detail { message: Some(message), ..Detail::default() });
         }
         self.restore_opens(id, opens);
+        self.restore_actions(id, actions);
     }
 
     /// The host takes a watch back.
@@ -359,6 +361,7 @@ impl Engine {
                     self.store_subscriptions(id);
                     // Where the server does not tell its time, ours at the question is the nearest.
                     self.begin_catch_up(id, date.unwrap_or(made.sent.wall));
+                    self.actions_begin(id);
                 }
             }
             (Step::Poll, Ok(Answer::Events(notification))) => self.polled(id, &made, notification),

@@ -5,6 +5,7 @@
 //! follow, in their order, before the next input ([`Engine::poll`] until `None`).
 
 mod acks;
+mod after_ack;
 mod audit;
 mod backoff;
 mod catch_up;
@@ -40,6 +41,7 @@ use crate::proto::{
 use crate::{Ack, Error, EventKind, Fetch, Reason};
 
 use acks::{Opens, Ticket};
+use after_ack::Actions;
 use backoff::Gate;
 use coalesce::Windows;
 use fetch::{FetchId, Fetches, Wanted};
@@ -51,6 +53,7 @@ use save::{Batch, Saves};
 use timers::{Timer, Timers};
 
 pub use acks::{Nack, Parked};
+pub use after_ack::AfterAck;
 use delivery::Delivery;
 pub use delivery::Limits;
 pub use fetch::item_content;
@@ -94,6 +97,8 @@ pub struct WatchSpec {
     pub max_unacked: usize,
     /// For how long what happens to an item is gathered into one event; zero for not at all.
     pub coalesce: Duration,
+    /// What is done with an item when its event is acknowledged.
+    pub after_ack: AfterAck,
     /// What the store calls it.
     pub name: Arc<str>,
     /// What the store has of it: keys without the name, and values.
@@ -213,6 +218,8 @@ pub enum Answer {
     Events(crate::proto::Notification),
     /// `Unsubscribe`.
     Unsubscribed,
+    /// `UpdateItem`, `MoveItem` or `DeleteItem` of one item.
+    Acted,
     /// `SyncFolderItems`.
     Synced {
         /// The changes and the new state.
@@ -333,6 +340,7 @@ pub struct Engine {
     delivery: Delivery,
     opens: Opens,
     windows: Windows,
+    actions: Actions,
     /// The state, where the host keeps it.
     host: Option<HostState>,
     /// Events to be given again, and when.
@@ -394,6 +402,8 @@ enum Job {
     Survey(Vec<String>),
     /// Of this subscription.
     Unsubscribe(String),
+    /// What is done with an item after its acknowledgement.
+    Act(Ticket),
 }
 
 /// A stream under way.
@@ -426,6 +436,7 @@ impl Engine {
             dirty_syncs: BTreeSet::new(),
             opens: Opens::default(),
             windows: Windows::default(),
+            actions: Actions::default(),
             host: None,
             again: BTreeSet::new(),
             blocked: 0,
@@ -474,6 +485,7 @@ impl Engine {
                 Timer::Suspect(watch) => self.look_at_suspects(watch),
                 Timer::Again => self.again_due(),
                 Timer::Window => self.windows_due(),
+                Timer::Act(endpoint) => self.pump_actions(endpoint),
                 Timer::Pair => self.give_pair(),
                 Timer::Save => drop(self.save_now()),
             }
@@ -484,7 +496,11 @@ impl Engine {
         while let Some(endpoint) = self.dirty_syncs.pop_first() {
             self.pump_syncs(endpoint);
         }
+        while let Some(endpoint) = self.actions.dirty.pop_first() {
+            self.pump_actions(endpoint);
+        }
         let idle = self.calls.is_empty() && self.conns.is_empty() && self.is_saved();
+        let idle = idle && self.actions.is_empty();
         if self.closing && !self.finished && idle {
             self.finished = true;
             self.out.push_back(Command::Finished);
@@ -572,6 +588,7 @@ impl Engine {
                 self.surveyed(call, &made, folders, stamps);
             }
             Job::Fetch(fetches) => self.fetched(made.endpoint, fetches, result),
+            Job::Act(ticket) => self.acted(&made, ticket, result),
             Job::Step(step) => self.stepped(call, made, step, result),
         }
         if self.calls_of.get(&watch) == Some(&0) {
@@ -582,7 +599,8 @@ impl Engine {
 
     /// Says so if a watch has ended and nothing of it is under way.
     fn forget(&mut self, watch: u64) {
-        if !self.watches.contains_key(&watch) && !self.calls_of.contains_key(&watch) {
+        let busy = self.calls_of.contains_key(&watch) || self.actions.len(watch) > 0;
+        if !self.watches.contains_key(&watch) && !busy {
             self.out.push_back(Command::Forget(watch));
         }
     }
@@ -601,6 +619,7 @@ impl Engine {
         self.delivery.close();
         self.items.clear();
         self.dirty_fetches.clear();
+        self.leave_actions(None);
         let watches = std::mem::take(&mut self.watches);
         for (id, watch) in &watches {
             self.tell_closed(*id, watch.spec.mailbox.clone(), Reason::ClosedByHost);

@@ -282,6 +282,7 @@ impl Engine {
             SyncChange::Update(_) | SyncChange::ReadFlagChange { .. } if folder.baseline.is_some() => {
                 return None;
             }
+            SyncChange::ReadFlagChange { is_read: true, .. } if marks.has(Marks::OWN_READ) => return None,
             SyncChange::Update(_) | SyncChange::ReadFlagChange { .. } if !asked(Modified) => return None,
             SyncChange::Update(Item { id, .. }) | SyncChange::ReadFlagChange { id, .. }
                 if !folder.broken && folder.told.recent(digest).has(Marks::SEEN_CHANGE) =>

@@ -5,7 +5,7 @@
 //! item that was told and acknowledged since the last checkpoint but one; `h` which folders there are, where all are watched;
 //! `p/TICKET` an event that is not acknowledged and that a checkpoint covers or the host has; `w/FOLDER/ITEM` what a
 //! checkpoint covers and was not told, because the stream was to tell it; `g` since when something may be missing for good, as
-//! far as the host was not told so; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
+//! far as the host was not told so; `a/TICKET` what is to be done with the item of an acknowledged event; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::acks::{Open, Place, Ticket};
+use super::after_ack::ActionRecord;
 use super::doubts::Doubt;
 use super::folder::{Digest, Folder, FolderRecord, Marks, from_seconds, seconds};
 use super::hierarchy::TreeRecord;
@@ -40,6 +41,7 @@ pub(super) struct Stored {
     folders: BTreeMap<String, Box<Folder>>,
     pub tree: Option<TreeRecord>,
     pub opens: Vec<(Ticket, OpenRecord)>,
+    pub actions: Vec<(Ticket, ActionRecord)>,
     pub subscriptions: Vec<String>,
     /// Since when something may be missing for good, and an earlier run's host was not told.
     pub gap: Option<SystemTime>,
@@ -64,6 +66,8 @@ pub(super) struct OpenRecord {
     time: u64,
     attempts: u32,
     parked: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    acts: bool,
 }
 
 impl Stored {
@@ -89,6 +93,13 @@ impl Stored {
                 ["p", ticket] => match (ticket.parse(), serde_json::from_slice(value)) {
                     (Ok(ticket), Ok(record)) => {
                         stored.opens.push((ticket, record));
+                        true
+                    }
+                    _ => false,
+                },
+                ["a", ticket] => match (ticket.parse(), serde_json::from_slice(value)) {
+                    (Ok(ticket), Ok(record)) => {
+                        stored.actions.push((ticket, record));
                         true
                     }
                     _ => false,
@@ -157,6 +168,7 @@ impl OpenRecord {
             // Whoever finds this after a crash finds that the host had it.
             attempts: open.attempts.saturating_add(u32::from(matches!(open.place, Place::Given(_)))),
             parked: open.place == Place::Parked,
+            acts: open.acts,
         }
     }
 
@@ -173,7 +185,7 @@ impl OpenRecord {
         event.old_parent_folder_id = self.old_folder;
         event.is_read = self.is_read;
         let place = if self.parked { Place::Parked } else { Place::Queued };
-        Some(Open { event, place, attempts: self.attempts, recorded: true })
+        Some(Open { event, place, attempts: self.attempts, recorded: true, acts: self.acts })
     }
 }
 
@@ -353,13 +365,15 @@ impl Engine {
         let Some((_, batch)) = self.saves.saving.take_if(|(id, _)| *id == save) else { return };
         let Err(error) = result else {
             self.saves.failures = 0;
+            self.actions_durable(&batch);
             if !self.unsaved.is_empty() {
                 self.save_now();
             }
             return;
         };
         if self.closing {
-            return self.unsaved.clear();
+            self.unsaved.clear();
+            return self.actions_never_durable();
         }
         // Nothing is forgotten: it goes into the next batch, under what has changed since.
         for (key, value) in batch {

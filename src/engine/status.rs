@@ -55,6 +55,8 @@ pub struct WatchStatus {
     pub later: usize,
     /// Those that are parked.
     pub parked: usize,
+    /// Items that something has to be done with after their acknowledgement.
+    pub acting: usize,
 }
 
 /// How it stands with a stream.
@@ -164,6 +166,7 @@ impl Engine {
                 backlog: self.waiting(*id) + given,
                 later,
                 parked,
+                acting: self.actions.len(*id),
             }
         });
         let connections = self.groups.iter().map(|(id, g)| ConnectionStatus {

@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Again,
     /// Events that wait for what else happens to their items.
     Window,
+    /// What is to be done at an endpoint after acknowledgements.
+    Act(u32),
     /// A pair of the state that the host could not write.
     Pair,
     /// Changes to be written.

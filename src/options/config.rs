@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::table::{duration, event, list};
 use super::{Ack, Fetch, Mode, Options};
 use crate::auth::Secret;
-use crate::engine;
+use crate::engine::{self, AfterAck};
 use crate::net::{self, Endpoint};
 use crate::proto::FolderRef;
 use crate::{Error, ErrorKind, EventKind, Result};
@@ -55,6 +55,7 @@ pub(crate) struct WatchConfig {
     pub ack: Ack,
     pub max_unacked: usize,
     pub coalesce: Duration,
+    pub after_ack: AfterAck,
     pub max_item_bytes: u64,
     pub connection_minutes: u32,
     pub pull_interval: Duration,
@@ -109,6 +110,21 @@ impl WatchConfig {
         }
         let folder_owner = (access == Access::Delegate).then(|| mailbox.to_owned());
         let folders = if all_folders { Vec::new() } else { folders(options.value("folders"), &folder_owner) };
+        let after_ack = after_ack(options.value("after_ack"), &folder_owner);
+        // What goes into a watched folder would be told there as new, and acted on again.
+        let told_again = match &after_ack {
+            AfterAck::Move(to) => all_folders || folders.contains(to),
+            AfterAck::Delete => all_folders || folders.iter().any(is_deleted_items),
+            _ => false,
+        };
+        if told_again {
+            let text = format!(
+                "option after_ack: {} brings items into a folder that is watched itself, where they would be told as new again: \
+                 watch other folders",
+                options.value("after_ack")
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         let mut events = Vec::new();
         for kind in list(options.value("events")).filter_map(event) {
             if !events.contains(&kind) {
@@ -134,6 +150,7 @@ impl WatchConfig {
             ack: if options.value("ack") == "manual" { Ack::Manual } else { Ack::Auto },
             max_unacked: number(options, "max_unacked"),
             coalesce: time(options, "coalesce"),
+            after_ack,
             max_item_bytes: number(options, "max_item_bytes"),
             connection_minutes: number(options, "connection_minutes"),
             pull_interval: time(options, "pull_interval"),
@@ -183,6 +200,19 @@ fn folders(value: &str, owner: &Option<String>) -> Vec<FolderRef> {
         }
     }
     folders
+}
+
+fn after_ack(value: &str, owner: &Option<String>) -> AfterAck {
+    match value.split_once(':') {
+        Some((_, folder)) => folders(folder, owner).pop().map_or(AfterAck::None, AfterAck::Move),
+        None if value == "read" => AfterAck::Read,
+        None if value == "delete" => AfterAck::Delete,
+        None => AfterAck::None,
+    }
+}
+
+fn is_deleted_items(folder: &FolderRef) -> bool {
+    matches!(folder, FolderRef::Distinguished { name, .. } if name == "deleteditems")
 }
 
 /// A number of the table; it was checked against the table's bounds when it was set. Where the machine's words are too

@@ -28,6 +28,8 @@ pub enum OptionKind {
     Events,
     /// Folders, separated by commas: names as `inbox`, or `id:` and an id.
     Folders,
+    /// What to do with an item: `none`, `read`, `delete`, or `move:` and a folder as in `Folders`.
+    AfterAck,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The path of a file or folder.
@@ -72,7 +74,7 @@ const fn watch(
     OptionSpec { name, scope: OptionScope::Watch, kind, default, meaning }
 }
 
-use OptionKind::{Bool, Duration as Time, Events, Folders, Number, OneOf, Path, Secret, Text};
+use OptionKind::{AfterAck, Bool, Duration as Time, Events, Folders, Number, OneOf, Path, Secret, Text};
 
 #[rustfmt::skip]
 pub(super) static TABLE: &[OptionSpec] = &[
@@ -91,6 +93,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("since", OneOf(&["now", "all"]), "now", "whether the first start tells what lies in the folders already"),
     watch("ack", OneOf(&["auto", "manual"]), "auto", "how events are acknowledged: when the next one is asked for, or by the host, each by its seq"),
     watch("max_unacked", Number(1, 100_000), "100", "ack=manual: how many events the host may have unacknowledged before it is given no more"),
+    watch("after_ack", AfterAck, "none", "what to do with an item when the event that told it as new is acknowledged: mark it as read (without a read receipt), move it into a folder (`move:junkemail`, `move:id:` and an id), or delete it (into the deleted items)"),
     watch("coalesce", Time(0, 3600), "0s", "tell one event for what happens to an item within this time, and at the end of it: NewMail rather than Created rather than Modified; Deleted, Moved and Copied are always told, and at once"),
     watch("max_item_bytes", Number(1024, 1 << 40), "157286400", "fetch=mime: how large a message may be; a larger one is told with content=too-large"),
     watch("connection_minutes", Number(1, 30), "29", "how long a stream lasts before the server ends it and it is opened again"),
@@ -161,6 +164,19 @@ impl OptionSpec {
             Folders => {
                 let ok = list(value).next().is_some() && list(value).all(is_folder);
                 bad(ok, format!("a list of folders, each `id:` and an id or one of {},", FOLDERS.join(", ")))
+            }
+            AfterAck => {
+                let ok = match value.strip_prefix("move:") {
+                    Some(folder) => !folder.contains(',') && is_folder(folder),
+                    None => matches!(value, "none" | "read" | "delete"),
+                };
+                let folders = FOLDERS.join(", ");
+                bad(
+                    ok,
+                    format!(
+                        "one of none, read, delete, or move: and a folder: `id:` and an id or one of {folders},"
+                    ),
+                )
             }
             OneOf(words) => bad(words.contains(&value), format!("one of {}", words.join(", "))),
             Path | Secret | Text => {

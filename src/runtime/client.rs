@@ -244,6 +244,7 @@ impl Client {
             ack: config.ack,
             max_unacked: config.max_unacked,
             coalesce: config.coalesce,
+            after_ack: config.after_ack.clone(),
             stored: self.core.stored(&name)?,
             name,
         };

@@ -62,6 +62,8 @@ pub struct WatchStatus {
     pub later: usize,
     /// Events that are parked.
     pub parked: usize,
+    /// Items that option `after_ack` has to do something with yet.
+    pub acting: usize,
 }
 
 /// How it stands with a stream.
@@ -112,6 +114,7 @@ impl Status {
                 backlog: w.backlog,
                 later: w.later,
                 parked: w.parked,
+                acting: w.acting,
             }
         });
         let connections = status.connections.into_iter().map(|c| {

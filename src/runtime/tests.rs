@@ -292,6 +292,7 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         ack: config.ack,
                         max_unacked: config.max_unacked,
                         coalesce: config.coalesce,
+                        after_ack: config.after_ack.clone(),
                         name: config.name(),
                         stored: Vec::new(),
                     };

@@ -47,7 +47,7 @@ pub(super) struct Workers {
 struct State {
     /// By link.
     pools: BTreeMap<u32, Pool>,
-    /// What is under way; true where it says good-bye (Unsubscribe, or a Subscribe whose answer we need for one).
+    /// What is under way; true where it says good-bye (Unsubscribe, what is done after an acknowledgement, or a Subscribe whose answer we need for one).
     running: BTreeMap<CallId, (Cancel, bool)>,
     closing: bool,
     stopped: bool,
@@ -165,8 +165,9 @@ impl Workers {
 }
 
 fn is_goodbye(request: &Request) -> bool {
-    use Request::{SubscribePull, SubscribeStreaming, Unsubscribe};
+    use Request::{DeleteItem, MarkRead, MoveItem, SubscribePull, SubscribeStreaming, Unsubscribe};
     matches!(request, Unsubscribe { .. } | SubscribeStreaming { .. } | SubscribePull { .. })
+        || matches!(request, MarkRead { .. } | MoveItem { .. } | DeleteItem { .. })
 }
 
 fn closed() -> Error {
@@ -249,6 +250,13 @@ fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<
         }
         (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
             first(responses, &job.request).map(|()| Answer::Unsubscribed)
+        }
+        (Request::MarkRead { .. }, Body::Update(responses))
+        | (Request::MoveItem { .. }, Body::Move(responses)) => {
+            first(responses, &job.request).map(|_| Answer::Acted)
+        }
+        (Request::DeleteItem { .. }, Body::Delete(responses)) => {
+            first(responses, &job.request).map(|()| Answer::Acted)
         }
         (Request::GetItem { items, .. }, Body::Items(responses)) => {
             if responses.len() != items.len() {

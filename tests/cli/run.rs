@@ -153,6 +153,25 @@ fn not_now_comes_again_and_what_fails_is_parked_until_it_is_released() {
     assert_eq!(status(dir.path())["mailboxes"][0]["parked"], 0);
 }
 
+// A help desk's inbox would fill up, or `run` end before the last mail was put away.
+#[test]
+fn a_mail_that_is_done_with_is_put_away_before_the_end() {
+    let sim = sim();
+    let (_dir, reach) = begun(&sim);
+    for n in 1..=3 {
+        sim.exchange().deliver(USER, &mail(n)).unwrap();
+    }
+    let exec = "test \"$EWSN_SUBJECT\" != 'Mail 2'";
+    let rest = ["--exit-when-drained", "--attempts", "1", "--after-ack", "delete", "--exec", exec];
+    let ended = run(&line("run", &reach, &rest));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(sim.exchange().item_ids(USER, "deleteditems").unwrap().len(), 2);
+    assert_eq!(sim.exchange().item_ids(USER, "inbox").unwrap().len(), 1, "what failed stays");
+    let ended = run(&line("run", &reach, &["--after-ack", "shred", "--exec", "true"]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("shred"), "{ended:?}");
+}
+
 // A mail whose command brings `run` itself down, as one that uses up all memory does, would do so for ever.
 #[test]
 fn a_try_that_ended_us_counts_and_the_mail_is_parked() {

@@ -1,6 +1,7 @@
-//! What hosts ask for beside the events, over real sockets: one event for a burst, the state in their own hands.
+//! What hosts ask for beside the events, over real sockets: one event for a burst, the state in their own hands, mail put away.
 #![cfg(feature = "sim")]
 
+mod after_ack;
 mod coalesce;
 mod kept_by_host;
 

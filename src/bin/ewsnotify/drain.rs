@@ -42,6 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let mut options = args.choice.options(Some(&args.wanted), Some(&args.going.state_dir))?;
     options.set("ack", "manual")?;
+    args.going.after_ack(&mut options)?;
     if options.get("fetch") == Some("mime") && options.get("spool_dir").is_none() {
         return Err(Failure::usage(
             "--fetch mime wants a folder whose messages stay when the command has ended: --option spool_dir=DIR",

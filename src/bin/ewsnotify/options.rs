@@ -93,6 +93,7 @@ fn kind(kind: OptionKind) -> String {
         OptionKind::Events => "list of kinds".into(),
         OptionKind::Folders => "list of folders".into(),
         OptionKind::OneOf(words) => words.join(", "),
+        OptionKind::AfterAck => "none, read, delete, move:FOLDER".into(),
         OptionKind::Path => "path".into(),
         OptionKind::Secret => "secret text".into(),
         _ => "text".into(),

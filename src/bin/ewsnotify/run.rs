@@ -87,6 +87,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let mut options = args.choice.options(None, Some(&args.going.state_dir))?;
     options.set("ack", "manual")?.set("max_unacked", "1")?.set("events", "NewMail")?.set("fetch", "mime")?;
+    args.going.after_ack(&mut options)?;
     let failed = |e| Failure::failed(format!("cannot listen for the end of commands: {e}"));
     keep_children().map_err(failed)?;
     let until = Until { time: args.time, drained: args.going.exit_when_drained };

@@ -65,9 +65,23 @@ pub struct Going {
     #[arg(long, value_name = "ID")]
     pub release: Vec<String>,
 
+    /// What to do with an item that is done with: none, read, delete, move:FOLDER
+    #[arg(long, value_name = "ACTION")]
+    pub after_ack: Option<String>,
+
     /// Print JSON at a terminal too
     #[arg(long)]
     pub json: bool,
+}
+
+impl Going {
+    /// The option of --after-ack, over what --option says.
+    pub fn after_ack(&self, options: &mut Options) -> Outcome {
+        if let Some(action) = &self.after_ack {
+            options.set("after_ack", action).map_err(|e| Failure::usage(e.to_string()))?;
+        }
+        Ok(())
+    }
 }
 
 impl Choice {
@@ -309,6 +323,7 @@ impl Session {
             let name = &mailbox.name;
             let watch = watches.iter().find(|w| w.watch == *id);
             let (backlog, later) = watch.map_or((0, 0), |w| (w.backlog, w.later));
+            let acting = watch.map_or(0, |w| w.acting);
             let behind = watch.is_some_and(|w| w.catching_up);
             match &mailbox.unfilled {
                 Some(why) if at_end => {
@@ -323,6 +338,11 @@ impl Session {
                 _ if backlog > 0 => {
                     return Some(format!(
                         "{name}: {backlog} events were not handed out; the next run tells them"
+                    ));
+                }
+                _ if acting > 0 => {
+                    return Some(format!(
+                        "{name}: {acting} items are still to be marked, moved or deleted; the next run does that"
                     ));
                 }
                 _ if at_end && later > 0 => {

@@ -44,6 +44,8 @@ pub(super) struct Run {
     last: u32,
     /// What had to be durable before the last event was seen.
     pub waited: Option<SaveId>,
+    /// What was asked for after acknowledgements, and waits for an answer.
+    pub acts: VecDeque<(CallId, Request)>,
 }
 
 impl Run {
@@ -95,6 +97,7 @@ impl Run {
             most: 2,
             last,
             waited: None,
+            acts: VecDeque::new(),
         };
         let mut spec = spec(1);
         spec.catch_up = true;
@@ -165,6 +168,12 @@ impl Run {
                         self.subscribed.retain(|s| *s != subscription_id);
                         Answer::Unsubscribed
                     }
+                    act @ (Request::MarkRead { .. }
+                    | Request::MoveItem { .. }
+                    | Request::DeleteItem { .. }) => {
+                        self.acts.push_back((call, act));
+                        return Vec::new();
+                    }
                     other => panic!("{other:?}"),
                 };
                 vec![Input::Called { call, result: Ok(answer) }]
@@ -189,6 +198,14 @@ impl Run {
         let body = Streamed { notifications: vec![notification(&id, vec![notice])], ..Streamed::default() };
         let responses = vec![response(ResponseClass::Success, "NoError", body)];
         self.feed(Input::Message { conn: self.conn, responses });
+    }
+
+    /// Answers the oldest thing that was asked for after an acknowledgement; what it was.
+    #[track_caller]
+    pub fn acted(&mut self, result: Result<(), Error>) -> Request {
+        let (call, request) = self.acts.pop_front().expect("something is asked for");
+        self.feed(Input::Called { call, result: result.map(|()| Answer::Acted) });
+        request
     }
 
     /// The next mailbox event, as `Kind id attempt`, and its number.

@@ -1,5 +1,6 @@
 //! Tests of the decisions: a desk that plays the runtime, with a clock that a test moves by hand.
 
+mod acting;
 mod all_folders;
 mod catching_up;
 mod coalescing;
@@ -265,6 +266,7 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         ack: Ack::Auto,
         max_unacked: 100,
         coalesce: Duration::ZERO,
+        after_ack: AfterAck::None,
         name: format!("name{watch}").into(),
         stored: Vec::new(),
     }
