@@ -5,7 +5,8 @@
 //! item that was told and acknowledged since the last checkpoint but one; `h` which folders there are, where all are watched;
 //! `p/TICKET` an event that is not acknowledged and that a checkpoint covers or the host has; `w/FOLDER/ITEM` what a
 //! checkpoint covers and was not told, because the stream was to tell it; `g` since when something may be missing for good, as
-//! far as the host was not told so; `a/TICKET` what is to be done with the item of an acknowledged event; `s` subscription ids. And `numbers`, for all: tickets and `seq` below it may have been used.
+//! far as the host was not told so; `a/TICKET` what is to be done with the item of an acknowledged event; `s` subscription ids.
+//! And `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
