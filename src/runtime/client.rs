@@ -106,7 +106,7 @@ impl Client {
 
     /// As [`open`](Self::open), for a host that keeps the state itself, in a database of its own: `pairs` is what it has.
     ///
-    /// What is to be kept comes as [`StateChanged`](EventKind::StateChanged) events, whatever kinds the watches ask for: the
+    /// What is to be kept comes as [`StateChanged`](crate::EventKind::StateChanged) events, whatever kinds the watches ask for: the
     /// host writes `value` under `key`, or removes the key where there is no value, and then acknowledges the event by its
     /// `seq`, also with `ack=auto`. The next one comes after that, ahead of other events. An event of a mailbox is
     /// acknowledged for good when the host has acknowledged the `StateChanged` events that follow its acknowledgement: after a
