@@ -22,7 +22,8 @@ fn in_a_pipe_it_tells_every_mail_and_the_break() {
     );
     assert!(mails.iter().any(|m| m["from"] == "Zoë Lemaître <zoe@lemaitre.example>"));
     let gap = events.iter().position(|event| event["type"] == "Gap").unwrap();
-    assert_eq!(events[gap]["fill"], "pending");
+    // Partial where the break comes so soon that it reaches into the first look at the folder.
+    assert!(events[gap]["fill"] == "pending" || events[gap]["fill"] == "partial", "{}", events[gap]);
     let later = events[gap..].iter().filter(|event| event["type"] == "NewMail").count();
     assert!(later >= 7, "three mails came while the link was down, and four later: {ended:?}");
     assert!(
