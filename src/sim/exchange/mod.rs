@@ -63,6 +63,11 @@ impl Exchange {
         Exchange { world: Mutex::new(World::new(style)), changed: Condvar::new() }
     }
 
+    /// Whose way of speaking it has.
+    pub fn style(&self) -> Style {
+        self.lock().style
+    }
+
     /// Answers one SOAP request of a signed-in user (an SMTP address).
     pub fn answer(&self, user: &str, soap: &[u8]) -> Answer {
         let mut world = self.lock();

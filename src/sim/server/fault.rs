@@ -210,6 +210,10 @@ impl Faults {
         self.0.clear();
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.0.iter().filter(|armed| armed.done < armed.fault.times).count()
+    }
+
     /// The fault for this occasion, if any. Every fault that fits counts it; the first that is due happens.
     pub(super) fn due(&mut self, occasion: &Occasion<'_>) -> Option<Due> {
         let mut due = None;
@@ -269,5 +273,6 @@ mod tests {
         assert_eq!(ask("GetEvents", "ada@example.test"), Some(Action::Empty));
         assert!(faults.due(&Occasion::Connection).is_some());
         assert!(faults.due(&Occasion::Connection).is_none());
+        assert_eq!(faults.waiting(), 1, "the one that is for every request of ada's");
     }
 }

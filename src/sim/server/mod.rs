@@ -120,6 +120,11 @@ impl Sim {
         self.shared.clear_faults();
     }
 
+    /// How many faults still wait for a request, or for another one. One that is for every request always does.
+    pub fn waiting_faults(&self) -> usize {
+        self.shared.waiting_faults()
+    }
+
     /// Cuts all connections with an open stream and returns when their subscriptions are given back and their sockets closed.
     ///
     /// After [`Cut::Fin`] a client that reads on gets all that [`streams`](Self::streams) calls written. After [`Cut::Reset`]

@@ -106,6 +106,10 @@ impl Shared {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).add(fault);
     }
 
+    pub(super) fn waiting_faults(&self) -> usize {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).waiting()
+    }
+
     pub(super) fn clear_faults(&self) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
