@@ -4,6 +4,9 @@
 //! `tests/run` makes the Python environment; without it the test says so and passes.
 #![cfg(feature = "sim")]
 
+#[path = "common/beside.rs"]
+mod beside;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,7 +18,7 @@ const USER: &str = "ada@example.test";
 #[test]
 fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
     let Some(python) = python() else {
-        eprintln!("not tested: EWSN_PYTHON names no Python with exchangelib; tests/run makes one");
+        beside::untested("EWSN_PYTHON names no Python with exchangelib; tests/run makes one");
         return;
     };
     let sim = Sim::builder().user(USER, "geheim & <mehr>").start().unwrap();

@@ -78,10 +78,7 @@ fn all_headers() -> Vec<Header> {
 // A request that the schema does not allow is answered with ErrorSchemaValidation by every Exchange.
 #[test]
 fn every_request_validates_against_the_schema() {
-    let Some(schema) = proto_support::shared("ews/schemas/ews-oxws_mit_2016.xsd") else { return };
-    if Command::new("xmllint").arg("--version").output().is_err() {
-        return;
-    }
+    let Some(schema) = proto_support::beside::schema("ews/schemas/ews-oxws_mit_2016.xsd") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     for header in all_headers() {

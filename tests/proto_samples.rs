@@ -102,7 +102,7 @@ fn notification(n: &Notification) -> String {
 // Microsoft's own samples and those of exchangelib's tests: an answer like them must not be a surprise.
 #[test]
 fn samples_read_as_their_content_says() {
-    let Some(root) = proto_support::shared("ews/samples") else { return };
+    let Some(root) = proto_support::beside::shared("ews/samples") else { return };
     let mut seen = BTreeMap::new();
     for folder in std::fs::read_dir(root).unwrap() {
         for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
@@ -121,7 +121,7 @@ fn samples_read_as_their_content_says() {
 // Recorded from gromox: framing, chunks and quirks as they really come.
 #[test]
 fn transcripts_of_gromox_read_as_their_content_says() {
-    let Some(root) = proto_support::shared("ews/transcripts-gromox") else { return };
+    let Some(root) = proto_support::beside::shared("ews/transcripts-gromox") else { return };
     let mut seen = BTreeMap::new();
     for file in std::fs::read_dir(root).unwrap() {
         let path = file.unwrap().path();

@@ -1,10 +1,10 @@
 //! `decode`, on captures made by hand.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::beside;
 use crate::support::{Ended, Running, command, run, run_with};
 
 const STREAM: &str = r#"<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><soap11:Header xmlns:soap11="http://schemas.xmlsoap.org/soap/envelope/"/><soap11:Body xmlns:soap11="http://schemas.xmlsoap.org/soap/envelope/"><m:GetStreamingEventsResponse xmlns:m="http://schemas.microsoft.com/exchange/services/2006/messages" xmlns:t="http://schemas.microsoft.com/exchange/services/2006/types"><m:ResponseMessages><m:GetStreamingEventsResponseMessage ResponseClass="Success"><m:ResponseCode>NoError</m:ResponseCode>BODY</m:GetStreamingEventsResponseMessage></m:ResponseMessages></m:GetStreamingEventsResponse></soap11:Body></Envelope>"#;
@@ -189,12 +189,13 @@ fn a_stream_is_told_as_it_comes() {
 // Real bytes, where they are at hand.
 #[test]
 fn recorded_streams() {
-    let shared = std::env::var_os("EWSN_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let Ok(dir) = shared.join("ews/transcripts-gromox").read_dir() else { return };
+    let Some(dir) = beside::shared("ews/transcripts-gromox") else { return };
     let mut events = 0;
-    for file in
-        dir.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "txt"))
+    for file in dir
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "txt"))
     {
         let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
         if file.file_name().is_some_and(|name| name == "README.md") {

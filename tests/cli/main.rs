@@ -1,6 +1,8 @@
 //! The command `ewsnotify`, as it is built, in processes of its own: a file for each subcommand.
 #![cfg(feature = "cli")]
 
+#[path = "../common/beside.rs"]
+mod beside;
 mod decode;
 mod demo;
 mod drain;

@@ -4,6 +4,8 @@
 //! schemas where those and xmllint are present.
 #![cfg(feature = "sim")]
 
+#[path = "../common/beside.rs"]
+mod beside;
 mod events;
 mod faults;
 mod operations;
