@@ -1,9 +1,11 @@
 //! `simulate`, as other people's programs meet it.
 
 use std::io::Write;
+use std::net::TcpListener;
 
 use rustix::process::Signal;
 
+use crate::beside;
 use crate::support::{Running, command, run};
 
 // Two commands, two processes: what the first prints is all that the second needs.
@@ -35,6 +37,30 @@ fn a_watch_finds_its_way_by_the_line_that_it_prints() {
         assert_eq!(ended.out.lines().count(), 1, "{ended:?}");
         assert!(!std::path::Path::new(&ca).exists(), "the certificate's file goes with it");
     }
+}
+
+// An address as IPv6 writes it, in --listen and in --url, with TLS on it; and mail for each of two users.
+#[test]
+fn it_listens_where_it_is_told_to() {
+    if let Err(e) = TcpListener::bind("[::1]:0") {
+        return beside::untested(&format!("this machine has no IPv6: {e}"));
+    }
+    let users = ["--user", "ada@example.test:a", "--user", "bob@example.test:b"];
+    let words = [&["simulate", "--listen", "[::1]:0", "--deliver-every", "200ms"], &users[..]].concat();
+    let mut sim = Running::start(command(&words));
+    let ready = sim.json(|_| true);
+    let (url, ca) = (ready["url"].as_str().unwrap(), ready["ca_file"].as_str().unwrap());
+    assert!(url.starts_with("https://[::1]:"), "{url}");
+    for (user, password) in [("ada@example.test", "a\n"), ("bob@example.test", "b\n")] {
+        let words = ["watch", "--url", url, "--ca-file", ca, "--user", user, "--password-stdin"];
+        let mut watch = Running::start(command(&words));
+        watch.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        watch.event("NewMail");
+        watch.signal(Signal::INT);
+        assert_eq!(watch.end().code, Some(0));
+    }
+    sim.signal(Signal::INT);
+    assert_eq!(sim.end().code, Some(0));
 }
 
 #[test]

@@ -61,6 +61,36 @@ fn tells_all_kinds_by_default_and_ends_in_time() {
     assert_eq!(ended.code, Some(if connected { 0 } else { 1 }), "{ended:?}");
 }
 
+// Mail that a rule has put into some folder comes too, with the message itself.
+#[test]
+fn all_folders_with_their_messages_in_pull_mode() {
+    let sim = sim();
+    sim.exchange().create_folder(USER, "inbox", "Rules").unwrap();
+    let reach = reach(&sim);
+    let rest = [
+        "--all-folders",
+        "--mode",
+        "pull",
+        "--fetch",
+        "mime",
+        "--event",
+        "NewMail",
+        "--option",
+        "pull_interval=0s",
+    ];
+    let mut watch = Running::start(command(&line("watch", &reach, &rest)));
+    watch.event("Connected");
+    let id = sim.exchange().deliver_into(USER, "Inbox/Rules", MAIL).unwrap();
+    let told = watch.event("NewMail");
+    assert_eq!((told["item_id"].as_str(), &told["content"]), (Some(&*id), &"ok".into()), "{told}");
+    let path = std::path::PathBuf::from(told["mime_path"].as_str().unwrap());
+    assert_eq!(std::fs::read(&path).unwrap(), MAIL);
+    watch.signal(Signal::INT);
+    assert_eq!(watch.end().code, Some(0));
+    assert!(!path.exists(), "what was private goes at the end");
+    assert_eq!(sim.stats().of("GetStreamingEvents"), 0);
+}
+
 // Somebody at a terminal sees a line an event and how the connection is; what a sender wrote cannot move the cursor.
 #[test]
 fn at_a_terminal_it_is_readable_and_harmless() {
@@ -84,6 +114,18 @@ fn at_a_terminal_it_is_readable_and_harmless() {
         assert!(!screen.contains(evil), "{evil:?} in {screen:?}");
     }
     assert!(!screen.contains('{') && !screen.contains(PASSWORD), "{screen:?}");
+}
+
+// In pull mode there is no connection to tell of, but how it stands with the mailbox.
+#[test]
+fn at_a_terminal_pull_mode_has_its_line_too() {
+    let sim = sim();
+    let reach = reach(&sim);
+    let mut watch = Terminal::start(command(&line("watch", &reach, &["--mode", "pull"])));
+    watch.until(&format!("●\x1b[0m connected, {USER}"));
+    watch.signal(Signal::INT);
+    let (code, screen) = watch.end();
+    assert_eq!(code, Some(0), "{screen:?}");
 }
 
 #[test]
@@ -213,6 +255,21 @@ fn it_can_be_stopped_before_there_is_a_connection() {
     watch.signal(Signal::INT);
     let ended = watch.end();
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+}
+
+// Ctrl-C must not wait for a server that does not answer any more: its last word is waited for as long as close_timeout
+// says, two seconds, and not as long as an answer may take (call_timeout).
+#[test]
+fn a_server_that_hangs_at_the_end_is_not_waited_for() {
+    let sim = sim();
+    let reach = reach(&sim);
+    let mut watch = Running::start(command(&line("watch", &reach, &["--option", "call_timeout=1h"])));
+    watch.event("Connected");
+    sim.add_fault(Fault::new(Action::NoAnswer).on("Unsubscribe").always());
+    watch.signal(Signal::INT);
+    let ended = watch.end();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    assert_eq!(ended.json().last().unwrap()["type"], "Closed", "{ended:?}");
 }
 
 // A second mailbox's folders are another matter; a folder that does not exist must not be taken for a quiet one.

@@ -263,7 +263,8 @@ impl Builder {
             (None, None, None)
         };
         let host = match address.ip() {
-            ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+            // Not for ::1: there are machines whose localhost is 127.0.0.1 alone.
+            ip if ip.is_unspecified() || (ip.is_ipv4() && ip.is_loopback()) => "localhost".to_owned(),
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
