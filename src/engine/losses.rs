@@ -176,8 +176,9 @@ impl Engine {
         self.flush_unfetched(id);
         self.tell(id, EventKind::Error, detail);
         let reason = match (verdict, error.kind()) {
-            // We were sent elsewhere.
+            // We were sent elsewhere, or do not trust the server: no sign-in was tried.
             (Verdict::Refused, ErrorKind::Http) => Reason::HttpError,
+            (Verdict::Refused, ErrorKind::Tls) => verdict::reason(error),
             (Verdict::Refused, _) => Reason::SignInRefused,
             _ => verdict::reason(error),
         };

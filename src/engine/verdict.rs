@@ -125,6 +125,18 @@ pub(super) fn reason(error: &Error) -> Reason {
 
 /// What the host can do about a watch that was stopped.
 pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
+    match error.code() {
+        Some("ErrorNonExistentMailbox") => {
+            return "check the address of the mailbox (option mailbox), then add the watch again";
+        }
+        Some("ErrorInvalidId" | "ErrorInvalidIdEmpty" | "ErrorInvalidIdMalformed") => {
+            return "check the ids in option folders, then add the watch again";
+        }
+        Some("ErrorAccessDenied" | "ErrorImpersonateUserDenied" | "ErrorImpersonationDenied") => {
+            return "give the user a right on the mailbox, or check option access, then add the watch again";
+        }
+        _ => {}
+    }
     match (verdict, error.http_status(), error.kind()) {
         (Verdict::FolderGone, ..) => {
             "the folder is gone or this user may not see it: check the folder's name, then add the watch again"
@@ -134,7 +146,7 @@ pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
             "check that the account may use EWS and has the right to this mailbox, then add the watch again"
         }
         (_, _, ErrorKind::Tls) => {
-            "check the server's certificate (option ca_file for a private one), then add the watch again"
+            "check the url and the server's certificate (option ca_file for a private one), then add the watch again"
         }
         (Verdict::Refused, ..) => "check user name and password, then add the watch again",
         (Verdict::RetryThenStop, ..) => "it failed five times in a row; add the watch again later",

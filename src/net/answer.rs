@@ -98,7 +98,14 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, who: &str) -> Error 
     let (kind, what) = match status {
         401 => {
             let offers = offers(answer);
-            (ErrorKind::Auth, format!("the sign-in of {who} was refused: check name and password{offers}"))
+            let schemes = challenges(answer);
+            let is_basic = |c: &String| c.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("basic"));
+            let what = if schemes.is_empty() || schemes.iter().any(is_basic) {
+                "check name and password"
+            } else {
+                "Basic, which was tried, is not enabled there"
+            };
+            (ErrorKind::Auth, format!("the sign-in of {who} was refused: {what}{offers}"))
         }
         403 => (
             ErrorKind::Auth,
@@ -120,6 +127,11 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, who: &str) -> Error 
                 }
                 _ => format!("the account of {who} is locked: sign in to it with a browser to unlock it"),
             },
+        ),
+        400 if !endpoint.is_https() => (
+            ErrorKind::Http,
+            "the server does not understand the request: if this port is for TLS, the url must begin with https"
+                .into(),
         ),
         400 => (ErrorKind::Http, "the server does not understand the request".into()),
         404 | 405 => (ErrorKind::Http, "there is no EWS at this address: check the url".into()),

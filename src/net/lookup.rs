@@ -138,10 +138,15 @@ impl Lookup {
             }
             match &state.answer {
                 Some(Ok(found)) if found.is_empty() => {
-                    return Err(connect(format!("looking up {host:?}: the name has no address")));
+                    return Err(connect(format!(
+                        "looking up {host:?}: the name has no address: check the url"
+                    )));
                 }
                 Some(Ok(found)) => return Ok(found.clone()),
-                Some(Err(why)) => return Err(connect(format!("looking up {host:?}: {why}"))),
+                Some(Err(why)) => {
+                    let text = format!("looking up {host:?}: {why}: check the host's name in the url");
+                    return Err(connect(text));
+                }
                 None => {}
             }
             let left = until.saturating_duration_since(Instant::now());

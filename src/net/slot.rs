@@ -201,7 +201,13 @@ impl Slot {
                     io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
                     _ => e.to_string(),
                 };
-                Error::new(kind, format!("{endpoint}: {what} {doing}"))
+                let advice = match (phase, e.kind()) {
+                    (Phase::Connect, io::ErrorKind::ConnectionRefused) => {
+                        ": nothing listens there, or a firewall refuses: check host and port of the url"
+                    }
+                    _ => "",
+                };
+                Error::new(kind, format!("{endpoint}: {what} {doing}{advice}"))
             }
         }
     }

@@ -113,6 +113,13 @@ impl Transport for Wire {
                 self.buffers.input_appended(n);
                 self.buffers.note_filling();
                 self.slot.got_bytes();
+                if self.tls.is_none() && self.slot.phase() == Phase::Head && is_tls(self.buffers.input()) {
+                    let text = format!(
+                        "{}: the server speaks TLS on this port: the url must begin with https",
+                        self.slot.endpoint()
+                    );
+                    return Err(self.slot.fail(Error::new(ErrorKind::Tls, text)));
+                }
                 if self.slot.phase() == Phase::Head
                     && let Some(words) = words_of_456(self.buffers.input())
                 {
@@ -155,6 +162,11 @@ impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("socket", &self.socket).field("tls", &self.tls.is_some()).finish()
     }
+}
+
+/// Whether it is an alert of TLS, by which a server answers what is none.
+fn is_tls(head: &[u8]) -> bool {
+    head.starts_with(&[0x15, 0x03])
 }
 
 /// What the status line says behind 456: Exchange Online puts the place to unlock the account there, and `ureq` drops it.

@@ -9,6 +9,7 @@ mod drain;
 mod durable;
 mod get;
 mod kills;
+mod mistakes;
 mod options;
 mod run;
 mod simulate;

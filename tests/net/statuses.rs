@@ -81,6 +81,23 @@ fn telling_headers_are_in_the_text() {
     }
 }
 
+// An Exchange where Basic is switched off refuses every password: to check it would not help.
+#[test]
+fn a_server_without_basic_is_told_as_such() {
+    for (offers, word) in [
+        (
+            "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n",
+            "Basic, which was tried, is not enabled there",
+        ),
+        ("WWW-Authenticate: NTLM\r\nWWW-Authenticate: basic realm=x\r\n", "check name and password"),
+        ("", "check name and password"),
+    ] {
+        for e in errors(answer("401 Unauthorized", offers, "")) {
+            assert!(e.to_string().contains(word), "{offers}: {e}");
+        }
+    }
+}
+
 // Asking again before the server wants it makes throttling worse.
 #[test]
 fn retry_after_is_seconds_or_a_date() {

@@ -160,6 +160,17 @@ fn http_and_https_mixed_up() {
     let e = Client::new(&https(&server), config()).call().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
     assert!(e.to_string().contains("plain http"), "{e}");
+    // The other way round: a TLS server answers what is no TLS with an alert, a proxy perhaps with words.
+    let server = Server::start(|mut stream, _| {
+        read_request(&mut stream);
+        let _ = stream.write_all(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]);
+    });
+    let e = Client::new(&server.url(), config()).call().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.to_string().contains("must begin with https"), "{e}");
+    let server = Server::answering(answer("400 Bad Request", "", ""));
+    let e = Client::new(&server.url(), config()).call().unwrap_err();
+    assert!(e.to_string().contains("must begin with https"), "{e}");
     // Closed in the handshake: a balancer without a server behind it does this. It may pass.
     let server = Server::start(|mut stream, _| drop(io::Read::read(&mut stream, &mut [0; 10])));
     let e = Client::new(&https(&server), config()).call().unwrap_err();

@@ -134,6 +134,7 @@ pub struct Session {
     mailboxes: BTreeMap<u64, Mailbox>,
     file: Option<StatusFile>,
     end: End,
+    url: String,
 }
 
 /// What is known of a mailbox by its events.
@@ -187,6 +188,7 @@ impl Session {
             mailboxes: BTreeMap::new(),
             file: None,
             end: End::Stopped,
+            url: options.get("url").unwrap_or_default().to_owned(),
         })
     }
 
@@ -306,7 +308,8 @@ impl Session {
             End::Closed => return Err(Failure::failed("the client closed by itself")),
             End::TimeOver => {
                 if let Some(m) = self.mailboxes.values().find(|m| !m.connected) {
-                    let why = m.trouble.as_deref().unwrap_or("nothing was heard of the server");
+                    let silence = || format!("nothing has been heard of {} yet", text::clean(&self.url));
+                    let why = m.trouble.clone().unwrap_or_else(silence);
                     let text = format!("no connection came about in the time of --for: {}: {why}", m.name);
                     return Err(Failure::failed(text));
                 }

@@ -41,6 +41,10 @@ pub(super) fn read_head(wire: &mut Wire) -> Io<Result<Head, NoHead>> {
         if wire.inbox.len() > MAX_HEAD {
             return Ok(Err(NoHead::Bad(431)));
         }
+        // The beginning of TLS, on a port that speaks none: its sender waits for an answer, and no line will end.
+        if wire.inbox.first() == Some(&0x16) {
+            return Ok(Err(NoHead::Bad(400)));
+        }
         seen = wire.inbox.len().saturating_sub(3);
         if wire.fill()? == 0 {
             return Ok(Err(NoHead::End));
