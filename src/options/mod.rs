@@ -3,8 +3,11 @@
 mod config;
 mod table;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::auth::Secret;
 use crate::net::Endpoint;
@@ -111,13 +114,13 @@ impl Options {
     /// [`ErrorKind::Invalid`] for text that is no JSON object, an unknown key, or a value that does not fit. Nothing is
     /// set then.
     pub fn set_json(&mut self, json: &str) -> Result<&mut Options> {
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(|e| {
+        let object = Parsed(serde_json::from_str(json).map_err(|e| {
             // serde_json quotes what it read, which may be a password: only the place is told.
             let text = format!("the options are no JSON object: line {}, column {}", e.line(), e.column());
             Error::new(ErrorKind::Invalid, text)
-        })?;
+        })?);
         let mut next = self.clone();
-        for (key, value) in &object {
+        for (key, value) in &object.0 {
             next.set(key, &flatten(key, value)?)?;
         }
         *self = next;
@@ -190,19 +193,38 @@ impl fmt::Debug for Options {
     }
 }
 
-fn flatten(key: &str, value: &serde_json::Value) -> Result<String> {
+/// An object of JSON. One of its texts may be a password, so they are wiped when it goes.
+struct Parsed(serde_json::Map<String, serde_json::Value>);
+
+impl Drop for Parsed {
+    fn drop(&mut self) {
+        fn wipe(value: &mut serde_json::Value) {
+            match value {
+                serde_json::Value::String(text) => text.zeroize(),
+                serde_json::Value::Array(values) => values.iter_mut().for_each(wipe),
+                serde_json::Value::Object(object) => object.values_mut().for_each(wipe),
+                _ => {}
+            }
+        }
+        self.0.values_mut().for_each(wipe);
+    }
+}
+
+fn flatten(key: &str, value: &serde_json::Value) -> Result<Zeroizing<String>> {
     use serde_json::Value;
-    let one = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        _ => None,
-    };
+    fn one(value: &Value) -> Option<Cow<'_, str>> {
+        match value {
+            Value::String(text) => Some(text.into()),
+            Value::Number(number) => Some(number.to_string().into()),
+            Value::Bool(truth) => Some(truth.to_string().into()),
+            _ => None,
+        }
+    }
     let text = match value {
         Value::Array(values) => values.iter().map(one).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
-        value => one(value),
+        value => one(value).map(Cow::into_owned),
     };
-    text.ok_or_else(|| {
+    text.map(Zeroizing::new).ok_or_else(|| {
         Error::new(
             ErrorKind::Invalid,
             format!("option {key}: a text, a number, true, false or a list is wanted"),
