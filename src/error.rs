@@ -50,11 +50,10 @@ pub enum ErrorKind {
 /// assert_eq!(e.kind(), ewsnotify::ErrorKind::Invalid);
 /// assert!(!e.is_retryable());
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{0}")]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     text: Cow<'static, str>,
@@ -62,6 +61,24 @@ struct Inner {
     http_status: Option<u16>,
     retry_after: Option<Duration>,
     too_large: bool,
+}
+
+/// The text first: a `main` that returns an error prints this form.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, text, code, http_status, retry_after, too_large: _ } = &*self.0;
+        write!(f, "{text} [{kind:?}")?;
+        if let Some(code) = code {
+            write!(f, ", {code}")?;
+        }
+        if let Some(status) = http_status {
+            write!(f, ", HTTP {status}")?;
+        }
+        if let Some(wait) = retry_after {
+            write!(f, ", wait {wait:?}")?;
+        }
+        f.write_str("]")
+    }
 }
 
 impl fmt::Display for Inner {
@@ -138,5 +155,20 @@ impl Error {
             ErrorKind::Server => self.code().is_some_and(|c| crate::proto::action(c).is_retryable()),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What the smallest program prints when it ends with an error must be a text for people.
+    #[test]
+    fn the_debug_form_begins_with_the_text() {
+        let error = Error::new(ErrorKind::Server, "The mailbox is away").with_code("ErrorMailboxFailover");
+        let error = error.with_http_status(500).with_retry_after(Some(Duration::from_secs(3)));
+        let shown = format!("{error:?}");
+        assert_eq!(shown, "The mailbox is away [Server, ErrorMailboxFailover, HTTP 500, wait 3s]");
+        assert_eq!(format!("{:?}", Error::new(ErrorKind::Closed, "closed")), "closed [Closed]");
     }
 }

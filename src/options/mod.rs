@@ -274,6 +274,8 @@ mod tests {
             assert_eq!(e.kind(), ErrorKind::Invalid, "{key}={value}");
             assert!(e.to_string().contains(key), "{e}");
         }
+        let e = options.set("password", "").unwrap_err().to_string();
+        assert!(e.contains("not empty"), "as where a variable is not set: {e}");
         assert!(options.set_json(r#"{"mode": "pull", "bad": 1}"#).is_err());
         assert_eq!(options.get("mode"), None, "nothing is set on an error");
     }

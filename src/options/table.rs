@@ -180,8 +180,8 @@ impl OptionSpec {
             }
             OneOf(words) => bad(words.contains(&value), format!("one of {}", words.join(", "))),
             Path | Secret | Text => {
-                let ok = !value.is_empty() && !value.contains(['\0', '\n', '\r']);
-                bad(ok, "a text of one line".into())
+                let empty = bad(!value.is_empty(), "a text that is not empty".into());
+                empty.or_else(|| bad(!value.contains(['\0', '\n', '\r']), "a text of one line".into()))
             }
         }
     }
