@@ -9,7 +9,8 @@ TARGET ?= $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"tar
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # As in build.rs: before 1.0 a minor version may break the interface.
-SONAME = libewsnotify.so.$(shell echo $(VERSION) | cut -d. -f1,2)
+NUMBERS = $(subst ., ,$(VERSION))
+SONAME = libewsnotify.so.$(firstword $(NUMBERS)).$(word 2,$(NUMBERS))
 
 .PHONY: all install uninstall
 
@@ -31,9 +32,15 @@ install: all
 	  '  set_target_properties(ewsnotify::ewsnotify PROPERTIES' '    IMPORTED_LOCATION "$(LIBDIR)/libewsnotify.so"' \
 	  '    INTERFACE_INCLUDE_DIRECTORIES "$(INCLUDEDIR)")' 'endif()' \
 	  >$(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake
+	printf '%s\n' 'set(PACKAGE_VERSION "$(VERSION)")' 'set(PACKAGE_VERSION_COMPATIBLE FALSE)' \
+	  'if(PACKAGE_FIND_VERSION_MAJOR EQUAL $(firstword $(NUMBERS)) AND PACKAGE_FIND_VERSION_MINOR EQUAL $(word 2,$(NUMBERS))' \
+	  '   AND NOT PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION)' '  set(PACKAGE_VERSION_COMPATIBLE TRUE)' 'endif()' \
+	  'if(PACKAGE_FIND_VERSION STREQUAL PACKAGE_VERSION)' '  set(PACKAGE_VERSION_EXACT TRUE)' 'endif()' \
+	  >$(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config-version.cmake
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so \
 	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify.h $(DESTDIR)$(INCLUDEDIR)/ewsnotify.hpp $(DESTDIR)$(INCLUDEDIR)/ewsnotify_ffi.h \
 	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h \
-	  $(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake
+	  $(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake \
+  $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config-version.cmake

@@ -6,12 +6,18 @@
 //   while (client.next(event) != EWSN_CLOSED)
 //     if (event && event.type() == EWSN_NEW_MAIL) std::cout << event.json() << '\n';
 //
+// Or with a callback:
+//
+//   client.on_event([](const ewsn::Event &event) { std::cout << event.json() << '\n'; });
+//   while (client.dispatch(1000) != EWSN_E_CLOSED) {}
+//
 // Errors are thrown as ewsn::Error. A Client may be used from any thread; an Event from one at a time.
 #ifndef EWSNOTIFY_HPP
 #define EWSNOTIFY_HPP
 
 #include <ewsnotify.h>
 
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -83,6 +89,13 @@ class Client {
     handle_ = ewsn_open_json(options.c_str());
     if (!handle_) throw Error();
   }
+  // For a host that keeps the state itself: see ewsn_open_with_state_json.
+  static Client with_state(const std::string &options, const std::string &state) {
+    check(ewsn_abi_check(EWSN_ABI));
+    Client client(ewsn_open_with_state_json(options.c_str(), state.c_str()));
+    if (!client.handle_) throw Error();
+    return client;
+  }
   Client(Client &&other) noexcept : handle_(other.handle_) { other.handle_ = nullptr; }
   Client &operator=(Client &&other) noexcept {
     std::swap(handle_, other.handle_);
@@ -126,12 +139,34 @@ class Client {
   void on_event(ewsn_event_fn run, void *user, ewsn_drop_fn drop = nullptr) {
     check(ewsn_on_event(handle_, run, user, drop));
   }
-  int dispatch(int timeout_ms, unsigned most = 0) { return ewsn_dispatch(handle_, timeout_ms, most); }
+  // Registers what dispatch calls. What it throws comes out of dispatch; with option dispatch=thread it must not throw.
+  void on_event(std::function<void(const Event &)> callback) {
+    Callback *user = new Callback(std::move(callback));
+    if (ewsn_on_event(handle_, &call, user, &drop) < 0) {
+      delete user;
+      throw Error();
+    }
+  }
+  // Waits for events and calls what was registered: how many there were, or EWSN_E_CLOSED once none will come any more.
+  int dispatch(int timeout_ms = -1, unsigned most = 0) {
+    int count = ewsn_dispatch(handle_, timeout_ms, most);
+    return count == EWSN_E_CLOSED ? count : check(count);
+  }
 
   void close(int timeout_ms = -1) { check(ewsn_close(handle_, timeout_ms)); }
   ewsn_client *get() const { return handle_; }
 
  private:
+  typedef std::function<void(const Event &)> Callback;
+
+  explicit Client(ewsn_client *handle) : handle_(handle) {}
+  static void call(void *user, ewsn_client *, const ewsn_event *event) {
+    // Ours if the callback throws, else the library's.
+    Event told(const_cast<ewsn_event *>(event));
+    (*static_cast<Callback *>(user))(told);
+    told.release();
+  }
+  static void drop(void *user) { delete static_cast<Callback *>(user); }
   static std::string text(const char *text) {
     if (!text) throw Error();
     return text;

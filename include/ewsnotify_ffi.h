@@ -10,7 +10,8 @@
  *            pointer or a number return NULL, 0 or -1 for an error, and ewsn_last_status() has the status. Nothing is written
  *            on error.
  * Threads    any function from any thread. ewsn_wake also in a signal handler. The library's own threads block all signals.
- * Callbacks  only inside ewsn_dispatch, on the thread that calls it. What they return means nothing.
+ * Callbacks  inside ewsn_dispatch, on the thread that calls it; with option dispatch=thread (C and C++ only) on one thread of the
+ *            library's. No lock is held while they run.
  * fork       a client belongs to the process that opened it: elsewhere EWSN_E_FORKED, and ewsn_free does no harm. Open a new
  *            one in the child.
  */
@@ -20,6 +21,21 @@
  The version of the interface that this library was built with. It rises when something is added.
  */
 enum { EWSN_ABI = 1 };
+
+/*
+ The version of the library that this header came with: its first number.
+ */
+enum { EWSN_VERSION_MAJOR = 0 };
+
+/*
+ The second.
+ */
+enum { EWSN_VERSION_MINOR = 1 };
+
+/*
+ The third.
+ */
+enum { EWSN_VERSION_PATCH = 0 };
 
 /*
  For `ewsn_nack`: give the event again after so long.
@@ -101,6 +117,11 @@ enum { EWSN_STATE_CHANGED = 107 };
  `Error`: something failed that the host should know of.
  */
 enum { EWSN_ERROR = 108 };
+
+/*
+ `Log`: a line of the library's log, where option `log` asks for it.
+ */
+enum { EWSN_LOG = 109 };
 
 /*
  `Closed`: the last event of a watch; with watch 0, of the client.
@@ -228,6 +249,11 @@ enum { EWSN_F_FILL = 23 };
 enum { EWSN_F_CONTENT = 24 };
 
 /*
+ Text: of a line of the log, `warn`, `info` or `debug`.
+ */
+enum { EWSN_F_LEVEL = 28 };
+
+/*
  Number: the folder's count of unread items.
  */
 enum { EWSN_F_UNREAD_COUNT = 50 };
@@ -289,7 +315,7 @@ typedef int32_t ewsn_status;
 typedef void (*ewsn_event_fn)(void *user, ewsn_client *client, const ewsn_event *event);
 
 /*
- Says that `user` is not needed any more.
+ Says that `user` is not needed any more. It must return.
  */
 typedef void (*ewsn_drop_fn)(void *user);
 
@@ -450,7 +476,8 @@ ewsn_status ewsn_unwatch(ewsn_client *c, uint64_t watch);
 /*
  Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
  to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
- any more). With option `ack=auto`, asking for the next event acknowledges the last one.
+ any more). With option `ack=auto`, asking for the next event acknowledges the last one. `EWSN_E_STATE` with option
+ `dispatch=thread`.
  */
 ewsn_status ewsn_next(ewsn_client *c,
                       int32_t timeout_ms,
@@ -497,11 +524,14 @@ const char *ewsn_parked_json(ewsn_client *c);
 ewsn_status ewsn_release(ewsn_client *c, uint64_t id);
 
 /*
- Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own.
- JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
+ Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own;
+ with watch 0, by the client's own options. JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
  NULL where it fails.
  */
-const char *ewsn_get_item_json(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key);
+const char *ewsn_get_item_json(ewsn_client *c,
+                               uint64_t watch,
+                               const char *item_id,
+                               const char *change_key);
 
 /*
  Asks the server for a whole message and puts it into a file, mode 0600, which must not be there yet.
@@ -516,21 +546,32 @@ const char *ewsn_status_json(ewsn_client *c);
 /*
  Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
  told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
- harm.
+ harm. `EWSN_TIMEOUT` where something still runs: with option `dispatch=thread`, a callback; from within that callback it
+ does not wait for it.
  */
 ewsn_status ewsn_close(ewsn_client *c, int32_t timeout_ms);
 
 /*
  Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
- `EWSN_CLOSED`. NULL, and one that was freed already, do no harm; in a forked child it leaves the parent's connections alone.
+ `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins. NULL, and one that was freed already, do no harm; in a
+ forked child it leaves the parent's connections alone.
  */
 void ewsn_free(ewsn_client *c);
 
 /*
- Registers what `ewsn_dispatch` calls for each event; NULL takes it off. `user` is passed on. `drop` (may be NULL) is called
- exactly once, when another takes its place or the client is freed: not while another thread dispatches, please.
+ Registers what is called for each event; NULL takes it off. `user` is passed on. `drop` (may be NULL) is called exactly once,
+ when another takes its place or the client is freed.
+
+ With option `dispatch=host`, the default, `ewsn_dispatch` calls it, on the thread that calls that; replace it, or free the
+ client, while no other thread dispatches. With `dispatch=thread` a thread of the library's calls it, for one event after the
+ other, from the first call of this function on; while nothing is registered events wait. That thread has all signals blocked,
+ a callback must return to it (no `longjmp`, no exception, no `pthread_exit`), and `drop` is called when the last callback with
+ `user` has returned. For C and C++ only.
  */
-ewsn_status ewsn_on_event(ewsn_client *c, ewsn_event_fn run, void *user, ewsn_drop_fn drop);
+ewsn_status ewsn_on_event(ewsn_client *c,
+                          ewsn_event_fn run,
+                          void *user,
+                          ewsn_drop_fn drop);
 
 /*
  Waits for an event as `ewsn_next` does, and calls what was registered for it and for those that are there already, on this
@@ -637,232 +678,3 @@ const char *ewsn_options_describe(void);
  Frees options. NULL, and ones that were freed already, do no harm.
  */
 void ewsn_options_free(ewsn_options *o);
-
-/*
- The status of this thread's last call of any other function.
- */
-ewsn_status ewsn_last_status(void);
-
-/*
- What went wrong in this thread's last call of any other function, for people: what was tried, with what, what came back and
- what to do. Empty where nothing did. Valid until this thread's next call.
- */
-const char *ewsn_last_error(void);
-
-/*
- The server's own response code (`ErrorItemNotFound`, …) where the last call got one; else empty. Valid until this thread's
- next call.
- */
-const char *ewsn_last_error_code(void);
-
-/*
- Options without a value: all defaults. To be freed with `ewsn_options_free`. NULL where there is no room for a handle.
- */
-ewsn_options *ewsn_options_new(void);
-
-/*
- Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit.
- */
-ewsn_status ewsn_options_set(ewsn_options *o, const char *key, const char *value);
-
-/*
- Sets one whose value is a number.
- */
-ewsn_status ewsn_options_set_int(ewsn_options *o, const char *key, int64_t value);
-
-/*
- Sets those of a JSON object: `{"url": "mail.example.com", "fetch": "summary"}`. All or none.
- */
-ewsn_status ewsn_options_set_json(ewsn_options *o, const char *json);
-
-/*
- The table of all keys, as a JSON array of objects: `name`, `scope` (`client` or `watch`), `default`, `meaning`. Valid until
- this thread's next call of it.
- */
-const char *ewsn_options_describe(void);
-
-/*
- Frees options. NULL, and ones that were freed already, do no harm.
- */
-void ewsn_options_free(ewsn_options *o);
-
-/*
- Opens a client. `options` may be NULL: all defaults. Nothing is sent before the first watch, and no thread is started
- before the first client.
- */
-ewsn_status ewsn_open(const ewsn_options *options, ewsn_client **out);
-
-/*
- The same, with the options as a JSON object (NULL for none). NULL where it fails: `ewsn_last_status` and
- `ewsn_last_error` say why.
- */
-ewsn_client *ewsn_open_json(const char *json);
-
-/*
- The same, for a host that keeps the state itself, in a database of its own: `state` is a JSON object of the keys and values that
- it has (`{}` at the very first). Each change comes as an `EWSN_STATE_CHANGED` event, ahead of others: write or remove what it
- names, then acknowledge it by its number; the next one comes after that. An event is acknowledged for good when the host has
- acknowledged the `EWSN_STATE_CHANGED` events that follow its acknowledgement.
- */
-ewsn_client *ewsn_open_with_state_json(const char *json,
-                                       const char *state);
-
-/*
- Begins to watch a mailbox; returns at once. `options` (NULL for none) are the watch's own; what they leave out is as the
- client has it. The number that its events carry goes to `out_watch`, which may be NULL. What goes wrong with the server is
- told by events.
- */
-ewsn_status ewsn_watch(ewsn_client *c, const ewsn_options *options, uint64_t *out_watch);
-
-/*
- The same, with the options as a JSON object (NULL for none). The watch's number; 0 where it fails.
- */
-uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
-
-/*
- Ends a watch: its `Closed` event follows.
- */
-ewsn_status ewsn_unwatch(ewsn_client *c, uint64_t watch);
-
-/*
- Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
- to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
- any more). With option `ack=auto`, asking for the next event acknowledges the last one.
- */
-ewsn_status ewsn_next(ewsn_client *c,
-                      int32_t timeout_ms,
-                      ewsn_event **out);
-
-/*
- The same for hosts that would rather read JSON: the event as one line, or NULL, and `ewsn_last_status` says which of the
- outcomes it was. Valid until this thread's next call of it.
- */
-const char *ewsn_next_json(ewsn_client *c, int32_t timeout_ms);
-
-/*
- A descriptor that is readable (`poll`, `select`, an event loop) while `ewsn_next` would not wait. Do not read from it or
- close it. It lives as long as the client. -1 for a handle that is none.
- */
-int32_t ewsn_fd(const ewsn_client *c);
-
-/*
- Ends one wait: the one that is under way, else the next. From any thread, and from a signal handler. It leaves
- `ewsn_last_status` as it is.
- */
-void ewsn_wake(ewsn_client *c);
-
-/*
- Says that the event of this number has been dealt with: it will not be told again. For watches with `ack=manual`. Returns
- when that is durable, if there is a state directory.
- */
-ewsn_status ewsn_ack(ewsn_client *c, uint64_t seq);
-
-/*
- Says that the event of this number could not be dealt with: `EWSN_RETRY` gives it again after `delay_ms` milliseconds,
- `EWSN_PARK` when it is released. Others do not wait for it.
- */
-ewsn_status ewsn_nack(ewsn_client *c, uint64_t seq, int32_t how, int64_t delay_ms);
-
-/*
- The parked events, as a JSON array: `id`, `attempts`, `event`. Valid until this thread's next call of it.
- */
-const char *ewsn_parked_json(ewsn_client *c);
-
-/*
- Gives a parked event again, by its `id` in `ewsn_parked_json`.
- */
-ewsn_status ewsn_release(ewsn_client *c, uint64_t id);
-
-/*
- Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own.
- JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
- NULL where it fails.
- */
-const char *ewsn_get_item_json(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key);
-
-/*
- Asks the server for a whole message and puts it into a file, mode 0600, which must not be there yet.
- */
-ewsn_status ewsn_save_mime(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key, const char *path);
-
-/*
- What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it.
- */
-const char *ewsn_status_json(ewsn_client *c);
-
-/*
- Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
- told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
- harm.
- */
-ewsn_status ewsn_close(ewsn_client *c, int32_t timeout_ms);
-
-/*
- Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
- `EWSN_CLOSED`. NULL, and one that was freed already, do no harm; in a forked child it leaves the parent's connections alone.
- */
-void ewsn_free(ewsn_client *c);
-
-/*
- Registers what `ewsn_dispatch` calls for each event; NULL takes it off. `user` is passed on. `drop` (may be NULL) is called
- exactly once, when another takes its place or the client is freed: not while another thread dispatches, please.
- */
-ewsn_status ewsn_on_event(ewsn_client *c, ewsn_event_fn run, void *user, ewsn_drop_fn drop);
-
-/*
- Waits for an event as `ewsn_next` does, and calls what was registered for it and for those that are there already, on this
- thread: at most `max_events` of them (0 for any number). How many there were; 0 where nothing came in time;
- `EWSN_E_CLOSED` where none will come any more; 0 as well where a signal or `ewsn_wake` ended the wait:
- `ewsn_last_status` tells which.
-
- The callback may leave by `longjmp` or a C++ exception: nothing of the library's is held while it runs. Its event is the
- host's to free then.
- */
-int32_t ewsn_dispatch(ewsn_client *c, int32_t timeout_ms, uint32_t max_events);
-
-/*
- What kind of event it is: `EWSN_NEW_MAIL` and the like. 0 for a handle that is none.
- */
-int32_t ewsn_event_type(const ewsn_event *e);
-
-/*
- The watch that it belongs to; 0 for the client as a whole.
- */
-uint64_t ewsn_event_watch(const ewsn_event *e);
-
-/*
- Its number, which rises with every event of a client and, with a state directory, over restarts: for `ewsn_ack`.
- */
-uint64_t ewsn_event_seq(const ewsn_event *e);
-
-/*
- When it happened, in milliseconds since 1970, by the server's clock where it told us.
- */
-int64_t ewsn_event_time_ms(const ewsn_event *e);
-
-/*
- A field that is a text (`EWSN_F_…`); NULL where the event has none. Belongs to the event.
- */
-const char *ewsn_event_str(const ewsn_event *e, int32_t field);
-
-/*
- A field that is a number (`EWSN_F_…`); `EWSN_NONE` where the event has none.
- */
-int64_t ewsn_event_int(const ewsn_event *e, int32_t field);
-
-/*
- The event as one line of JSON. Belongs to the event.
- */
-const char *ewsn_event_json(const ewsn_event *e);
-
-/*
- Another handle of the same event, to be kept where the first goes: after a callback has returned. To be freed with
- `ewsn_event_free`.
- */
-ewsn_event *ewsn_event_dup(const ewsn_event *e);
-
-/*
- Frees an event and the texts that were read from it. It acknowledges nothing. NULL, and one that was freed already, do no
- harm.
- */
-void ewsn_event_free(ewsn_event *e);

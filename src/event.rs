@@ -40,6 +40,8 @@ pub enum EventKind {
     StateChanged,
     /// Something failed that the host should know of; `message` tells what and what to do.
     Error,
+    /// A line of the library's log, where option `log` asks for it: `level` and `message`.
+    Log,
     /// The last event of a watch; without `watch`, the last one of the client.
     Closed,
 }
@@ -78,6 +80,7 @@ impl EventKind {
             EventKind::Drained => "Drained",
             EventKind::StateChanged => "StateChanged",
             EventKind::Error => "Error",
+            EventKind::Log => "Log",
             EventKind::Closed => "Closed",
         }
     }
@@ -141,6 +144,19 @@ pub enum Reason {
     TakenOver,
     /// A question for events was asked and no answer came, on a server that does not repeat.
     Unanswered,
+}
+
+/// How much a line of the log matters; the smaller ones matter more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Level {
+    /// Something failed; the library goes on by itself.
+    Warn,
+    /// What is rare: watches, streams.
+    Info,
+    /// Each call and answer.
+    Debug,
 }
 
 /// Whether what was missed in a gap will be told.
@@ -327,6 +343,9 @@ pub struct Detail {
     /// What happened, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Of a line of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
     /// Of a change of the state: its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,

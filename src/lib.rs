@@ -74,7 +74,7 @@ mod store;
 
 pub use engine::{Nack, Parked};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Origin, Reason};
+pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Level, Origin, Reason};
 pub use options::{Ack, Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
 pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};
 

@@ -1,9 +1,10 @@
 /* Prints what happens in a mailbox, a JSON line each, and saves each new message.
  *
  *   cc -o watch watch.c $(pkg-config --cflags --libs ewsnotify)
- *   ./watch OPTIONS-AS-JSON [FOLDER-FOR-MESSAGES] [next | poll | dispatch]
+ *   ./watch OPTIONS-AS-JSON [FOLDER-FOR-MESSAGES] [next | poll | dispatch | thread]
  *
- * Three ways to wait: ewsn_next; an event loop that polls the descriptor; a callback. Ctrl-C and SIGTERM end it. */
+ * Four ways to be told: ewsn_next; an event loop that polls the descriptor; a callback on this thread; a callback on a thread of
+ * the library's (with "dispatch": "thread" among the options). Ctrl-C and SIGTERM end it. */
 #include <ewsnotify.h>
 
 #include <poll.h>
@@ -90,9 +91,25 @@ static int with_dispatch(void) {
   return 0;
 }
 
+/* The library's thread calls; this one has nothing to do until the end. */
+static int with_thread(void) {
+  unsigned count = 0;
+  sigset_t ends, before;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGINT);
+  sigaddset(&ends, SIGTERM);
+  sigprocmask(SIG_BLOCK, &ends, &before);
+  if (ewsn_on_event(client, told, &count, NULL) != EWSN_OK) return failed("ewsn_on_event");
+  while (!stopped) sigsuspend(&before);
+  /* Returns when the last callback has: `count` is still here. */
+  if (ewsn_close(client, 10000) != EWSN_OK) return failed("ewsn_close");
+  fprintf(stderr, "%u events\n", count);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   if (argc < 2) {
-    fprintf(stderr, "usage: %s OPTIONS-AS-JSON [FOLDER] [next | poll | dispatch]\n", argv[0]);
+    fprintf(stderr, "usage: %s OPTIONS-AS-JSON [FOLDER] [next | poll | dispatch | thread]\n", argv[0]);
     return 2;
   }
   if (argc > 2 && *argv[2]) folder = argv[2];
@@ -106,7 +123,10 @@ int main(int argc, char **argv) {
   signal(SIGTERM, stop);
   if (!ewsn_watch_json(client, NULL)) return failed("ewsn_watch_json");
 
-  int result = !strcmp(way, "poll") ? with_poll() : !strcmp(way, "dispatch") ? with_dispatch() : with_next();
+  int result = !strcmp(way, "poll")       ? with_poll()
+               : !strcmp(way, "dispatch") ? with_dispatch()
+               : !strcmp(way, "thread")   ? with_thread()
+                                          : with_next();
   ewsn_close(client, -1);
   ewsn_free(client);
   return result;

@@ -15,7 +15,7 @@ declare(strict_types=1);
  * runs, and next() returns null.
  *
  * The header is beside this file, in ../../include, or where EWSNOTIFY_HEADER says; the library is EWSNOTIFY_LIBRARY, or what
- * the system finds as libewsnotify.so. Under php-fpm see preload.php.
+ * the system finds as libewsnotify.so.0.1. Under php-fpm see preload.php.
  */
 
 namespace Ewsnotify;
@@ -32,13 +32,19 @@ final class Failure extends \RuntimeException
 final class Client
 {
     private const ABI = 1;
+    /** Before 1.0 a minor version may break the interface. */
+    private const NAME = 'libewsnotify.so.0.1';
     private const CLOSED = 2;
+    private const E_CLOSED = -11;
     public const E_LOCKED = -13;
 
     private static ?\FFI $ffi = null;
 
     /** @var ?\Closure kept, since the library has its pointer */
     private ?\Closure $callback = null;
+
+    /** What the callback threw: it may not leave it by itself. */
+    private ?\Throwable $thrown = null;
 
     private function __construct(private ?\FFI\CData $handle)
     {
@@ -49,6 +55,30 @@ final class Client
     {
         $handle = self::ffi()->ewsn_open_json(self::json($options));
         return $handle === null ? self::fail() : new self($handle);
+    }
+
+    /**
+     * For a host that keeps the state itself, in a database: $state is what it has, [] at first. Each change comes as a
+     * StateChanged event: keep its value under its key, or remove the key where there is no value, then ack() the event.
+     *
+     * @param array<string, string> $state
+     */
+    public static function openWithState(array $options, array $state): self
+    {
+        $handle = self::ffi()->ewsn_open_with_state_json(self::json($options), self::json($state));
+        return $handle === null ? self::fail() : new self($handle);
+    }
+
+    /** The library's version. */
+    public static function version(): string
+    {
+        return self::ffi()->ewsn_version();
+    }
+
+    /** All options: name, scope, default, meaning. */
+    public static function options(): array
+    {
+        return self::decode(self::ffi()->ewsn_options_describe());
     }
 
     /** Begins to watch a mailbox; the number that its events carry. */
@@ -119,26 +149,51 @@ final class Client
         return self::decode(self::ffi()->ewsn_status_json($this->handle));
     }
 
-    /** Registers what dispatch() calls with an event. Once a client: PHP keeps each closure's pointer until the script ends. It must not throw. */
+    /** Registers what dispatch() calls with an event. Once a client: PHP keeps each closure's pointer until the script ends. It must not exit(); what it throws comes out of dispatch(). */
     public function onEvent(\Closure $callback): void
     {
         $ffi = self::ffi();
-        $this->callback = static function ($user, $client, $event) use ($ffi, $callback): void {
-            $callback(json_decode($ffi->ewsn_event_json($event), true));
+        $thrown = &$this->thrown;
+        $this->callback = static function ($user, $client, $event) use ($ffi, $callback, &$thrown): void {
+            try {
+                $callback(json_decode($ffi->ewsn_event_json($event), true));
+            } catch (\Throwable $e) {
+                $thrown = $e;
+            }
         };
         self::check($ffi->ewsn_on_event($this->handle, $this->callback, null, null));
     }
 
-    /** Waits for events and calls what was registered; how many there were. */
-    public function dispatch(int $milliseconds, int $most = 0): int
+    /**
+     * Waits for an event and calls what was registered for it and for those that are there already; how many there were, false
+     * once the client is closed.
+     */
+    public function dispatch(int $milliseconds): int|false
     {
-        return self::check(self::ffi()->ewsn_dispatch($this->handle, $milliseconds, $most));
+        // One at a time: what the callback throws must not wait for others.
+        for ($count = 0; ($status = self::ffi()->ewsn_dispatch($this->handle, $milliseconds, 1)) === 1; $milliseconds = 0) {
+            ++$count;
+            if ($this->thrown !== null) {
+                [$thrown, $this->thrown] = [$this->thrown, null];
+                throw $thrown;
+            }
+        }
+        if ($status === self::E_CLOSED) {
+            return $count ?: false;
+        }
+        return $count + self::check($status);
     }
 
     /** Readable while next() would not wait: fopen("php://fd/N") for stream_select. */
     public function fd(): int
     {
         return self::check(self::ffi()->ewsn_fd($this->handle));
+    }
+
+    /** Ends one wait: for a signal handler, in case the signal came just before the wait began. */
+    public function wake(): void
+    {
+        self::ffi()->ewsn_wake($this->handle);
     }
 
     /** Tells the server, as far as the time allows, and ends everything; negative for option close_timeout. */
@@ -162,7 +217,7 @@ final class Client
                 self::$ffi = \FFI::scope('ewsnotify');
             } catch (\FFI\Exception) {
                 $header = getenv('EWSNOTIFY_HEADER') ?: self::header();
-                $library = getenv('EWSNOTIFY_LIBRARY') ?: 'libewsnotify.so';
+                $library = getenv('EWSNOTIFY_LIBRARY') ?: self::NAME;
                 self::$ffi = \FFI::cdef(file_get_contents($header), $library);
             }
             self::check(self::$ffi->ewsn_abi_check(self::ABI));

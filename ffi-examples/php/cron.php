@@ -12,9 +12,9 @@ declare(strict_types=1);
 
 require __DIR__ . '/Ewsnotify.php';
 
-$options = json_decode($argv[1], true, 512, JSON_THROW_ON_ERROR) + ['ack' => 'manual'];
-$until = hrtime(true) + (int) $argv[2] * 1_000_000_000;
-$given_up = false;
+$options = json_decode($argv[1], true, 512, JSON_THROW_ON_ERROR);
+$options += ['ack' => 'manual', 'drain_seconds' => (int) $argv[2]];
+$givenUp = false;
 
 try {
     $client = Ewsnotify\Client::open($options);
@@ -23,19 +23,15 @@ try {
     exit($e->status === Ewsnotify\Client::E_LOCKED ? 3 : 1);
 }
 $client->watch();
-while (($left = intdiv($until - hrtime(true), 1_000_000)) > 0) {
-    $event = $client->next($left);
-    if ($event === false) {
-        break;
-    }
+// The client closes by itself when the time is over.
+while (($event = $client->next(-1)) !== false) {
     if ($event === null) {
         continue;
     }
     fwrite(STDOUT, json_encode($event, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES) . "\n");
-    $given_up = $given_up || ($event['type'] === 'Closed' && isset($event['watch']));
+    $givenUp = $givenUp || ($event['type'] === 'Closed' && isset($event['watch']) && $event['reason'] !== 'closed-by-host');
     if (isset($event['item_id'])) {
         $client->ack($event);
     }
 }
-$client->close();
-exit($given_up ? 5 : 0);
+exit($givenUp ? 5 : 0);

@@ -39,8 +39,7 @@ $handle = function (array $event) use ($client, $folder, $manual): void {
 
 if (($argv[3] ?? 'next') === 'dispatch') {
     $client->onEvent($handle);
-    while ($running) {
-        $client->dispatch(1000);
+    while ($running && $client->dispatch(1000) !== false) {
     }
 } else {
     // A second, so that the host can look at its limits and its database now and then.

@@ -11,21 +11,28 @@
 Events are dicts, in the JSON form of the library. All calls block, release the GIL meanwhile, and end on Ctrl-C. A client belongs
 to the process that made it: make a new one after a fork.
 
-The library is looked for at $EWSNOTIFY_LIBRARY, then where the system has it.
+The library is $EWSNOTIFY_LIBRARY, or the one beside this file, or the one that the system has.
+
+Instead of `next`, a callback on the thread that calls `dispatch`:
+
+    client.on_event(lambda event: print(event["type"]))
+    while client.dispatch(1.0) is not None:
+        ...
 """
 
 import ctypes
-import ctypes.util
 import json
 import os
-from typing import Any, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
-__all__ = ["Client", "EwsError", "EwsLocked", "version"]
+__all__ = ["Client", "EwsError", "EwsLocked", "options", "version"]
 
 _OK, _TIMEOUT, _CLOSED, _INTERRUPTED = 0, 1, 2, 4
-_E_LOCKED = -13
+_E_CLOSED, _E_LOCKED = -11, -13
 _RETRY, _PARK = 1, 2
 _ABI = 1
+# Before 1.0 a minor version may break the interface.
+_NAME = "libewsnotify.so.0.1"
 
 
 class EwsError(Exception):
@@ -42,8 +49,13 @@ class EwsLocked(EwsError):
 
 
 def _load() -> ctypes.CDLL:
-    path = os.environ.get("EWSNOTIFY_LIBRARY") or ctypes.util.find_library("ewsnotify") or "libewsnotify.so"
-    lib = ctypes.CDLL(path)
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), _NAME)
+    path = os.environ.get("EWSNOTIFY_LIBRARY") or (beside if os.path.exists(beside) else _NAME)
+    try:
+        lib = ctypes.CDLL(path)
+    except OSError as e:
+        hint = "install it, or name it in EWSNOTIFY_LIBRARY"
+        raise OSError(f"libewsnotify cannot be loaded as {path} (nor is there a {beside}): {e}; {hint}") from None
     text, client, u64 = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint64
     i32, i64 = ctypes.c_int32, ctypes.c_int64
     for name, result, *arguments in [
@@ -52,7 +64,9 @@ def _load() -> ctypes.CDLL:
         ("last_status", i32),
         ("last_error", text),
         ("last_error_code", text),
+        ("options_describe", text),
         ("open_json", client, text),
+        ("open_with_state_json", client, text, text),
         ("watch_json", u64, client, text),
         ("unwatch", i32, client, u64),
         ("next_json", text, client, i32),
@@ -98,6 +112,10 @@ def _options(options: dict) -> bytes:
     return json.dumps(options).encode()
 
 
+def _milliseconds(seconds: Optional[float]) -> int:
+    return -1 if seconds is None else max(0, min(int(seconds * 1000), 2**31 - 1))
+
+
 _check(_lib.ewsn_abi_check(_ABI))
 
 
@@ -106,16 +124,28 @@ def version() -> str:
     return _lib.ewsn_version().decode()
 
 
+def options() -> list:
+    """All options: `name`, `scope`, `default`, `meaning`."""
+    return json.loads(_lib.ewsn_options_describe())
+
+
 class Client:
     """One process's watches, their connections and the queue of their events.
 
     The options are those of the client, and the defaults of its watches; the README lists them.
+
+    A host that keeps the state itself gives in `state` what it has, `{}` at first: each change comes as a `StateChanged` event with
+    `key` and `value` (none where the key is to be removed), and is acknowledged when it is kept.
     """
 
-    def __init__(self, **options: Any):
+    def __init__(self, state: Optional[Dict[str, str]] = None, **options: Any):
         self._handle = None
         self._callback = None
-        self._handle = _lib.ewsn_open_json(_options(options))
+        self._raised: Optional[BaseException] = None
+        if state is None:
+            self._handle = _lib.ewsn_open_json(_options(options))
+        else:
+            self._handle = _lib.ewsn_open_with_state_json(_options(options), _options(state))
         if not self._handle:
             _fail()
 
@@ -133,8 +163,7 @@ class Client:
         Ctrl-C and other signals are seen at once: Python runs their handlers before this goes on. Raises StopIteration once the
         client is closed and every event was taken.
         """
-        milliseconds = -1 if timeout is None else max(0, min(int(timeout * 1000), 2**31 - 1))
-        text = _lib.ewsn_next_json(self._handle, milliseconds)
+        text = _lib.ewsn_next_json(self._handle, _milliseconds(timeout))
         if text is not None:
             return json.loads(text)
         if _check(_lib.ewsn_last_status()) == _CLOSED:
@@ -196,18 +225,37 @@ class Client:
         text = _lib.ewsn_status_json(self._handle)
         return json.loads(text) if text is not None else _fail()
 
-    def on_event(self, callback) -> None:
-        """Registers what `dispatch` calls, with an event. What it raises is printed and goes no further."""
-        self._callback = _EVENT_FN(lambda _user, _client, event: callback(json.loads(_lib.ewsn_event_json(event))))
+    def on_event(self, callback: Callable[[dict], Any]) -> None:
+        """Registers what `dispatch` calls, with an event. What it raises comes out of `dispatch`."""
+
+        def call(_user, _client, event):
+            try:
+                callback(json.loads(_lib.ewsn_event_json(event)))
+            except BaseException as e:  # nothing may leave here, Ctrl-C neither
+                self._raised = e
+
+        self._callback = _EVENT_FN(call)
         _check(_lib.ewsn_on_event(self._handle, self._callback, None, None))
 
-    def dispatch(self, timeout: float = 0, most: int = 0) -> int:
-        """Waits for events and calls what was registered, on this thread; how many there were."""
-        return _check(_lib.ewsn_dispatch(self._handle, int(timeout * 1000), most))
+    def dispatch(self, timeout: Optional[float] = None) -> Optional[int]:
+        """Waits for an event and calls what was registered for it and for those that are there already, on this thread.
+
+        How many there were; None once the client is closed and every event was taken.
+        """
+        count, milliseconds = 0, _milliseconds(timeout)
+        # One at a time: what the callback raises must not wait for others.
+        while (status := _lib.ewsn_dispatch(self._handle, milliseconds, 1)) == 1:
+            count, milliseconds = count + 1, 0
+            raised, self._raised = self._raised, None
+            if raised is not None:
+                raise raised
+        if status == _E_CLOSED:
+            return count or None
+        return count + _check(status)
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Tells the server, for as long as the time allows, and ends everything. The last events are `Closed`."""
-        _check(_lib.ewsn_close(self._handle, -1 if timeout is None else int(timeout * 1000)))
+        _check(_lib.ewsn_close(self._handle, _milliseconds(timeout)))
 
     def free(self) -> None:
         """Frees the client; closes it first, if that was not done."""

@@ -92,6 +92,11 @@ impl Engine {
         self.push(event);
     }
 
+    /// A line of the log.
+    pub fn tell_log(&mut self, event: Event) {
+        self.push(event);
+    }
+
     /// Whether [`take`](Self::take) would give an event.
     pub fn has_event(&self) -> bool {
         let blocked = |watch| self.watches.get(&watch).is_some_and(|w| w.is_blocked());

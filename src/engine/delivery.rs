@@ -51,11 +51,18 @@ pub struct Delivery {
     overflows: BTreeMap<u64, u64>,
     /// The `seq` of what was let in although the queue was full, while it waits.
     extras: BTreeMap<(u64, Class), u64>,
+    /// How many lines of the log wait.
+    logs: usize,
+    /// How many found no room since the last one that did.
+    unlogged: usize,
     closed: bool,
     /// What became of each event, for tests to read.
     #[cfg(test)]
     pub log: Vec<(Event, Pushed)>,
 }
+
+/// How many lines of the log wait for the host at the most.
+const LOGS: usize = 1000;
 
 /// Kinds of which one may stand for another of the same watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +86,8 @@ impl Delivery {
             taken: 0,
             overflows: BTreeMap::new(),
             extras: BTreeMap::new(),
+            logs: 0,
+            unlogged: 0,
             closed: false,
             #[cfg(test)]
             log: Vec::new(),
@@ -117,6 +126,9 @@ impl Delivery {
         if event.kind.is_mailbox() {
             return self.push_mailbox(event);
         }
+        if event.kind == EventKind::Log {
+            return self.push_log(event);
+        }
         let Some(class) = class(event.kind) else {
             self.append(event);
             return Pushed::Queued;
@@ -152,6 +164,9 @@ impl Delivery {
             if *waiting == 0 {
                 self.waiting.remove(&event.watch);
             }
+        }
+        if event.kind == EventKind::Log {
+            self.logs -= 1;
         }
         if event.kind == EventKind::Gap && self.overflows.get(&event.watch) == Some(&event.seq) {
             self.overflows.remove(&event.watch);
@@ -232,6 +247,7 @@ impl Delivery {
         self.extras.clear();
         self.queue.retain(|e| e.kind == EventKind::Closed);
         self.waiting.clear();
+        self.logs = 0;
         self.bytes = self.queue.iter().map(weight).sum();
     }
 
@@ -268,8 +284,26 @@ impl Delivery {
         Pushed::Dropped
     }
 
+    /// Lines of the log take no room of other events, so that a host which logs is told no less.
+    fn push_log(&mut self, mut event: Event) -> Pushed {
+        if self.logs >= LOGS {
+            self.unlogged += 1;
+            return Pushed::Dropped;
+        }
+        if self.unlogged > 0
+            && let Some(message) = event.detail.as_mut().and_then(|d| d.message.as_mut())
+        {
+            *message += &format!(" ({} lines before this one found no room)", self.unlogged);
+            self.unlogged = 0;
+        }
+        self.logs += 1;
+        self.append(event);
+        Pushed::Queued
+    }
+
     fn has_room(&self, weight: usize) -> bool {
-        self.queue.len() < self.limits.events && self.bytes.saturating_add(weight) <= self.limits.bytes
+        self.queue.len() - self.logs < self.limits.events
+            && self.bytes.saturating_add(weight) <= self.limits.bytes
     }
 
     fn append(&mut self, mut event: Event) {
@@ -329,6 +363,9 @@ fn class(kind: EventKind) -> Option<Class> {
 
 /// What an event weighs in memory, about.
 fn weight(event: &Event) -> usize {
+    if event.kind == EventKind::Log {
+        return 0;
+    }
     let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);
     let mut sum = size_of::<Event>()
         + text(&event.item_id)
@@ -442,6 +479,34 @@ mod tests {
         }
         assert_eq!(q.bytes(), 0);
         assert!(q.is_empty());
+    }
+
+    // A host that logs would be told of less mail, or grow without bound where it does not read.
+    #[test]
+    fn the_log_takes_no_room_and_is_bounded() {
+        let mut q = queue(2);
+        for at in 1..=2000 {
+            let mut line = event(EventKind::Log, 0, at);
+            line.detail = Some(Box::new(Detail { message: Some("x".repeat(900)), ..Detail::default() }));
+            q.push(line);
+        }
+        assert_eq!((q.len(), q.bytes()), (LOGS, 0));
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 1)), Pushed::Queued);
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 2)), Pushed::Queued);
+        assert_eq!(q.push(event(EventKind::NewMail, 1, 3)), Pushed::Dropped);
+        q.pop(|_| false);
+        let mut line = event(EventKind::Log, 0, 1);
+        line.detail = Some(Box::new(Detail { message: Some("last".into()), ..Detail::default() }));
+        q.push(line);
+        let last = std::iter::from_fn(|| q.pop(|_| false)).last().unwrap();
+        assert_eq!(
+            last.detail.unwrap().message.as_deref(),
+            Some("last (1000 lines before this one found no room)")
+        );
+        assert!(q.is_empty() && q.logs == 0);
+        q.push(event(EventKind::Log, 0, 1));
+        q.close();
+        assert!(q.is_empty() && q.has_room(0));
     }
 
     // Large events would fill the memory long before the count is reached.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::dispatch::Callback;
+use super::dispatch::Dispatcher;
 use super::error::{Failure, guard, guard_or};
 use super::handle::{self, Kind, Value};
 use super::text::{lend, optional, required};
@@ -21,7 +21,7 @@ pub const EWSN_PARK: i32 = 2;
 
 pub(super) struct Handle {
     pub client: Client,
-    pub callback: Mutex<Option<Callback>>,
+    pub dispatcher: Dispatcher,
 }
 
 pub(super) fn find(c: *const ewsn_client) -> Result<Arc<Handle>, Failure> {
@@ -64,8 +64,10 @@ pub extern "C" fn ewsn_open_with_state_json(json: *const c_char, state: *const c
 }
 
 fn open(options: &Options, pairs: Option<Pairs>) -> Result<*mut ewsn_client, Failure> {
+    error::report_panics();
     handle::insert_client(|waker| {
-        Ok(Handle { client: Client::with_waker(options, pairs, waker)?, callback: Mutex::default() })
+        let dispatcher = Dispatcher::new(options.get("dispatch") == Some("thread"));
+        Ok(Handle { client: Client::with_waker(options, pairs, waker)?, dispatcher })
     })
 }
 
@@ -109,12 +111,15 @@ pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
 
 /// Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
 /// to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
-/// any more). With option `ack=auto`, asking for the next event acknowledges the last one.
+/// any more). With option `ack=auto`, asking for the next event acknowledges the last one. `EWSN_E_STATE` with option
+/// `dispatch=thread`.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_next(c: *mut ewsn_client, timeout_ms: i32, out: *mut *mut ewsn_event) -> ewsn_status {
     guard(|| {
         let out = place("out", out)?;
-        match next(&find(c)?.client, timeout_ms) {
+        let client = find(c)?;
+        client.dispatcher.is_host()?;
+        match next(&client.client, timeout_ms) {
             Ok(event) => {
                 *out = handle::insert_event(event::Handle::new(event))?;
                 Ok(EWSN_OK)
@@ -129,12 +134,16 @@ pub extern "C" fn ewsn_next(c: *mut ewsn_client, timeout_ms: i32, out: *mut *mut
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_next_json(c: *mut ewsn_client, timeout_ms: i32) -> *const c_char {
     let mut text = std::ptr::null();
-    guard(|| match next(&find(c)?.client, timeout_ms) {
-        Ok(event) => {
-            text = lend!(&event.to_json())?;
-            Ok(EWSN_OK)
+    guard(|| {
+        let client = find(c)?;
+        client.dispatcher.is_host()?;
+        match next(&client.client, timeout_ms) {
+            Ok(event) => {
+                text = lend!(&event.to_json())?;
+                Ok(EWSN_OK)
+            }
+            Err(status) => Ok(status),
         }
-        Err(status) => Ok(status),
     });
     text
 }
@@ -203,8 +212,8 @@ pub extern "C" fn ewsn_release(c: *mut ewsn_client, id: u64) -> ewsn_status {
     guard(|| Ok(find(c)?.client.release(id).map(|()| EWSN_OK)?))
 }
 
-/// Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own.
-/// JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
+/// Asks the server for an item by its id and change key (which may be NULL), on the calling thread and a connection of its own;
+/// with watch 0, by the client's own options. JSON: `subject`, `from`, `to`, `received`, `message_id`, `size`, `attachments`. Valid until this thread's next call of it;
 /// NULL where it fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_get_item_json(
@@ -249,27 +258,28 @@ pub extern "C" fn ewsn_status_json(c: *mut ewsn_client) -> *const c_char {
 
 /// Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
 /// told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
-/// harm.
+/// harm. `EWSN_TIMEOUT` where something still runs: with option `dispatch=thread`, a callback; from within that callback it
+/// does not wait for it.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_status {
     guard(|| {
-        let client = &find(c)?.client;
-        let ended = match u64::try_from(timeout_ms) {
-            Ok(ms) => client.close_within(Duration::from_millis(ms)),
-            Err(_) => client.close(),
-        };
-        Ok(if ended { EWSN_OK } else { EWSN_TIMEOUT })
+        let found = find(c)?;
+        let timeout = u64::try_from(timeout_ms).map_or(found.client.close_timeout(), Duration::from_millis);
+        let until = Instant::now() + timeout;
+        let ended = found.client.close_within(timeout);
+        Ok(if found.dispatcher.closed(until) && ended { EWSN_OK } else { EWSN_TIMEOUT })
     })
 }
 
 /// Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
-/// `EWSN_CLOSED`. NULL, and one that was freed already, do no harm; in a forked child it leaves the parent's connections alone.
+/// `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins. NULL, and one that was freed already, do no harm; in a
+/// forked child it leaves the parent's connections alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_free(c: *mut ewsn_client) {
     guard(|| {
         if let Some(Value::Client(found)) = handle::remove(c.cast(), Kind::Client) {
             found.client.close_within(Duration::ZERO);
-            dispatch::forget(&found);
+            found.dispatcher.forget();
         }
         Ok(EWSN_OK)
     });

@@ -40,6 +40,8 @@ pub const EWSN_DRAINED: i32 = 104;
 pub const EWSN_STATE_CHANGED: i32 = 107;
 /// `Error`: something failed that the host should know of.
 pub const EWSN_ERROR: i32 = 108;
+/// `Log`: a line of the library's log, where option `log` asks for it.
+pub const EWSN_LOG: i32 = 109;
 /// `Closed`: the last event of a watch; with watch 0, of the client.
 pub const EWSN_CLOSED_EVENT: i32 = 110;
 
@@ -91,6 +93,8 @@ pub const EWSN_F_SINCE: i32 = 22;
 pub const EWSN_F_FILL: i32 = 23;
 /// Text: what became of the content that `fetch` asked for.
 pub const EWSN_F_CONTENT: i32 = 24;
+/// Text: of a line of the log, `warn`, `info` or `debug`.
+pub const EWSN_F_LEVEL: i32 = 28;
 /// Number: the folder's count of unread items.
 pub const EWSN_F_UNREAD_COUNT: i32 = 50;
 /// Number: the HTTP status.
@@ -152,6 +156,7 @@ pub(super) fn kind_number(kind: EventKind) -> i32 {
         EventKind::Drained => EWSN_DRAINED,
         EventKind::StateChanged => EWSN_STATE_CHANGED,
         EventKind::Error => EWSN_ERROR,
+        EventKind::Log => EWSN_LOG,
         EventKind::Closed => EWSN_CLOSED_EVENT,
     }
 }
@@ -221,6 +226,7 @@ fn text_of(field: i32) -> Option<fn(&Event) -> Option<String>> {
         EWSN_F_REASON => |e| name(e.detail.as_ref()?.reason.as_ref()),
         EWSN_F_SINCE => |e| Some(humantime::format_rfc3339(e.detail.as_ref()?.since?).to_string()),
         EWSN_F_FILL => |e| name::<Fill>(e.detail.as_ref()?.fill.as_ref()),
+        EWSN_F_LEVEL => |e| name(e.detail.as_ref()?.level.as_ref()),
         EWSN_F_CONTENT => |e| name(e.item.as_ref()?.content.as_ref()),
         _ => return None,
     })

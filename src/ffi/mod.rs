@@ -77,6 +77,27 @@ pub struct ewsn_event {
 /// The version of the interface that this library was built with. It rises when something is added.
 pub const EWSN_ABI: i32 = 1;
 
+/// The version of the library that this header came with: its first number.
+pub const EWSN_VERSION_MAJOR: i32 = 0;
+/// The second.
+pub const EWSN_VERSION_MINOR: i32 = 1;
+/// The third.
+pub const EWSN_VERSION_PATCH: i32 = 0;
+
+const _: () = assert!(
+    is(env!("CARGO_PKG_VERSION_MAJOR"), EWSN_VERSION_MAJOR)
+        && is(env!("CARGO_PKG_VERSION_MINOR"), EWSN_VERSION_MINOR)
+        && is(env!("CARGO_PKG_VERSION_PATCH"), EWSN_VERSION_PATCH),
+    "the header's version numbers are not those of Cargo.toml"
+);
+
+const fn is(text: &str, number: i32) -> bool {
+    match i32::from_str_radix(text, 10) {
+        Ok(read) => read == number,
+        Err(_) => false,
+    }
+}
+
 /// The version of the interface that the loaded library has.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_abi_version() -> i32 {

@@ -10,7 +10,7 @@ use crate::auth::Secret;
 use crate::engine::{self, AfterAck};
 use crate::net::{self, Endpoint};
 use crate::proto::FolderRef;
-use crate::{Error, ErrorKind, EventKind, Result};
+use crate::{Error, ErrorKind, EventKind, Level, Result};
 
 /// Of a client.
 #[derive(Clone, Debug)]
@@ -27,6 +27,9 @@ pub(crate) struct ClientConfig {
     pub spool_bytes: u64,
     pub spool_files: usize,
     pub close_timeout: Duration,
+    /// After how long the client closes by itself.
+    pub drain: Option<Duration>,
+    pub log: Option<Level>,
 }
 
 /// How a mailbox is reached.
@@ -79,6 +82,15 @@ impl ClientConfig {
             spool_bytes: number(options, "spool_bytes"),
             spool_files: number(options, "spool_files"),
             close_timeout: time(options, "close_timeout"),
+            drain: options
+                .get("drain_seconds")
+                .map(|_| Duration::from_secs(number(options, "drain_seconds"))),
+            log: match options.value("log") {
+                "warn" => Some(Level::Warn),
+                "info" => Some(Level::Info),
+                "debug" => Some(Level::Debug),
+                _ => None,
+            },
         }
     }
 }

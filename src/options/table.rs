@@ -119,6 +119,9 @@ pub(super) static TABLE: &[OptionSpec] = &[
     client("spool_dir", Path, "", "where fetch=mime puts its files, which are the host's then; where not set, a folder `spool` in the state directory, or else a private temporary one, and what still lies there goes at the end"),
     client("spool_bytes", Number(0, 1 << 50), "1073741824", "how many bytes of messages the host has not taken yet may lie in the spool; then fetching waits for the host"),
     client("spool_files", Number(1, 1_000_000), "100", "how many such messages may lie there; one of each watch always may"),
+    client("drain_seconds", Number(1, 1 << 31), "", "so many seconds after it was opened, the client closes by itself: for a job that tells what came since the last one"),
+    client("dispatch", OneOf(&["host", "thread"]), "host", "C interface: who calls the registered callback: the host's thread in `ewsn_dispatch`, or a thread of the library's (C and C++ only)"),
+    client("log", OneOf(&["off", "warn", "info", "debug"]), "off", "how much of what the library does is told as `Log` events"),
     client("close_timeout", Time(0, 600), "2s", "how long closing may wait for the server to be told"),
 ];
 

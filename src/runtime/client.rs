@@ -376,7 +376,8 @@ impl Client {
         self.core.wake();
     }
 
-    /// Asks for an item by its id and change key, on the calling thread and a connection of its own.
+    /// Asks for an item by its id and change key, on the calling thread and a connection of its own. Watch 0 stands for the
+    /// client's own options.
     ///
     /// ```no_run
     /// # use ewsnotify::{Client, Fetch, Options};
@@ -397,6 +398,9 @@ impl Client {
         change_key: Option<&str>,
         fetch: Fetch,
     ) -> Result<ItemContent> {
+        if watch == 0 {
+            return self.fetch_item(&Options::new(), id, change_key, fetch);
+        }
         let watch = self.core.watch(watch)?;
         self.ask_item(&watch, id, change_key, fetch)
     }
@@ -508,6 +512,11 @@ impl Client {
     /// ```
     pub fn status(&self) -> Status {
         self.core.status()
+    }
+
+    /// Option `close_timeout`.
+    pub(crate) fn close_timeout(&self) -> Duration {
+        self.close_timeout
     }
 
     /// Closes the client, within option `close_timeout`: see [`close_within`](Self::close_within).

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::client::Pairs;
 use super::links::Watch;
+use super::log;
 use super::saver::Saver;
 use super::signal::{Signal, Waited, Waker};
 use super::spool::{self, Folder, Spool};
@@ -18,7 +19,7 @@ use crate::net::{Cancel, Counters};
 use crate::options::ClientConfig;
 use crate::proto::{FrameLimits, Request, RequestVersion};
 use crate::store::embedded::Embedded;
-use crate::{Error, ErrorKind, Event, Result};
+use crate::{Error, ErrorKind, Event, Level, Result};
 
 /// After `close` has told the server what the time allowed, every socket is shut and the threads only have to notice.
 const GRACE: Duration = Duration::from_secs(5);
@@ -39,6 +40,9 @@ pub(super) struct Core {
     pub counters: Arc<Counters>,
     max_envelope_bytes: usize,
     started: Instant,
+    /// When the client is to close by itself, and how long that may take.
+    drained: Option<(Duration, Duration)>,
+    log: Option<Level>,
     state: Mutex<State>,
     timer: Mutex<Timer>,
     timer_changed: Condvar,
@@ -47,9 +51,9 @@ pub(super) struct Core {
     finished_changed: Condvar,
 }
 
-struct State {
-    engine: Engine,
-    watches: BTreeMap<u64, Arc<Watch>>,
+pub(super) struct State {
+    pub engine: Engine,
+    pub watches: BTreeMap<u64, Arc<Watch>>,
     streams: BTreeMap<ConnId, Cancel>,
     /// What the host's own threads are asking.
     asides: BTreeMap<u64, Cancel>,
@@ -126,6 +130,8 @@ impl Core {
             counters: Arc::default(),
             max_envelope_bytes: config.max_envelope_bytes,
             started: Instant::now(),
+            drained: config.drain.map(|time| (time, config.close_timeout)),
+            log: config.log,
             state: Mutex::new(State::new(settings)),
             timer: Mutex::default(),
             timer_changed: Condvar::new(),
@@ -137,6 +143,7 @@ impl Core {
             let core = core.clone();
             move || core.tick()
         })?;
+        core.set_timer(None);
         if let Err(e) = core.take_numbers(pairs) {
             // Its threads would own the state directory for ever.
             core.stop();
@@ -213,6 +220,11 @@ impl Core {
     }
 
     fn try_take(self: &Arc<Self>) -> Option<Taken> {
+        if let Some((_, timeout)) = self.drained
+            && self.is_drained()
+        {
+            self.close(timeout);
+        }
         let (taken, awaited) = self.with(|state| {
             let mut event = state.engine.take(self.now());
             let awaited = state.engine.awaited();
@@ -232,6 +244,11 @@ impl Core {
             let _ = saver.wait(save);
         }
         taken
+    }
+
+    /// Whether the client's time is over, and nobody has closed it yet: whoever takes the next event does.
+    fn is_drained(&self) -> bool {
+        self.drained.is_some_and(|(at, _)| at <= self.started.elapsed()) && !self.is_closing()
     }
 
     /// Ends one wait: the one that is under way, else the next.
@@ -292,7 +309,7 @@ impl Core {
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         let changed = change(&mut state);
-        let wanted = state.engine.has_event() || state.ended;
+        let wanted = state.engine.has_event() || state.ended || self.is_drained();
         let signalled = std::mem::replace(&mut state.signalled, wanted);
         drop(state);
         self.signal.set(signalled, wanted);
@@ -424,12 +441,18 @@ impl Core {
     fn perform(self: &Arc<Self>, state: &mut State, mut inputs: VecDeque<Input>) {
         loop {
             while let Some(command) = state.engine.poll() {
+                if let Some(wanted) = self.log {
+                    log::tell(state, self.now().wall, wanted, log::command(&command));
+                }
                 inputs.extend(self.execute(state, command));
             }
             // What is new of the spool comes first: a message that has filled it must not be followed by another.
             let news = self.spool.news().map(Input::SpoolFull);
             let Some(input) = news.or_else(|| inputs.pop_front()) else { break };
             let now = self.now();
+            if let Some(wanted) = self.log {
+                log::tell(state, now.wall, wanted, log::input(&input));
+            }
             let handled = guarded("deciding what to do", || {
                 state.engine.handle(now, input);
                 Ok(())
@@ -499,6 +522,8 @@ impl Core {
     }
 
     fn set_timer(&self, at: Option<Duration>) {
+        let end = self.drained.map(|(at, _)| at).filter(|at| *at > self.started.elapsed());
+        let at = [at, end].into_iter().flatten().min();
         let mut timer = lock(&self.timer);
         if timer.at != at {
             // A later time needs no wake-up: the thread looks again when the earlier one has come.

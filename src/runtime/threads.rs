@@ -15,7 +15,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The threads of a client.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Threads(Arc<(Mutex<usize>, Condvar)>);
+pub(crate) struct Threads(Arc<(Mutex<usize>, Condvar)>);
 
 struct Counted(Threads);
 

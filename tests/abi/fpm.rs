@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use ewsnotify::sim::Sim;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 
-use super::hosts::ADA;
-use super::{example, library, program};
+use super::hosts::{ADA, options};
+use super::install::prefix;
+use super::{example, program};
 
 fn fpm() -> PathBuf {
     let found = ["/usr/sbin", "/usr/local/sbin"].iter().flat_map(std::fs::read_dir).flatten().flatten();
@@ -77,17 +77,7 @@ fn a_page_of_php_fpm_uses_the_library() {
         ),
     )
     .unwrap();
-    // As `make install` makes it.
-    let header = dir.path().join("ewsnotify_php.h");
-    let declarations =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/ewsnotify_ffi.h"))
-            .unwrap();
-    let library = library();
-    std::fs::write(
-        &header,
-        format!("#define FFI_SCOPE \"ewsnotify\"\n#define FFI_LIB \"{}\"\n{declarations}", library.display()),
-    )
-    .unwrap();
+    let header = prefix().join("include/ewsnotify_php.h");
     let server = Command::new(fpm())
         .args(["--nodaemonize", "--allow-to-run-as-root", "--fpm-config"])
         .arg(&conf)
@@ -111,9 +101,7 @@ fn a_page_of_php_fpm_uses_the_library() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    let options =
-        json!({ "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "password": "secret" })
-            .to_string();
+    let options = options(&sim).to_string();
     for round in 0..3 {
         let text = ask(&socket, &program("fpm.php"), &[("OPTIONS", &options)]);
         assert!(text.contains("\"Connected\"") && text.contains("done"), "{round}: {text}");
@@ -121,6 +109,24 @@ fn a_page_of_php_fpm_uses_the_library() {
     }
     let status = ask(&socket, &example("php/status.php"), &[]);
     assert!(status.contains("Nothing runs yet"), "{status}");
+    // Its state directory is told to the pool's workers in a web server's way.
+    #[cfg(feature = "cli")]
+    {
+        let state = dir.path().join("state");
+        let drained = Command::new(env!("CARGO_BIN_EXE_ewsnotify"))
+            .args(["drain", "--url", sim.url(), "--user", ADA, "--password-env", "PASSWORD", "--for", "5s"])
+            .args(["--exit-when-drained", "--ca-file"])
+            .arg(sim.ca_file().unwrap())
+            .arg("--state-dir")
+            .arg(&state)
+            .env("PASSWORD", "secret")
+            .output()
+            .unwrap();
+        assert!(drained.status.success(), "{drained:?}");
+        let page = [("EWSNOTIFY_STATE_DIR", state.to_str().unwrap())];
+        let status = ask(&socket, &example("php/status.php"), &page);
+        assert!(status.contains(ADA) && status.contains("<table"), "{status}");
+    }
 }
 
 /// Ends with the test, and its workers with it.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use super::{example, library};
+use super::example;
+use super::install::{cmake, compile, prefix};
 
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::fault::Cut;
@@ -18,33 +18,14 @@ use serde_json::{Value, json};
 pub const ADA: &str = "ada@example.test";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Compiles a C or C++ program against the header and the library of this build.
-pub fn compile(compiler: &str, source: &Path, flags: &[&str], into: &Path) -> PathBuf {
-    let program = into.join(source.file_stem().unwrap());
-    let library = library();
-    let output = Command::new(compiler)
-        .args(flags)
-        .args(["-Wall", "-Wextra", "-Werror", "-I"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include"))
-        .arg(source)
-        .arg("-o")
-        .arg(&program)
-        .arg(&library)
-        .output()
-        .unwrap_or_else(|e| panic!("{compiler}: {e}"));
-    assert!(output.status.success(), "{compiler}: {}", String::from_utf8_lossy(&output.stderr));
-    program
-}
-
-/// A program that uses the library.
+/// A program that uses the library as it is installed.
 pub fn host(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let library = library();
     let mut command = Command::new(program);
     command
-        .env("EWSNOTIFY_LIBRARY", &library)
+        .env("LD_LIBRARY_PATH", prefix().join("lib"))
         .env("PYTHONPATH", example("python"))
-        // What is linked is found by its SONAME, which is not the name that it has in the build.
-        .env("LD_PRELOAD", &library)
+        .env("EWSNOTIFY_HEADER", prefix().join("include/ewsnotify_ffi.h"))
+        .env("EWSNOTIFY_WRAPPER", example("php/Ewsnotify.php"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command
@@ -103,12 +84,25 @@ impl Host {
     }
 
     /// Ends it as an administrator would; it must end by itself then.
-    pub fn stop(mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    pub fn stop(self) {
+        self.signal(Signal::TERM);
+        let status = self.end();
+        assert!(status.success(), "{status}");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It ends by itself.
+    pub fn end(mut self) -> ExitStatus {
         let deadline = Instant::now() + LIMIT;
         while self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}");
+        self.child.wait().unwrap()
     }
 }
 
@@ -117,6 +111,13 @@ impl Drop for Host {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The options of a watch that is told new mail.
+pub fn options(sim: &Sim) -> Value {
+    json!({
+        "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "password": "secret", "events": "NewMail",
+    })
 }
 
 pub fn mail(n: usize) -> Vec<u8> {
@@ -128,16 +129,18 @@ pub fn mail(n: usize) -> Vec<u8> {
 }
 
 /// The whole life of a host that prints events and saves messages.
-fn watches(mut command: Command, arguments: impl Fn(&mut Command, &str, &Path)) {
+fn watches(mut command: Command, way: &str, more: Value) {
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let saved = dir.path().join("saved");
     std::fs::create_dir(&saved).unwrap();
-    let options = json!({
-        "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "password": "secret",
-        "state_dir": dir.path().join("state"), "ack": "manual", "events": "NewMail",
-    });
-    arguments(&mut command, &options.to_string(), &saved);
+    let mut options = options(&sim);
+    for (key, value) in more.as_object().unwrap() {
+        options[key] = value.clone();
+    }
+    options["state_dir"] = dir.path().join("state").to_str().unwrap().into();
+    options["ack"] = "manual".into();
+    command.arg(options.to_string()).arg(&saved).arg(way);
     let mut host = Host::start(&mut command);
 
     host.until("Connected");
@@ -169,23 +172,15 @@ fn watches(mut command: Command, arguments: impl Fn(&mut Command, &str, &Path)) 
     host.stop();
 }
 
-fn with_way(way: &'static str) -> impl Fn(&mut Command, &str, &Path) {
-    move |command, options, saved| {
-        command.arg(options).arg(saved);
-        if !way.is_empty() {
-            command.arg(way);
-        }
-    }
-}
-
 /// C programs would miss mail.
 #[test]
 fn c_programs_are_told_every_mail() {
     let dir = tempfile::tempdir().unwrap();
     let program = compile("cc", &example("c/watch.c"), &["-std=gnu99"], dir.path());
     for way in ["next", "poll", "dispatch"] {
-        watches(host(&program), with_way(way));
+        watches(host(&program), way, json!({}));
     }
+    watches(host(&program), "thread", json!({ "dispatch": "thread" }));
 }
 
 /// C++ programs would miss mail, or a header would not do for the oldest compiler that it is for.
@@ -193,67 +188,18 @@ fn c_programs_are_told_every_mail() {
 fn cpp_is_told_every_mail() {
     let dir = tempfile::tempdir().unwrap();
     let program = compile("c++", &example("cpp/watch.cpp"), &["-std=c++11", "-pedantic"], dir.path());
-    watches(host(&program), with_way(""));
-}
-
-/// Programs of an event loop would not be told.
-#[test]
-fn an_event_loop_is_woken() {
-    let sim = Sim::builder().user(ADA, "secret").start().unwrap();
-    let options =
-        json!({ "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "password": "secret" });
-    let mut host = Host::start(python().arg(example("python/asyncio_watch.py")).arg(options.to_string()));
-    host.until("Connected");
-    let id = sim.exchange().deliver(ADA, &mail(1)).unwrap();
-    assert_eq!(host.until("NewMail")["item_id"], id.as_str());
-}
-
-/// Programs outside of the tree would not build, or not find the library.
-#[test]
-fn what_is_installed_builds_programs() {
-    let dir = tempfile::tempdir().unwrap();
-    let prefix = dir.path().join("prefix");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let run = |command: &mut Command| {
-        let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    // The library of this build in place of a release build, which takes minutes.
-    run(Command::new("make")
-        .current_dir(root)
-        .args(["install", "CARGO=true"])
-        .arg(format!("PREFIX={}", prefix.display()))
-        .arg(format!("TARGET={}", library().parent().unwrap().display())));
-    let lib = prefix.join("lib");
-    let flags = run(Command::new("pkg-config").env("PKG_CONFIG_PATH", lib.join("pkgconfig")).args([
-        "--cflags",
-        "--libs",
-        "ewsnotify",
-    ]));
-    let program = dir.path().join("watch");
-    run(Command::new("cc").arg(example("c/watch.c")).args(flags.split_whitespace()).arg("-o").arg(&program));
-    let usage = Command::new(&program).env("LD_LIBRARY_PATH", &lib).output().unwrap();
-    assert_eq!(usage.status.code(), Some(2), "{}", String::from_utf8_lossy(&usage.stderr));
-
-    let build = dir.path().join("build");
-    run(Command::new("cmake")
-        .arg("-S")
-        .arg(example("cpp"))
-        .arg("-B")
-        .arg(&build)
-        .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
-    run(Command::new("cmake").arg("--build").arg(&build));
-    let usage = Command::new(build.join("watch")).output().unwrap();
-    assert_eq!(usage.status.code(), Some(2), "{}", String::from_utf8_lossy(&usage.stderr));
+    watches(host(&program), "next", json!({}));
+    watches(host(cmake(dir.path())), "dispatch", json!({}));
 }
 
 /// Python programs would miss mail, or not end on a signal.
 #[test]
 fn python_is_told_every_mail() {
-    let mut command = python();
-    command.arg(example("python/watch.py"));
-    watches(command, with_way(""));
+    for way in ["next", "dispatch"] {
+        let mut command = python();
+        command.arg(example("python/watch.py"));
+        watches(command, way, json!({}));
+    }
 }
 
 /// PHP programs would miss mail, or not end on a signal.
@@ -262,6 +208,89 @@ fn php_is_told_every_mail() {
     for way in ["next", "dispatch"] {
         let mut command = host("php");
         command.arg(example("php/worker.php"));
-        watches(command, with_way(way));
+        watches(command, way, json!({}));
     }
+}
+
+/// Programs of an event loop would not be told, or not end on Ctrl-C.
+#[test]
+fn an_event_loop_is_woken() {
+    let sim = Sim::builder().user(ADA, "secret").start().unwrap();
+    let mut host =
+        Host::start(python().arg(example("python/asyncio_watch.py")).arg(options(&sim).to_string()));
+    host.until("Connected");
+    let id = sim.exchange().deliver(ADA, &mail(1)).unwrap();
+    assert_eq!(host.until("NewMail")["item_id"], id.as_str());
+    host.signal(Signal::INT);
+    let status = host.end();
+    assert!(status.success(), "{status}");
+}
+
+/// A job would run for ever, or not tell what came between two runs; or two of them would get into each other's way.
+#[test]
+fn a_job_of_cron_ends_and_the_next_goes_on() {
+    let sim = Sim::builder().user(ADA, "secret").start().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(&sim);
+    options["state_dir"] = dir.path().join("state").to_str().unwrap().into();
+    let run = |seconds: &str| {
+        let mut command = host("php");
+        command.arg(example("php/cron.php")).arg(options.to_string()).arg(seconds);
+        Host::start(&mut command)
+    };
+    let mut first = run("3");
+    first.until("Connected");
+    let second = run("60").end();
+    assert_eq!(second.code(), Some(3), "the first has the state");
+    let live = sim.exchange().deliver(ADA, &mail(1)).unwrap();
+    assert_eq!(first.until("NewMail")["item_id"], live.as_str());
+    first.until("Closed");
+    assert_eq!(first.end().code(), Some(0));
+    let meanwhile = sim.exchange().deliver(ADA, &mail(2)).unwrap();
+    let mut next = run("2");
+    assert_eq!(next.until("NewMail")["item_id"], meanwhile.as_str());
+    assert_eq!(next.end().code(), Some(0));
+}
+
+/// The four hosts against the command that users try them with, through breaks that a script makes.
+#[cfg(feature = "cli")]
+#[test]
+fn the_hosts_live_through_a_script_of_simulate() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    let cuts = (1..60).map(|n| format!("at {}s cut-streams how=reset\n", 3 * n));
+    std::fs::write(&script, cuts.collect::<String>()).unwrap();
+    let mut simulate = Command::new(env!("CARGO_BIN_EXE_ewsnotify"));
+    simulate.args(["simulate", "--deliver-every", "250ms", "--user", "ada@example.test:secret", "--script"]);
+    let mut simulate = Host::start(simulate.arg(&script).stdin(Stdio::null()).stdout(Stdio::piped()));
+    let ready = simulate.next();
+    let options = json!({
+        "url": ready["url"], "ca_file": ready["ca_file"], "user": ADA, "password": "secret", "ack": "manual",
+        "events": "NewMail",
+    });
+    let c = compile("cc", &example("c/watch.c"), &["-std=gnu99"], dir.path());
+    let cpp = cmake(dir.path());
+    let mut py = python();
+    py.arg(example("python/watch.py"));
+    let mut php = host("php");
+    php.arg(example("php/worker.php"));
+    let mut hosts: Vec<Host> = [(host(c), "next"), (host(cpp), "dispatch"), (py, "dispatch"), (php, "next")]
+        .into_iter()
+        .enumerate()
+        .map(|(n, (mut command, way))| {
+            let saved = dir.path().join(format!("saved{n}"));
+            std::fs::create_dir(&saved).unwrap();
+            Host::start(command.arg(options.to_string()).arg(saved).arg(way))
+        })
+        .collect();
+    for (n, host) in hosts.iter_mut().enumerate() {
+        for kind in ["Connected", "NewMail", "Disconnected", "Gap", "NewMail", "Disconnected"] {
+            host.until(kind);
+        }
+        let mail = host.until("NewMail");
+        let file = dir.path().join(format!("saved{n}/{}.eml", mail["seq"]));
+        assert!(std::fs::read_to_string(&file).unwrap().contains("Subject:"), "{}", file.display());
+    }
+    hosts.into_iter().for_each(Host::stop);
+    simulate.stop();
 }

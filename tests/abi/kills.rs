@@ -7,28 +7,26 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ewsnotify::sim::Sim;
-use serde_json::json;
-
-use super::hosts::{ADA, Host, compile, host, mail, python};
+use super::hosts::{ADA, Host, host, mail, options, python};
+use super::install::compile;
 use super::{count, example};
+use ewsnotify::sim::Sim;
 
 fn killed(mut command: impl FnMut(&str) -> Command, dir: &Path) {
     let seed = count("EWSN_SEED", fastrand::u64(..));
     let mut rng = fastrand::Rng::with_seed(seed);
     println!("EWSN_SEED={seed}");
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
-    let options = json!({
-        "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "password": "secret",
-        "state_dir": dir.join("state"), "ack": "manual", "events": "NewMail",
-    })
-    .to_string();
+    let mut options = options(&sim);
+    options["state_dir"] = dir.join("state").to_str().unwrap().into();
+    options["ack"] = "manual".into();
+    let options = options.to_string();
     // The first run says from when on mail is told.
     let mut first = Host::start(&mut command(&options));
     first.until("Connected");
     first.stop();
 
-    let kills = count("EWSN_KILLS", 7);
+    let kills = count("EWSN_KILLS", 20);
     let mut delivered = Vec::new();
     let mut told: BTreeMap<String, u32> = BTreeMap::new();
     let mut again = 0;

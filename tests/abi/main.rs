@@ -3,15 +3,20 @@
 #![allow(unsafe_code, reason = "the functions of the C interface are called as C calls them")]
 
 #[cfg(feature = "sim")]
+mod features;
+#[cfg(feature = "sim")]
 mod fpm;
 mod headers;
 #[cfg(feature = "sim")]
 mod hosts;
+mod install;
 #[cfg(feature = "sim")]
 mod kills;
 #[cfg(feature = "sim")]
 mod matrix;
 mod misuse;
+#[cfg(feature = "sim")]
+mod programs;
 
 use std::path::{Path, PathBuf};
 
@@ -28,18 +33,6 @@ fn example(name: &str) -> PathBuf {
 
 fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/programs").join(name)
-}
-
-/// A folder in which the loader finds the library by the name that is written in it.
-#[cfg(feature = "sim")]
-fn soname_folder(dir: &Path) -> PathBuf {
-    let folder = dir.join("lib");
-    if !folder.exists() {
-        std::fs::create_dir(&folder).unwrap();
-        let version = env!("CARGO_PKG_VERSION").rsplit_once('.').unwrap().0;
-        std::os::unix::fs::symlink(library(), folder.join(format!("libewsnotify.so.{version}"))).unwrap();
-    }
-    folder
 }
 
 /// How often something is tried: more for a longer look.

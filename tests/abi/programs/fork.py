@@ -4,18 +4,39 @@ import json, os, sys, threading
 import ewsnotify
 
 options = json.loads(sys.argv[1])
-client = ewsnotify.Client(**options)
+kept = dict(options, state_dir=sys.argv[2])
+client = ewsnotify.Client(**kept)
 client.watch()
 while client.next()["type"] != "Connected":
     pass
-# A thread that waits holds what it holds when we fork.
-threading.Thread(target=lambda: print(json.dumps(client.next(60)), flush=True), daemon=True).start()
-for round in range(10):
+# Threads that wait, and that take and give back locks, hold what they hold when we fork.
+def wait():
+    for event in client:
+        print(json.dumps(event), flush=True)
+        if event["type"] == "NewMail":
+            break
+
+
+waiter = threading.Thread(target=wait)
+waiter.start()
+busy = True
+
+
+def ask():
+    while busy:
+        client.status()
+        ewsnotify.Client().free()
+
+
+askers = [threading.Thread(target=ask) for _ in range(3)]
+for asker in askers:
+    asker.start()
+for round in range(20):
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            for call in (lambda: client.next(0), client.watch, client.status, client.close, client.fileno):
+            for call in (lambda: client.next(0), client.watch, client.status, client.close, client.fileno, client.parked):
                 try:
                     call()
                 except ewsnotify.EwsError as e:
@@ -24,7 +45,15 @@ for round in range(10):
                 else:
                     raise SystemExit("a call in the child was not refused")
             client.wake()
-            client.free()
+            # The parent has the directory.
+            try:
+                ewsnotify.Client(**kept)
+            except ewsnotify.EwsLocked:
+                pass
+            else:
+                raise SystemExit("the parent's directory was given to the child")
+            if round % 2:
+                client.free()
             own = ewsnotify.Client(**options)
             own.watch()
             while own.next(30)["type"] != "Connected":
@@ -32,14 +61,16 @@ for round in range(10):
             own.close()
             own.free()
             code = 0
+        except BaseException as e:
+            print(repr(e), file=sys.stderr)
         finally:
-            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
     if os.waitpid(child, 0)[1] != 0:
         raise SystemExit("the child failed")
+busy = False
+for asker in askers:
+    asker.join()
 print(json.dumps({"type": "ready"}), flush=True)
-for event in client:
-    print(json.dumps(event), flush=True)
-    if event["type"] == "NewMail":
-        break
+waiter.join()
 client.close()

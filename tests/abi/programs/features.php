@@ -1,0 +1,122 @@
+<?php
+// What the wrapper offers beside the loop of worker.php. Says "mail" where it wants one delivered.
+declare(strict_types=1);
+require getenv('EWSNOTIFY_WRAPPER');
+use Ewsnotify\{Client, Failure};
+
+$options = json_decode($argv[1], true);
+$folder = $argv[2];
+function want(): void
+{
+    fwrite(STDOUT, "{\"type\":\"mail\"}\n");
+}
+function until(Client $client, string $type): array
+{
+    do {
+        $event = $client->next(60000) ?: must(false, "no $type");
+    } while ($event['type'] !== $type);
+    return $event;
+}
+function must(bool $condition, string $what): void
+{
+    if (!$condition) {
+        fwrite(STDERR, "$what\n");
+        exit(1);
+    }
+}
+must(preg_match('/^\d+\.\d+\.\d+$/', Client::version()) === 1, 'version');
+must(in_array('drain_seconds', array_column(Client::options(), 'name')), 'options');
+try {
+    Client::open(['nonsense' => 1]);
+    must(false, 'a wrong option was taken');
+} catch (Failure $e) {
+    must($e->status === -1 && str_contains($e->getMessage(), 'nonsense'), $e->getMessage());
+}
+
+$client = Client::open($options + ['ack' => 'manual', 'events' => 'NewMail', 'state_dir' => "$folder/state"]);
+$watch = $client->watch();
+until($client, 'Connected');
+want();
+$mail = until($client, 'NewMail');
+$item = $client->getItem($watch, $mail['item_id'], $mail['change_key']);
+must(str_starts_with($item['subject'], 'Mail '), 'the subject');
+$client->saveMime($watch, $mail['item_id'], $mail['change_key'], "$folder/mail.eml");
+must(filesize("$folder/mail.eml") > 100, 'the message');
+try {
+    $client->getItem($watch, 'nobody');
+    must(false, 'nobody is there');
+} catch (Failure $e) {
+    must(str_starts_with($e->serverCode, 'Error'), 'the code');
+}
+$client->retry($mail, 1);
+$again = until($client, 'NewMail');
+must($again['item_id'] === $mail['item_id'] && $again['attempt'] === 2, 'given again');
+$client->park($again);
+$parked = $client->parked();
+must($parked[0]['event']['item_id'] === $mail['item_id'], 'parked');
+$client->release($parked[0]['id']);
+$client->ack(until($client, 'NewMail'));
+must(count($client->status()['watches']) === 1, 'status');
+$client->unwatch($watch);
+until($client, 'Closed');
+$client->wake();
+must($client->next(-1) === null, 'woken');
+unset($client);
+
+// To what follows, what came so far is old: dates are of whole seconds.
+sleep(2);
+// A callback: what it throws comes out, and what is closed ends the loop.
+$client = Client::open($options + ['events' => 'NewMail']);
+$told = [];
+$client->onEvent(function (array $event) use (&$told): void {
+    $told[] = $event['type'];
+    if ($event['type'] === 'NewMail') {
+        throw new LogicException($event['item_id']);
+    }
+});
+$client->watch();
+while (!in_array('Drained', $told)) {
+    $client->dispatch(60000);
+}
+want();
+try {
+    while ($client->dispatch(60000) !== false) {
+    }
+    must(false, 'nothing was thrown');
+} catch (LogicException $e) {
+    must(end($told) === 'NewMail', 'thrown at once');
+}
+$client->close();
+while ($client->dispatch(0) !== false) {
+}
+must(end($told) === 'Closed', 'closed');
+unset($client);
+
+// The host keeps the state.
+$state = [];
+$ids = [];
+for ($round = 0; $round < 2; ++$round) {
+    sleep(2);
+    $client = Client::openWithState($options + ['events' => 'NewMail'], $state);
+    $client->watch();
+    while (($event = $client->next(60000)) !== false) {
+        switch ($event['type'] ?? null) {
+            case 'StateChanged':
+                if (isset($event['value'])) {
+                    $state[$event['key']] = $event['value'];
+                } else {
+                    unset($state[$event['key']]);
+                }
+                $client->ack($event);
+                break;
+            case 'Drained':
+                want();
+                break;
+            case 'NewMail':
+                $ids[] = $event['item_id'];
+                $client->close();
+        }
+    }
+}
+must(count(array_unique($ids)) === 2 && count($ids) === 2 && $state !== [], 'the state');
+echo "{\"type\":\"fine\"}\n";

@@ -1,0 +1,154 @@
+"""What the wrapper offers beside the loop of watch.py. Says "mail" where it wants one delivered."""
+import json, os, signal, sys, threading, time
+
+import ewsnotify
+
+options = json.loads(sys.argv[1])
+folder = sys.argv[2]
+
+
+def want():
+    print(json.dumps({"type": "mail"}), flush=True)
+
+
+def begin(**more):
+    """A client to which what came so far is old: dates are of whole seconds."""
+    time.sleep(1.1)
+    return ewsnotify.Client(**options, **more)
+
+
+def until(client, kind):
+    while (event := client.next(60))["type"] != kind:
+        pass
+    return event
+
+
+assert ewsnotify.version().count(".") == 2
+assert {"url", "log", "dispatch"} <= {o["name"] for o in ewsnotify.options()}
+for wrong in ({"nonsense": 1}, {"mode": "sideways"}):
+    try:
+        ewsnotify.Client(**wrong)
+    except ewsnotify.EwsError as e:
+        assert e.status == -1 and next(iter(wrong)) in str(e), e
+    else:
+        raise SystemExit("a wrong option was taken")
+
+# Acknowledged by hand: given again, parked, released; an item and its message by id and change key.
+with ewsnotify.Client(**options, ack="manual", events="NewMail", state_dir=folder + "/state") as client:
+    watch = client.watch()
+    until(client, "Connected")
+    want()
+    mail = until(client, "NewMail")
+    item = client.get_item(watch, mail["item_id"], mail["change_key"])
+    assert item["subject"].startswith("Mail ") and item["from"] == "Bob <bob@example.test>", item
+    assert client.get_item(0, mail["item_id"])["message_id"] == item["message_id"]
+    path = folder + "/mail.eml"
+    client.save_mime(watch, mail["item_id"], path, mail["change_key"])
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    try:
+        client.save_mime(watch, "nobody", folder + "/none.eml")
+    except ewsnotify.EwsError as e:
+        assert e.code and e.code.startswith("Error"), (e, e.code)
+    client.retry(mail, 0.001)
+    again = until(client, "NewMail")
+    assert again["item_id"] == mail["item_id"] and again["attempt"] == 2, again
+    client.park(again)
+    parked = client.parked()
+    assert parked[0]["event"]["item_id"] == mail["item_id"], parked
+    client.release(parked[0])
+    last = until(client, "NewMail")
+    assert last["item_id"] == mail["item_id"]
+    client.ack(last)
+    assert client.status()["watches"], client.status()
+    client.unwatch(watch)
+    assert until(client, "Closed")["watch"] == watch
+    # Again, once the server has been told of the end.
+    while True:
+        try:
+            second = client.watch()
+            break
+        except ewsnotify.EwsError as e:
+            assert e.status == -1 and "already" in str(e), e
+            client.next(0.02)
+    until(client, "Connected")
+    assert second != watch
+
+# A callback: what it raises comes out, and what is closed ends the loop.
+with begin(events="NewMail", log="debug") as client:
+    told = []
+
+    def tell(event):
+        told.append(event)
+        if event["type"] == "NewMail":
+            raise LookupError(event["item_id"])
+
+    client.on_event(tell)
+    client.watch()
+    while not any(e["type"] == "Connected" for e in told):
+        client.dispatch(60)
+    want()
+    try:
+        while client.dispatch(60) is not None:
+            pass
+    except LookupError as e:
+        assert told[-1]["item_id"] == str(e.args[0])
+    assert client.dispatch(0) is not None
+    client.close()
+    while client.dispatch(0) is not None:
+        pass
+    assert told[-1]["type"] == "Closed" and "watch" not in told[-1]
+    # The log came as events.
+    lines = [e for e in told if e["type"] == "Log"]
+    assert {"info", "debug"} <= {e["level"] for e in lines} and all(e["message"] for e in lines), lines
+    assert any("Subscribe" in e["message"] for e in lines), lines
+    assert options["password"] not in json.dumps(told)
+
+# Ctrl-C within a callback.
+with ewsnotify.Client(**options) as client:
+    client.on_event(lambda event: os.kill(os.getpid(), signal.SIGINT))
+    client.watch()
+    try:
+        while client.dispatch(60) is not None:
+            pass
+        raise SystemExit("Ctrl-C was lost")
+    except KeyboardInterrupt:
+        pass
+
+# The host keeps the state.
+state, ids = {}, []
+for round in range(2):
+    with begin(state=state, events="NewMail") as client:
+        client.watch()
+        for event in client:
+            if event["type"] == "StateChanged":
+                if "value" in event:
+                    state[event["key"]] = event["value"]
+                else:
+                    del state[event["key"]]
+                client.ack(event)
+            elif event["type"] == "Drained":
+                want()
+            elif event["type"] == "NewMail":
+                ids.append(event["item_id"])
+                threading.Thread(target=client.close).start()
+assert len(set(ids)) == 2 and len(ids) == 2 and state, ids
+
+# A bounded run ends by itself.
+with ewsnotify.Client(**options, drain_seconds=1) as client:
+    client.watch()
+    events = list(client)
+    assert events[-1]["type"] == "Closed" and any(e["type"] == "Connected" for e in events), events
+with ewsnotify.Client(**options, drain_seconds=1) as client:
+    client.watch()
+    # For an event loop it is the descriptor that says so.
+    import select
+
+    while select.select([client.fileno()], [], [], 60)[0]:
+        try:
+            while client.next(0):
+                pass
+        except StopIteration:
+            break
+    else:
+        raise SystemExit("the descriptor does not tell of the end")
+print(json.dumps({"type": "fine"}), flush=True)

@@ -1,0 +1,69 @@
+// A callback that leaves by an exception: nothing of the library's is left held.
+#include <ewsnotify.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+static int dropped;
+
+static void throws(void *, ewsn_client *, const ewsn_event *event) {
+  ewsn_event_free(const_cast<ewsn_event *>(event));  // ours, since we do not return
+  throw std::runtime_error("raw");
+}
+
+static void drop(void *) { ++dropped; }
+
+struct Guard {
+  int *ended;
+  ~Guard() { ++*ended; }
+};
+
+static void must(bool condition, const char *what) {
+  if (condition) return;
+  std::fprintf(stderr, "%s: %s\n", what, ewsn_last_error());
+  std::exit(1);
+}
+
+int main() {
+  int ended = 0;
+  for (int i = 0; i < 20; ++i) {
+    ewsn::Client client(R"({"url": "http://127.0.0.1:1", "user": "u", "password": "p"})");
+    client.on_event(throws, nullptr, drop);
+    client.watch();
+    try {
+      Guard guard{&ended};
+      client.dispatch(10000, 1);
+      must(false, "nothing was thrown");
+    } catch (const std::runtime_error &e) {
+      must(e.what() == std::string("raw"), "the same exception");
+    }
+    int calls = 0;
+    client.on_event([&](const ewsn::Event &event) {
+      must(event.json() != nullptr, "the event is there");
+      if (++calls == 1) throw std::logic_error("wrapped");
+    });
+    client.unwatch(1);
+    try {
+      while (client.dispatch(10000, 1) > 0) must(calls == 0, "it goes out at once");
+      must(false, "nothing was thrown");
+    } catch (const std::logic_error &e) {
+      must(e.what() == std::string("wrapped"), "the same exception");
+    }
+    client.close();
+    while (client.dispatch(0) != EWSN_E_CLOSED) {
+    }
+    must(calls > 1, "it goes on");
+    try {
+      client.watch();
+      must(false, "a closed client watches nothing");
+    } catch (const ewsn::Error &e) {
+      must(e.status() == EWSN_E_CLOSED && *e.what(), "the status");
+    }
+    ewsn::Client moved(std::move(client));
+    must(moved.get() && !client.get(), "moved");
+  }
+  must(ended == 20 && dropped == 20, "all was unwound and dropped");
+  std::puts("fine");
+}
