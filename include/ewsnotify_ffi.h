@@ -469,9 +469,11 @@ ewsn_status ewsn_watch(ewsn_client *c, const ewsn_options *options, uint64_t *ou
 uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
 
 /*
- Ends a watch: its `Closed` event follows.
+ Ends a watch: its `Closed` event follows. With a state, the same mailbox and folders can be watched again when the server has
+ been told, a moment later.
  */
-ewsn_status ewsn_unwatch(ewsn_client *c, uint64_t watch);
+ewsn_status ewsn_unwatch(ewsn_client *c,
+                         uint64_t watch);
 
 /*
  Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,

@@ -103,7 +103,8 @@ pub extern "C" fn ewsn_watch_json(c: *mut ewsn_client, json: *const c_char) -> u
     guard_or(0, || Ok(find(c)?.client.watch(&json_options(json)?)?))
 }
 
-/// Ends a watch: its `Closed` event follows.
+/// Ends a watch: its `Closed` event follows. With a state, the same mailbox and folders can be watched again when the server has
+/// been told, a moment later.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
     guard(|| Ok(find(c)?.client.unwatch(watch).map(|()| EWSN_OK)?))

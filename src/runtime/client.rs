@@ -253,6 +253,7 @@ impl Client {
     }
 
     /// Ends a watch: its `Closed` event follows, and the server is told. Events of it that wait already are still given.
+    /// With a state, the same mailbox and folders can be watched again when the server has been told, a moment later.
     ///
     /// ```no_run
     /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;

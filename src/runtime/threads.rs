@@ -78,3 +78,27 @@ pub(super) fn guarded<T>(what: &str, run: impl FnOnce() -> Result<T>) -> Result<
         Err(Error::new(ErrorKind::Internal, format!("a bug in ewsnotify ({what}): {text}; please report it")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bug of ours in a thread would end the host, or closing would wait for the thread for ever.
+    #[test]
+    fn a_panic_ends_its_thread_and_nothing_else() {
+        let threads = Threads::default();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        threads
+            .spawn("ewsn-test", 64 * 1024, move || {
+                sender.send(()).unwrap();
+                panic!("tripped");
+            })
+            .unwrap();
+        receiver.recv().unwrap();
+        assert!(threads.wait(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(threads.count(), 0);
+        let failed = guarded("testing", || -> Result<()> { panic!("tripped {}", "again") }).unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Internal);
+        assert!(failed.to_string().contains("tripped again"), "{failed}");
+    }
+}
