@@ -4,6 +4,7 @@
 //! "accessors" reads ten fields, "JSON" parses the line where the language has a parser, "dispatch" is what a registered callback
 //! costs: ten fields in C, the parsed line in Python and PHP.
 
+#[allow(dead_code, reason = "another bench uses the rest")]
 #[path = "support/server.rs"]
 mod server;
 

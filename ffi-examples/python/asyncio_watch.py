@@ -2,10 +2,13 @@
 """The same in an event loop: the client's descriptor wakes it.
 
     asyncio_watch.py OPTIONS-AS-JSON
+
+Ctrl-C and SIGTERM end it.
 """
 
 import asyncio
 import json
+import signal
 import sys
 
 import ewsnotify
@@ -31,12 +34,12 @@ async def events(client: ewsnotify.Client):
 async def main() -> None:
     with ewsnotify.Client(**json.loads(sys.argv[1])) as client:
         client.watch()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Its last events follow.
+            asyncio.get_running_loop().add_signal_handler(number, client.close)
         async for event in events(client):
             print(json.dumps(event), flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        asyncio.run(main())
-    except KeyboardInterrupt:
-        pass
+    asyncio.run(main())

@@ -62,8 +62,8 @@ impl From<Error> for Failure {
 #[derive(Default)]
 struct Last {
     status: ewsn_status,
-    text: CString,
-    code: CString,
+    /// The text and the server's code, of a failure.
+    failure: Option<(CString, CString)>,
 }
 
 thread_local! {
@@ -74,13 +74,12 @@ thread_local! {
     static PLACE: RefCell<String> = RefCell::default();
 }
 
-fn remember(status: ewsn_status, text: &str, code: &str) {
+fn remember(status: ewsn_status, failure: Option<(&str, &str)>) {
     // A thread that ends has no place for it any more.
     let _ = LAST.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
             last.status = status;
-            last.text = c_string(text);
-            last.code = c_string(code);
+            last.failure = failure.map(|(text, code)| (c_string(text), c_string(code)));
         }
     });
 }
@@ -111,11 +110,12 @@ pub(super) fn guard(run: impl FnOnce() -> Result<ewsn_status, Failure>) -> ewsn_
     let _ = GUARDED.try_with(|guarded| guarded.set(within.unwrap_or_default()));
     match done {
         Ok(Ok(status)) => {
-            remember(status, "", "");
+            remember(status, None);
             status
         }
         Ok(Err(failure)) => {
-            remember(failure.status, &failure.text, failure.code.as_deref().unwrap_or_default());
+            let code = failure.code.as_deref().unwrap_or_default();
+            remember(failure.status, Some((&failure.text, code)));
             failure.status
         }
         Err(panic) => {
@@ -124,7 +124,8 @@ pub(super) fn guard(run: impl FnOnce() -> Result<ewsn_status, Failure>) -> ewsn_
             // What was thrown may itself panic when it goes.
             std::mem::forget(panic);
             let place = PLACE.try_with(RefCell::take).unwrap_or_default();
-            remember(EWSN_E_INTERNAL, &format!("a bug in ewsnotify: {text}{place}; please report it"), "");
+            let text = format!("a bug in ewsnotify: {text}{place}; please report it");
+            remember(EWSN_E_INTERNAL, Some((&text, "")));
             EWSN_E_INTERNAL
         }
     }
@@ -150,18 +151,19 @@ pub extern "C" fn ewsn_last_status() -> ewsn_status {
 /// what to do. Empty where nothing did. Valid until this thread's next call.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_last_error() -> *const c_char {
-    last(|last| last.text.as_ptr())
+    last(|(text, _)| text.as_ptr())
 }
 
 /// The server's own response code (`ErrorItemNotFound`, …) where the last call got one; else empty. Valid until this thread's
 /// next call.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_last_error_code() -> *const c_char {
-    last(|last| last.code.as_ptr())
+    last(|(_, code)| code.as_ptr())
 }
 
-fn last(read: impl Fn(&Last) -> *const c_char) -> *const c_char {
-    LAST.try_with(|last| last.try_borrow().map_or(c"".as_ptr(), |last| read(&last))).unwrap_or(c"".as_ptr())
+fn last(read: impl Fn(&(CString, CString)) -> *const c_char) -> *const c_char {
+    let found = LAST.try_with(|last| last.try_borrow().ok()?.failure.as_ref().map(&read));
+    found.ok().flatten().unwrap_or(c"".as_ptr())
 }
 
 #[cfg(test)]

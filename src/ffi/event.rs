@@ -1,6 +1,5 @@
 //! Events and their fields.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -114,7 +113,7 @@ pub const EWSN_NONE: i32 = -1;
 pub(super) struct Handle {
     event: Event,
     /// What the host has pointers into.
-    lent: Mutex<BTreeMap<i32, Option<CString>>>,
+    lent: Mutex<Vec<(i32, Option<CString>)>>,
 }
 
 /// The JSON form, among the fields.
@@ -127,9 +126,12 @@ impl Handle {
 
     fn lend(&self, field: i32, text: impl FnOnce(&Event) -> Option<String>) -> *const c_char {
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = lent.entry(field).or_insert_with(|| text(&self.event).map(|text| c_string(&text)));
+        let at = lent.iter().position(|(lent, _)| *lent == field).unwrap_or_else(|| {
+            lent.push((field, text(&self.event).map(|text| c_string(&text))));
+            lent.len() - 1
+        });
         // The text stays where it is until the handle is freed, whatever else is lent.
-        place.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())
+        lent[at].1.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())
     }
 }
 

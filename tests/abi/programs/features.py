@@ -3,6 +3,8 @@ import json, os, signal, sys, threading, time
 
 import ewsnotify
 
+# Also where the shell has it ignored, as for what runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 options = json.loads(sys.argv[1])
 folder = sys.argv[2]
 

@@ -8,7 +8,9 @@ def stop(*_):
     raise KeyboardInterrupt
 
 
-signal.signal(signal.SIGTERM, stop)
+# Also where the shell has it ignored, as for what runs in the background.
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, stop)
 client = ewsnotify.Client()
 print('{"type": "waiting"}', flush=True)
 try:
