@@ -1,4 +1,4 @@
-//! The first look at a large folder, with hosts that are killed in the middle of it.
+//! The first look at a large folder, with links that are cut and hosts that are killed in the middle of it.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::kills::{Ledger, number};
 // It takes minutes: one that is killed would begin again for ever, or forget what came meanwhile, or take all the memory.
 // EWSN_BASELINE_ITEMS=100000 tries a large one.
 #[test]
-fn a_baseline_that_is_killed_twenty_times_goes_on() {
+fn a_baseline_that_is_cut_and_killed_twenty_times_goes_on() {
     let items = number("EWSN_BASELINE_ITEMS", 6_000) as usize;
     let pages = items.div_ceil(512) as u64;
     let sim = server();
@@ -20,16 +20,21 @@ fn a_baseline_that_is_killed_twenty_times_goes_on() {
     let (mut ledger, mut delivered) = (Ledger::default(), Vec::new());
     let (began, mut peak, runs) = (Instant::now(), 0, 20);
     for run in 1..=runs {
+        let before = sim.exchange().count("SyncFolderItems");
         let host = Host::start(&sim, dir.path(), Part::Work);
-        let page = pages * run / (runs + 1);
-        let waits = Instant::now();
-        while sim.exchange().count("SyncFolderItems") < page {
-            assert!(waits.elapsed() < Duration::from_secs(60), "page {page} is never asked for");
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        if run % 3 == 0 {
-            sim.cut_connections(Cut::Reset);
-        }
+        let asked_for = |page: u64| {
+            let waits = Instant::now();
+            while sim.exchange().count("SyncFolderItems") < page {
+                assert!(waits.elapsed() < Duration::from_secs(60), "page {page} is never asked for");
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        };
+        // The links are cut in the middle of a page, the host goes on with it by itself, and is killed in the middle of that.
+        asked_for((pages * run / (runs + 1)).max(before + 1));
+        sim.cut_connections(Cut::Reset);
+        let asked = sim.exchange().count("SyncFolderItems");
+        delivered.push(deliver(&sim, delivered.len()));
+        asked_for(asked + 1);
         delivered.push(deliver(&sim, delivered.len()));
         peak = peak.max(host.peak());
         host.kill().iter().for_each(|line| ledger.line(line));
@@ -45,7 +50,7 @@ fn a_baseline_that_is_killed_twenty_times_goes_on() {
     host.end().iter().for_each(|line| ledger.line(line));
     let asked = sim.exchange().count("SyncFolderItems");
     eprintln!(
-        "{items} items, {runs} kills, {asked} of {pages} pages asked for, {:?}, {peak} KiB",
+        "{items} items, {runs} cuts and {runs} kills, {asked} of {pages} pages asked for, {:?}, {peak} KiB",
         began.elapsed()
     );
     assert!(asked <= pages + 3 * runs + 10, "each run went on where the last one stood: {asked}");
