@@ -417,3 +417,84 @@ fn what_is_remembered_of_a_denied_folder_is_bounded() {
     }
     assert_eq!(d.told.iter().filter(|e| e.kind == EventKind::NewMail).count(), 25_000);
 }
+
+// What is remembered of a flood of mail would grow until the next quiet moment.
+#[test]
+fn ten_thousand_items_are_a_checkpoint_at_once() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    for n in 1..10_000 {
+        d.message(conn, mail("s1", &[&format!("m{n}")]));
+    }
+    assert!(d.calls.is_empty());
+    d.message(conn, mail("s1", &["the last"]));
+    assert_eq!(d.sync("S2", true, vec![]).as_deref(), Some("S1"));
+}
+
+// The server's end of a stream is a quiet moment: what it bridges to the next one is found by the checkpoint if it is not told.
+#[test]
+fn a_clean_close_makes_a_checkpoint_due() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    d.message(conn, mail("s1", &["a"]));
+    assert!(d.calls.is_empty());
+    d.message(conn, closed());
+    d.end(conn, Ok(()));
+    assert_eq!(d.sync("S2", true, vec![new("a")]).as_deref(), Some("S1"));
+}
+
+// A help desk would open tickets for its own drafts, and a host take for new what was only read.
+#[test]
+fn what_sync_tells_is_told_by_kinds() {
+    let mut d = Desk::new(settings());
+    let conn = d.synced(|_| {});
+    d.break_link(conn);
+    let draft = Item { is_draft: Some(true), ..item("draft", NEW) };
+    let is_read = |id: &str, is_read| SyncChange::ReadFlagChange {
+        id: Id { id: id.into(), change_key: None },
+        is_read,
+    };
+    let changes = vec![
+        gone("gone"),
+        is_read("unread", false),
+        is_read("read", true),
+        SyncChange::Update(item("changed", OLD)),
+        SyncChange::Create(draft),
+        new("mail"),
+    ];
+    d.told.clear();
+    d.sync("S2", true, changes);
+    let found = d.now.wall;
+    let told: Vec<Event> = d.told.drain(..).filter(|e| e.item_id.is_some()).collect();
+    assert!(told.iter().all(|e| e.origin == Some(crate::Origin::CatchUp) && e.time == found));
+    let told = told.iter().map(|e| (e.kind, e.item_id.as_deref().unwrap(), e.is_read)).collect::<Vec<_>>();
+    use EventKind::{Created, Deleted, Modified, NewMail};
+    let expected = [
+        (NewMail, "mail", None),
+        (Created, "draft", None),
+        (Modified, "changed", None),
+        (Modified, "read", Some(true)),
+        (Modified, "unread", Some(false)),
+        (Deleted, "gone", None),
+    ];
+    assert_eq!(told, expected);
+}
+
+// Between machines whose clocks differ, mail of the first minutes would be taken for old, or old mail for new.
+#[test]
+fn the_server_s_clock_says_what_is_new() {
+    let mut d = Desk::new(settings());
+    d.now.wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+    d.add(1, |spec| spec.catch_up = true);
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
+    let (call, ..) = d.call();
+    let date = humantime::parse_rfc3339("2025-05-05T05:05:05Z").unwrap();
+    d.answer(call, Answer::Subscribed { id: "s1".into(), watermark: None, date: Some(date) });
+    let conn = d.open().0;
+    d.begin(conn);
+    let dated = |id, date| SyncChange::Create(item(id, date));
+    let changes = vec![dated("new", "2025-05-05T05:05:05Z"), dated("old", "2025-05-05T05:05:04Z")];
+    d.sync("S1", true, changes);
+    assert_eq!(d.story(), ["1 Connected", "1 NewMail new", "1 Drained"]);
+}

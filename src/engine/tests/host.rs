@@ -133,7 +133,10 @@ impl Run {
             }
             Command::Call { call, request, .. } => {
                 let answer = match request {
-                    Request::GetFolder { .. } => Answer::Folders(vec![Ok(FOLDER.into())]),
+                    Request::GetFolder { folders } => {
+                        let id = |f| if let FolderRef::Id(id) = f { id } else { FOLDER.into() };
+                        Answer::Folders(folders.into_iter().map(|f| Ok(id(f))).collect())
+                    }
                     Request::SubscribeStreaming { .. } if self.subscribed.len() == self.most => {
                         let result = Err(coded("ErrorExceededSubscriptionCount"));
                         return vec![Input::Called { call, result }];
@@ -148,6 +151,14 @@ impl Run {
                     {
                         let result = Err(coded("ErrorInvalidSyncStateData"));
                         return vec![Input::Called { call, result }];
+                    }
+                    Request::SyncFolderItems { folder, .. } if folder != FolderRef::Id(FOLDER.into()) => {
+                        let page = SyncPage {
+                            sync_state: Some("empty".into()),
+                            includes_last: true,
+                            changes: vec![],
+                        };
+                        Answer::Synced { page, date: None }
                     }
                     Request::SyncFolderItems { sync_state, .. } => {
                         let known: usize = sync_state.map_or(0, |s| s.parse().unwrap());
