@@ -474,8 +474,8 @@ ewsn_status ewsn_watch(ewsn_client *c, const ewsn_options *options, uint64_t *ou
 uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
 
 /*
- Ends a watch: its `Closed` event follows. With a state, the same mailbox and folders can be watched again when the server has
- been told, a moment later.
+ Ends a watch: its `Closed` event follows. The same may be watched again at once, also with other options; with a state it goes on
+ where it stood.
  */
 ewsn_status ewsn_unwatch(ewsn_client *c,
                          uint64_t watch);
@@ -483,8 +483,8 @@ ewsn_status ewsn_unwatch(ewsn_client *c,
 /*
  Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
  to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
- any more). With option `ack=auto`, asking for the next event acknowledges the last one. `EWSN_E_STATE` with option
- `dispatch=thread`.
+ any more). With option `ack=auto`, asking for the next event acknowledges the last one; that is written within 100 ms, and by
+ `ewsn_close`. `EWSN_E_STATE` with option `dispatch=thread`.
  */
 ewsn_status ewsn_next(ewsn_client *c,
                       int32_t timeout_ms,
@@ -516,7 +516,7 @@ ewsn_status ewsn_ack(ewsn_client *c, uint64_t seq);
 
 /*
  Says that the event of this number could not be dealt with: `EWSN_RETRY` gives it again after `delay_ms` milliseconds,
- `EWSN_PARK` when it is released. Others do not wait for it.
+ `EWSN_PARK` when it is released. Others do not wait for it. Returns when that is durable, if there is a state directory.
  */
 ewsn_status ewsn_nack(ewsn_client *c, uint64_t seq, int32_t how, int64_t delay_ms);
 
@@ -546,7 +546,9 @@ const char *ewsn_get_item_json(ewsn_client *c,
 ewsn_status ewsn_save_mime(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key, const char *path);
 
 /*
- What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it.
+ What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it. A watch's `state` is
+ "starting", "connected", "catching-up", "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given
+ up). With option `state_dir` the same lies there as status.json for those that do not have the library.
  */
 const char *ewsn_status_json(ewsn_client *c);
 

@@ -30,8 +30,11 @@
 //!   nothing is told of them.
 //! - **A restart goes on where the last run stood**, with option `state_dir`: what was not acknowledged is told again, then what came
 //!   meanwhile, and nothing else as new. With `ack=manual` the host says of each event that it has dealt with it
-//!   ([`Client::ack`]), or has it told again later or parked ([`Client::nack`]).
-//! - **Order.** The events of a mailbox come in the order of the server, also where an item's content is fetched first.
+//!   ([`Client::ack`]), or has it told again later or parked ([`Client::nack`]). Within a run a watch tells an item as new once for each
+//!   kind asked for; after a crash what was not acknowledged for good comes again, so a host may see it twice and misses none.
+//! - **Order.** Live events of a mailbox come in the order of the server, also where an item's content is fetched first. What
+//!   catch-up finds comes in the server's pages, newest page first, oldest first within a page; in a folder that fills a gap,
+//!   live events wait for it. `seq` rises with every event, and over restarts where there is a state.
 //! - **Slow hosts and slow fetches never stop the reading of a stream.** What does not fit into the queue is dropped, and a `Gap`
 //!   stands in its place.
 //! - **[`close`](Client::close) returns at once, from any thread and in every state.** The last event of a watch, and of the client,

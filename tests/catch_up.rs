@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ewsnotify::sim::fault::Cut;
+use ewsnotify::sim::fault::{Action, Cut, Fault};
 use ewsnotify::sim::{Sim, Style};
 use ewsnotify::{Client, ErrorKind, Event, EventKind, Fill, Next, Options, Reason};
 
@@ -174,6 +174,36 @@ fn a_state_directory_has_one_owner() {
     client.close();
     drop(client);
     Client::open(&options).unwrap();
+}
+
+// A host that gives a mailbox new options would be refused while the server is being told, or be told again of what it had dealt
+// with a moment before.
+#[test]
+fn a_watch_that_was_taken_back_goes_on_where_it_stood() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = server(Style::Exchange);
+    let client = watch(&options(&sim, &[state(dir.path())]));
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    let mut items = Vec::new();
+    for round in 1..=5 {
+        items.push(deliver(&sim, round));
+        until(&client, &mut events, |e| told(e).len() == items.len());
+        // To ask for more says that it is dealt with.
+        while let Next::Event(event) = client.next(Duration::ZERO) {
+            events.push(event);
+        }
+        sim.add_fault(Fault::new(Action::Stall { byte: 0 }).on("Unsubscribe"));
+        client.unwatch(u64::from(round)).unwrap();
+        items.push(deliver(&sim, 100 + round));
+        client.watch(&Options::new()).unwrap();
+        let drained = round as usize + 1;
+        until(&client, &mut events, |e| {
+            told(e).len() == items.len() && count(e, EventKind::Drained) == drained
+        });
+        sim.resume();
+    }
+    assert_eq!(told(&events), once(&items));
 }
 
 // A server that has lost its memory would make us tell nothing, or years of mail.

@@ -1,8 +1,8 @@
 <?php
 
 /**
- * A page that shows how the mailboxes of `ewsnotify drain` or `run` are: it reads status.json of their state directory (environment
- * EWSNOTIFY_STATE_DIR), without the library.
+ * A page that shows how the mailboxes of a worker, or of `ewsnotify drain` or `run`, are: it reads status.json of their state directory
+ * (environment EWSNOTIFY_STATE_DIR), without the library.
  */
 
 declare(strict_types=1);

@@ -87,8 +87,8 @@ impl Engine {
         self.delivery.push(event);
     }
 
-    /// Tells of a bug: nothing may stop in silence.
-    pub fn tell_bug(&mut self, event: Event) {
+    /// Tells of trouble outside the engine, or of a bug: nothing may stop in silence.
+    pub fn tell_trouble(&mut self, event: Event) {
         self.push(event);
     }
 
@@ -167,6 +167,12 @@ impl Engine {
     /// The save that has to be durable before the host sees the event that was just taken.
     pub fn awaited(&mut self) -> Option<SaveId> {
         self.opens.awaited.take()
+    }
+
+    /// The host is done with what it was given automatically.
+    pub fn done_with_taken(&mut self, now: Now) {
+        self.now = now;
+        self.ack_taken();
     }
 
     /// Acknowledges what was given automatically: the host has asked for more, or is done.
@@ -357,6 +363,7 @@ impl Engine {
         for ticket in stored {
             self.store_open(ticket);
         }
+        self.save_soon();
         self.windows.renamed(watch, old, new);
         self.actions.renamed(watch, old, new, to);
         for wanted in self.items.values_mut() {

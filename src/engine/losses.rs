@@ -100,7 +100,8 @@ impl Engine {
     /// Tells the first failure of a row, and then each tenth.
     fn tell_failure(&mut self, id: u64, error: &Error, wait: Duration, link: bool) {
         let mono = self.now.mono;
-        let Some(w) = self.watches.get(&id) else { return };
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.failing = Some(verdict::reason(error));
         let (failures, endpoint, connected) = (w.failures(), w.spec.endpoint, w.connected.is_some());
         let at = self.gate_until(endpoint).unwrap_or(mono).max(mono + wait);
         let mut detail = detail(error, link.then(|| verdict::reason(error)));
@@ -187,6 +188,7 @@ impl Engine {
 
     /// Ends a watch: `Closed` is its last event. What is held back is dropped.
     pub(super) fn end_watch(&mut self, id: u64, reason: Reason) {
+        self.note_given_up(id, reason);
         self.not_preparing(id);
         self.leave_group(id);
         self.unstore_subscriptions(id);

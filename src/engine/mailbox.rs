@@ -111,6 +111,8 @@ pub(super) struct Watch {
     pub continuity: Continuity,
     /// Why the link is gone.
     pub down: Option<Reason>,
+    /// Why the last attempt at whatever it needs failed.
+    pub failing: Option<Reason>,
     /// Since when it is connected, monotonic.
     pub connected: Option<Duration>,
     pub told_down: bool,
@@ -151,6 +153,7 @@ impl Watch {
             proved: now.wall,
             continuity: Continuity::Queued { from: now.mono },
             down: None,
+            failing: None,
             connected: None,
             told_down: false,
             told_full: false,
@@ -272,6 +275,7 @@ impl Engine {
         if self.watches.contains_key(&id) {
             return;
         }
+        self.given_up.remove(&spec.name);
         let pairs = std::mem::take(&mut spec.stored);
         let (mut stored, bad) = Stored::read(&pairs);
         let opens = std::mem::take(&mut stored.opens);

@@ -324,6 +324,8 @@ pub struct Engine {
     timers: Timers,
     endpoints: BTreeMap<u32, Endpoint>,
     watches: BTreeMap<u64, Watch>,
+    /// How those stood, by name, that were given up and not begun anew.
+    given_up: BTreeMap<Arc<str>, WatchStatus>,
     groups: BTreeMap<GroupId, Group>,
     calls: BTreeMap<CallId, Call>,
     /// How many calls of a watch are under way.
@@ -426,6 +428,7 @@ impl Engine {
             timers: Timers::default(),
             endpoints: BTreeMap::new(),
             watches: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             groups: BTreeMap::new(),
             calls: BTreeMap::new(),
             calls_of: BTreeMap::new(),
@@ -520,6 +523,12 @@ impl Engine {
     /// Whether a watch was added and has not ended.
     pub fn watches(&self, watch: u64) -> bool {
         self.watches.contains_key(&watch)
+    }
+
+    /// Whether the store is still changed in the name of a watch: it has not ended, or what it began after an acknowledgement has
+    /// not.
+    pub fn keeps_state(&self, watch: u64) -> bool {
+        self.watches(watch) || self.actions.len(watch) > 0
     }
 
     /// In which version to ask an endpoint something that the engine has not commanded.

@@ -21,7 +21,7 @@ use super::folder::{Digest, Folder, FolderRecord, Marks, from_seconds, seconds};
 use super::hierarchy::TreeRecord;
 use super::tell::TOLD_EVERY;
 use super::timers::Timer;
-use super::{Command, Engine};
+use super::{Command, Engine, Now};
 use crate::event::Detail;
 use crate::{Error, Event, EventKind};
 
@@ -339,6 +339,12 @@ impl Engine {
         if !self.unsaved.is_empty() && self.saves.failures == 0 {
             self.timers.set(Timer::Save, self.now.mono);
         }
+    }
+
+    /// Has all written that has changed so far; the batch with the last of it, if any.
+    pub fn write_all(&mut self, now: Now) -> Option<SaveId> {
+        self.now = now;
+        self.save_now()
     }
 
     /// Begins to write what is to be written; the batch with it.

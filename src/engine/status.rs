@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::acks::Place;
 use super::folder::Folder;
 use super::group::Link;
-use super::mailbox::{Phase, Step};
+use super::mailbox::{Phase, Step, Watch};
 use super::timers::Timer;
 use super::{Engine, WatchMode};
 use crate::Reason;
@@ -29,6 +29,8 @@ pub enum WatchState {
         /// When it is tried again, monotonic; `None` while an attempt is under way.
         retry_at: Option<Duration>,
     },
+    /// It has ended, and nobody had asked for that.
+    GivenUp,
 }
 
 /// A watch.
@@ -43,14 +45,18 @@ pub struct WatchStatus {
     pub state: WatchState,
     /// How many things wait for content, or behind such.
     pub held: usize,
-    /// Why the link is gone.
+    /// Why the link is gone, or the watch was given up.
     pub down: Option<Reason>,
     /// Whether sync has something to tell yet, as far as the server lets us sync.
     pub catching_up: bool,
     /// Up to when it is certain that nothing was missed; `None` before the first good answer.
     pub certain: Option<SystemTime>,
-    /// Events that were found and are not done with, the next two apart.
+    /// Events that were found and are not done with, those that come again later and the parked ones apart.
     pub backlog: usize,
+    /// Those of them that the host has.
+    pub unacked: usize,
+    /// Whether the host is given no more before it acknowledges some.
+    pub blocked: bool,
     /// Those that are told again later.
     pub later: usize,
     /// Those that are parked.
@@ -115,6 +121,8 @@ pub struct Counters {
 pub struct Status {
     /// The watches that have not ended.
     pub watches: Vec<WatchStatus>,
+    /// Those that were given up and not begun anew, as they stood then.
+    pub given_up: Vec<WatchStatus>,
     /// The streams.
     pub connections: Vec<ConnectionStatus>,
     /// The sums.
@@ -124,51 +132,9 @@ pub struct Status {
 impl Engine {
     /// How everything stands now.
     pub fn status(&self) -> Status {
-        // What the host has, what is told again later, what is parked.
-        let mut opens = BTreeMap::<u64, [usize; 3]>::new();
-        for open in self.opens.by_ticket.values() {
-            let counts = opens.entry(open.event.watch).or_default();
-            match open.place {
-                Place::Queued => {}
-                Place::Given(_) => counts[0] += 1,
-                Place::Later(_) => counts[1] += 1,
-                Place::Parked => counts[2] += 1,
-            }
-        }
-        let watches = self.watches.iter().map(|(id, w)| {
-            let state = match (w.connected, w.down, w.spec.mode) {
-                (Some(_), _, WatchMode::Streaming { .. }) => WatchState::Connected,
-                (Some(_), _, WatchMode::Pull { .. }) => WatchState::Pulling,
-                (None, None, _) => WatchState::Starting,
-                (None, Some(_), _) => {
-                    let retry_at = match w.phase {
-                        Phase::Due(Step::Folders | Step::Subscribe | Step::Poll) => {
-                            self.timers.get(Timer::Watch(*id))
-                        }
-                        Phase::Grouped(group) => self.timers.get(Timer::Group(group)),
-                        Phase::Lobby => self.timers.get(Timer::Lobby(w.spec.endpoint)),
-                        Phase::Calling(..) => None,
-                    };
-                    WatchState::Reconnecting { since: w.certain, retry_at }
-                }
-            };
-            let [given, later, parked] = opens.get(id).copied().unwrap_or_default();
-            let behind = |f: &Folder| !f.denied && (f.dirty || f.again || f.baseline.is_some());
-            WatchStatus {
-                watch: *id,
-                mailbox: w.spec.mailbox.clone(),
-                state,
-                held: w.hold.len(),
-                down: w.down,
-                catching_up: w.folders_known.values().any(|f| behind(f))
-                    || w.tree.as_ref().is_some_and(|tree| tree.is_behind()),
-                certain: w.has_worked.then(|| self.certain(*id)),
-                backlog: self.waiting(*id) + given,
-                later,
-                parked,
-                acting: self.actions.len(*id),
-            }
-        });
+        let counts = self.count_opens();
+        let count = |id: &u64| counts.get(id).copied().unwrap_or_default();
+        let watches = self.watches.iter().map(|(id, w)| self.watch_status(*id, w, count(id)));
         let connections = self.groups.iter().map(|(id, g)| ConnectionStatus {
             endpoint: g.endpoint,
             state: match g.link {
@@ -182,6 +148,72 @@ impl Engine {
             last_message: g.heard_mono,
             attempts: g.attempts(),
         });
-        Status { watches: watches.collect(), connections: connections.collect(), counters: self.counters }
+        Status {
+            watches: watches.collect(),
+            given_up: self.given_up.values().cloned().collect(),
+            connections: connections.collect(),
+            counters: self.counters,
+        }
+    }
+
+    /// Of each watch: what the host has, what is told again later, what is parked.
+    fn count_opens(&self) -> BTreeMap<u64, [usize; 3]> {
+        let mut opens = BTreeMap::<u64, [usize; 3]>::new();
+        for open in self.opens.by_ticket.values() {
+            let counts = opens.entry(open.event.watch).or_default();
+            match open.place {
+                Place::Queued => {}
+                Place::Given(_) => counts[0] += 1,
+                Place::Later(_) => counts[1] += 1,
+                Place::Parked => counts[2] += 1,
+            }
+        }
+        opens
+    }
+
+    fn watch_status(&self, id: u64, w: &Watch, [unacked, later, parked]: [usize; 3]) -> WatchStatus {
+        let down = w.failing.or(w.down).filter(|_| w.connected.is_none());
+        let state = match (w.connected, down, w.spec.mode) {
+            (Some(_), _, WatchMode::Streaming { .. }) => WatchState::Connected,
+            (Some(_), _, WatchMode::Pull { .. }) => WatchState::Pulling,
+            (None, None, _) => WatchState::Starting,
+            (None, Some(_), _) => {
+                let retry_at = match w.phase {
+                    Phase::Due(Step::Folders | Step::Subscribe | Step::Poll) => {
+                        self.timers.get(Timer::Watch(id))
+                    }
+                    Phase::Grouped(group) => self.timers.get(Timer::Group(group)),
+                    Phase::Lobby => self.timers.get(Timer::Lobby(w.spec.endpoint)),
+                    Phase::Calling(..) => None,
+                };
+                WatchState::Reconnecting { since: w.certain, retry_at }
+            }
+        };
+        let behind = |f: &Folder| !f.denied && (f.dirty || f.again || f.baseline.is_some());
+        WatchStatus {
+            watch: id,
+            mailbox: w.spec.mailbox.clone(),
+            state,
+            held: w.hold.len(),
+            down,
+            catching_up: w.folders_known.values().any(|f| behind(f))
+                || w.tree.as_ref().is_some_and(|tree| tree.is_behind()),
+            certain: w.has_worked.then(|| self.certain(id)),
+            backlog: self.waiting(id) + unacked,
+            unacked,
+            blocked: w.is_blocked(),
+            later,
+            parked,
+            acting: self.actions.len(id),
+        }
+    }
+
+    /// Remembers how a watch stood that is about to be given up: a host that asks finds it, and why.
+    pub(super) fn note_given_up(&mut self, id: u64, reason: Reason) {
+        let Some(w) = self.watches.get(&id).filter(|_| reason != Reason::ClosedByHost) else { return };
+        let counts = self.count_opens().remove(&id).unwrap_or_default();
+        let mut status = self.watch_status(id, w, counts);
+        (status.state, status.down, status.blocked) = (WatchState::GivenUp, Some(reason), false);
+        self.given_up.insert(w.spec.name.clone(), status);
     }
 }

@@ -108,7 +108,7 @@ impl Engine {
         };
         w.worked();
         w.told_down = false;
-        w.down = None;
+        (w.down, w.failing) = (None, None);
         w.continuity = Continuity::Live;
         w.before = w.certain;
         self.tell(watch, EventKind::Connected, Detail::default());
@@ -126,7 +126,7 @@ impl Engine {
         let certain = self.certain(watch);
         let Some(w) = self.watches.get_mut(&watch) else { return };
         w.certain = certain;
-        w.down = detail.reason;
+        (w.down, w.failing) = (detail.reason, detail.reason);
         w.connected = None;
         if !w.told_down {
             w.told_down = true;

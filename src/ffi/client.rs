@@ -103,8 +103,8 @@ pub extern "C" fn ewsn_watch_json(c: *mut ewsn_client, json: *const c_char) -> u
     guard_or(0, || Ok(find(c)?.client.watch(&json_options(json)?)?))
 }
 
-/// Ends a watch: its `Closed` event follows. With a state, the same mailbox and folders can be watched again when the server has
-/// been told, a moment later.
+/// Ends a watch: its `Closed` event follows. The same may be watched again at once, also with other options; with a state it goes on
+/// where it stood.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
     guard(|| Ok(find(c)?.client.unwatch(watch).map(|()| EWSN_OK)?))
@@ -112,8 +112,8 @@ pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
 
 /// Waits for the next event, at most `timeout_ms` milliseconds; a negative one waits for ever. `EWSN_OK` with the event in `out`,
 /// to be freed with `ewsn_event_free`; `EWSN_TIMEOUT`, `EWSN_INTERRUPTED` (a signal or `ewsn_wake`), `EWSN_CLOSED` (none will come
-/// any more). With option `ack=auto`, asking for the next event acknowledges the last one. `EWSN_E_STATE` with option
-/// `dispatch=thread`.
+/// any more). With option `ack=auto`, asking for the next event acknowledges the last one; that is written within 100 ms, and by
+/// `ewsn_close`. `EWSN_E_STATE` with option `dispatch=thread`.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_next(c: *mut ewsn_client, timeout_ms: i32, out: *mut *mut ewsn_event) -> ewsn_status {
     guard(|| {
@@ -182,7 +182,7 @@ pub extern "C" fn ewsn_ack(c: *mut ewsn_client, seq: u64) -> ewsn_status {
 }
 
 /// Says that the event of this number could not be dealt with: `EWSN_RETRY` gives it again after `delay_ms` milliseconds,
-/// `EWSN_PARK` when it is released. Others do not wait for it.
+/// `EWSN_PARK` when it is released. Others do not wait for it. Returns when that is durable, if there is a state directory.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_nack(c: *mut ewsn_client, seq: u64, how: i32, delay_ms: i64) -> ewsn_status {
     guard(|| {
@@ -248,7 +248,9 @@ pub extern "C" fn ewsn_save_mime(
     })
 }
 
-/// What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it.
+/// What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it. A watch's `state` is
+/// "starting", "connected", "catching-up", "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given
+/// up). With option `state_dir` the same lies there as status.json for those that do not have the library.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_status_json(c: *mut ewsn_client) -> *const c_char {
     guard_or(std::ptr::null(), || {

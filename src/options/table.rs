@@ -115,7 +115,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     client("pending_events", Number(1, 1_000_000), "1000", "how many events of a watch wait for the content that `fetch` asks for"),
     client("max_envelope_bytes", Number(16_384, 1 << 32), "8388608", "how large one message on a stream may be"),
     client("max_response_bytes", Number(16_384, 1 << 40), "67108864", "how large any other answer may be, the text of messages apart"),
-    client("state_dir", Path, "", "where the state is kept over restarts, for each server, mailbox and set of folders; where not set, or with other folders, a restart begins anew"),
+    client("state_dir", Path, "", "where the state is kept over restarts, for each server, mailbox and set of folders, and status.json for a web page; where not set, or with other folders, a restart begins anew"),
     client("spool_dir", Path, "", "where fetch=mime puts its files, which are the host's then; where not set, a folder `spool` in the state directory, or else a private temporary one, and what still lies there goes at the end"),
     client("spool_bytes", Number(0, 1 << 50), "1073741824", "how many bytes of messages the host has not taken yet may lie in the spool; then fetching waits for the host"),
     client("spool_files", Number(1, 1_000_000), "100", "how many such messages may lie there; one of each watch always may"),

@@ -252,8 +252,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Ends a watch: its `Closed` event follows, and the server is told. Events of it that wait already are still given.
-    /// With a state, the same mailbox and folders can be watched again when the server has been told, a moment later.
+    /// Ends a watch: its `Closed` event follows, and the server is told. Events of it that wait already are still given. The same
+    /// may be watched again at once, also with other options; with a state it goes on where it stood.
     ///
     /// ```no_run
     /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
@@ -271,6 +271,9 @@ impl Client {
     /// Waits for the next event, for so long at the most. The wait sits in `poll(2)`, so a signal ends it at once. With
     /// `ack=manual` and a state directory, that an event is handed out is on the disk before it is given: a disk that hangs
     /// holds the call up beyond its time.
+    ///
+    /// With `ack=auto`, asking for the next event says that the last one has been dealt with. That is written within 100
+    /// milliseconds, and by [`close`](Self::close): after a crash before that, the event comes again.
     ///
     /// ```
     /// use std::time::Duration;
@@ -312,7 +315,8 @@ impl Client {
     }
 
     /// Says that an event could not be dealt with: it is told again later, or kept until it is released. Others do not wait
-    /// for it.
+    /// for it. Returns when that is durable, if the client has a state directory: how often it was given, and that it is parked,
+    /// are known after a restart, which gives what is not parked again at once.
     ///
     /// ```
     /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
@@ -504,7 +508,7 @@ impl Client {
         Ok(content)
     }
 
-    /// What is going on.
+    /// What is going on. With a state directory most of it lies there too, as `status.json`, for those who do not have the library.
     ///
     /// ```
     /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
@@ -535,7 +539,9 @@ impl Client {
     /// Closes the client from any thread and in every state: during a connect, a look-up or a blocked read, twice, from two
     /// threads.
     ///
-    /// Events that wait are dropped but for `Closed`: one for each watch, and the client's own as the last of all. The server
+    /// Events that wait are dropped but for `Closed`: one for each watch, and the client's own as the last of all. What was
+    /// dropped, and what the host has and has not acknowledged, the next run tells, if there is a state directory; with
+    /// `ack=auto` the event that was given last counts as dealt with. The server
     /// is told (Unsubscribe) as far as the time allows; then every socket is shut. True once all threads have ended, which
     /// only a machine that is short of everything delays; a name look-up cannot be ended, and is left to itself.
     ///

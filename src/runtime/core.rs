@@ -1,6 +1,6 @@
 //! The engine under its lock, and the execution of its commands.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +12,7 @@ use super::saver::Saver;
 use super::signal::{Signal, Waited, Waker};
 use super::spool::{self, Folder, Spool};
 use super::status::Status;
+use super::status_file::StatusFile;
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, What, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
@@ -49,11 +50,18 @@ pub(super) struct Core {
     closing: AtomicBool,
     finished: Mutex<bool>,
     finished_changed: Condvar,
+    /// How it stood when it was closed.
+    last: Mutex<Option<Picture>>,
 }
+
+/// How it stands, and what is parked.
+pub(super) type Picture = (Status, Vec<engine::Parked>);
 
 pub(super) struct State {
     pub engine: Engine,
     pub watches: BTreeMap<u64, Arc<Watch>>,
+    /// Of all watches with a state that there ever were.
+    names: BTreeSet<String>,
     streams: BTreeMap<ConnId, Cancel>,
     /// What the host's own threads are asking.
     asides: BTreeMap<u64, Cancel>,
@@ -82,6 +90,7 @@ impl State {
         State {
             engine: Engine::new(settings),
             watches: BTreeMap::new(),
+            names: BTreeSet::new(),
             streams: BTreeMap::new(),
             asides: BTreeMap::new(),
             last_aside: 0,
@@ -138,13 +147,14 @@ impl Core {
             closing: AtomicBool::new(false),
             finished: Mutex::new(false),
             finished_changed: Condvar::new(),
+            last: Mutex::new(None),
         });
         core.threads.spawn("ewsn-timer", TIMER_STACK, {
             let core = core.clone();
             move || core.tick()
         })?;
         core.set_timer(None);
-        if let Err(e) = core.take_numbers(pairs) {
+        if let Err(e) = core.take_numbers(config, pairs) {
             // Its threads would own the state directory for ever.
             core.stop();
             core.threads.wait(Instant::now() + GRACE);
@@ -154,10 +164,10 @@ impl Core {
     }
 
     /// Takes the numbers of this run's events out of the state, if there is one.
-    fn take_numbers(self: &Arc<Self>, pairs: Option<Vec<(String, Vec<u8>)>>) -> Result<()> {
+    fn take_numbers(self: &Arc<Self>, config: &ClientConfig, pairs: Option<Pairs>) -> Result<()> {
         let stored = match (&self.saver, pairs) {
             (Some(saver), _) => {
-                saver.start(self)?;
+                saver.start(self, config.state_dir.as_deref().map(StatusFile::new))?;
                 saver.load(engine::NUMBERS)?.pop()
             }
             (None, Some(pairs)) => {
@@ -272,18 +282,24 @@ impl Core {
         }
     }
 
-    /// What the store has of a watch. A second watch of the name would spoil it for the first.
-    pub fn stored(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        let state = lock(&self.state);
+    /// What the store has of a watch. A second watch of the name would spoil it for the first; one that has ended is none.
+    pub fn stored(self: &Arc<Self>, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut state = lock(&self.state);
         let kept = state.engine.kept_by_host(&format!("{name}/"));
         if self.saver.is_none() && kept.is_none() {
             return Ok(Vec::new());
         }
-        if state.watches.values().any(|w| *w.config.name() == *name) {
+        let of_the_name = state.watches.values().filter(|w| *w.config.name() == *name);
+        if of_the_name.map(|w| w.id).any(|id| state.engine.keeps_state(id)) {
             let text = "there is a watch of this mailbox and these folders already, and both would keep their state in one place";
             return Err(Error::new(ErrorKind::Invalid, text));
         }
+        let again = !state.names.insert(name.to_owned());
         drop(state);
+        if again {
+            // What the one before it has left is on its way to the store. A disk that refuses is told by an event.
+            let _ = self.settle(|engine, now| Ok(engine.write_all(now)));
+        }
         match (&self.saver, kept) {
             (Some(saver), None) => saver.load(&format!("{name}/")),
             (_, kept) => Ok(kept.unwrap_or_default()),
@@ -314,6 +330,11 @@ impl Core {
         drop(state);
         self.signal.set(signalled, wanted);
         changed
+    }
+
+    /// Tells the host of trouble that no watch has.
+    pub fn tell_trouble(&self, error: &Error) {
+        self.with(|state| state.engine.tell_trouble(Event::error(SystemTime::now(), error)));
     }
 
     /// A stream is over.
@@ -378,10 +399,24 @@ impl Core {
         Status::new(engine, self.now().mono, waiting, self.threads.count(), &self.counters)
     }
 
+    pub fn picture(&self) -> Picture {
+        (self.status(), self.parked())
+    }
+
+    /// The last one, of a client that is closed.
+    pub fn take_last_picture(&self) -> Option<Picture> {
+        lock(&self.last).take()
+    }
+
     /// Ends everything; true once no thread is left. May be called from any thread, and again.
     pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout.min(LONGEST);
         if !self.closing.swap(true, Ordering::SeqCst) {
+            // Afterwards there are no watches.
+            if self.saver.is_some() {
+                self.with(|state| state.engine.done_with_taken(self.now()));
+                *lock(&self.last) = Some(self.picture());
+            }
             // First of all: what the cancelling of calls brings is not told any more.
             self.with(|state| self.drive(state, Input::Close));
             let dropped = self.workers.begin_close();
@@ -459,7 +494,7 @@ impl Core {
             });
             if let Err(e) = handled {
                 // Nothing may stop in silence, not even by a bug.
-                state.engine.tell_bug(Event::error(now.wall, &e));
+                state.engine.tell_trouble(Event::error(now.wall, &e));
             }
         }
         self.set_timer(state.engine.wake_at());

@@ -13,6 +13,7 @@ mod saver;
 mod signal;
 mod spool;
 mod status;
+mod status_file;
 mod threads;
 mod workers;
 

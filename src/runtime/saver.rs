@@ -1,8 +1,9 @@
-//! The thread that writes the state, and those who wait for it.
+//! The thread that writes the state and the status file, and those who wait for the state.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::core::{Core, closed};
+use super::status_file::{OFTEN, StatusFile};
 use super::threads::{guarded, lock};
 use crate::engine::{Input, SaveId};
 use crate::store::{Change, Store};
@@ -34,10 +35,10 @@ impl Saver {
     }
 
     /// Starts the thread.
-    pub fn start(self: &Arc<Self>, core: &Arc<Core>) -> Result<()> {
+    pub fn start(self: &Arc<Self>, core: &Arc<Core>, file: Option<StatusFile>) -> Result<()> {
         core.threads.spawn("ewsn-saver", STACK, {
             let (saver, core) = (self.clone(), core.clone());
-            move || saver.work(&core)
+            move || saver.work(&core, file)
         })
     }
 
@@ -76,7 +77,7 @@ impl Saver {
         self.changed.notify_all();
     }
 
-    fn work(&self, core: &Arc<Core>) {
+    fn work(&self, core: &Arc<Core>, mut file: Option<StatusFile>) {
         let mut state = lock(&self.state);
         loop {
             if let Some((save, changes)) = state.batch.take() {
@@ -90,9 +91,20 @@ impl Saver {
                 core.feed(Input::Saved { save, result });
                 state = lock(&self.state);
             } else if state.stopped {
+                drop(state);
+                if let (Some(mut file), Some(last)) = (file, core.take_last_picture()) {
+                    file.end(last);
+                }
                 return;
             } else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait_timeout(state, OFTEN).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if let Some(file) = file.as_mut().filter(|_| !core.is_closing()) {
+                drop(state);
+                if let Err(e) = file.look(|| core.picture()) {
+                    core.tell_trouble(&e);
+                }
+                state = lock(&self.state);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::net::Counters;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Status {
-    /// The watches that have not ended.
+    /// The watches: those that run, and then those that were given up, until the host watches the same again.
     pub watches: Vec<WatchStatus>,
     /// The streams.
     pub connections: Vec<ConnectionStatus>,
@@ -41,12 +41,14 @@ pub struct WatchStatus {
     pub watch: u64,
     /// Its mailbox.
     pub mailbox: Arc<str>,
-    /// `starting`, `connected` or `reconnecting`.
+    /// `starting`; `connected`; `catching-up`, which is connected and looking for what was missed; `degraded`, where the link is
+    /// gone and is tried again; `sign-in-needed`, where the server refuses the sign-in, whether that is tried again or was given
+    /// up; `gone`, which was given up for another reason.
     pub state: &'static str,
-    /// When it is tried again, in milliseconds from now; `None` while it is connected or being tried.
+    /// When it is tried again, in milliseconds from now; `None` while it is connected or being tried, or was given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_ms: Option<u64>,
-    /// Why it is reconnecting.
+    /// Why it is not connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// Whether catch-up has something to find yet, as far as the server lets it.
@@ -58,6 +60,10 @@ pub struct WatchStatus {
     pub held: usize,
     /// Events that were found and are not done with: those that wait, and those that the host has not acknowledged.
     pub backlog: usize,
+    /// Those of them that the host has not acknowledged.
+    pub unacknowledged: usize,
+    /// Whether those are as many as may be (`max_unacked`): the host is given no more of the watch before it acknowledges some.
+    pub waits_for_host: bool,
     /// Events that the host could not deal with and is given again later.
     pub later: usize,
     /// Events that are parked.
@@ -86,6 +92,13 @@ pub struct ConnectionStatus {
     pub attempts: u32,
 }
 
+impl WatchStatus {
+    /// Whether the server tells it of events now.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, "connected" | "catching-up")
+    }
+}
+
 impl Status {
     pub(super) fn new(
         status: engine::Status,
@@ -96,11 +109,16 @@ impl Status {
     ) -> Status {
         let from_now = |at: Option<Duration>| at.map(|at| millis(at.saturating_sub(now)));
         let ago = |at: Duration| millis(now.saturating_sub(at));
-        let watches = status.watches.into_iter().map(|w| {
+        let watches = status.watches.into_iter().chain(status.given_up).map(|w| {
+            let refused = w.down == Some(Reason::SignInRefused);
             let (state, retry_at) = match w.state {
                 WatchState::Starting => ("starting", None),
+                WatchState::Connected | WatchState::Pulling if w.catching_up => ("catching-up", None),
                 WatchState::Connected | WatchState::Pulling => ("connected", None),
-                WatchState::Reconnecting { retry_at, .. } => ("reconnecting", retry_at),
+                WatchState::Reconnecting { retry_at, .. } if refused => ("sign-in-needed", retry_at),
+                WatchState::Reconnecting { retry_at, .. } => ("degraded", retry_at),
+                WatchState::GivenUp if refused => ("sign-in-needed", None),
+                WatchState::GivenUp => ("gone", None),
             };
             WatchStatus {
                 watch: w.watch,
@@ -112,6 +130,8 @@ impl Status {
                 last_success: w.certain,
                 held: w.held,
                 backlog: w.backlog,
+                unacknowledged: w.unacked,
+                waits_for_host: w.blocked,
                 later: w.later,
                 parked: w.parked,
                 acting: w.acting,

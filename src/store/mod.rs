@@ -10,7 +10,7 @@
 //!      lock         empty, never removed: the owner's process has a POSIX lock on it as long as it owns the directory
 //!      state.redb   everything that a restart needs, in one database; mode 0600
 //!      spool/       whole messages on their way to the host, a file each of mode 0600; orphans go at the start
-//!      status.json  what a status page shows, replaced as a whole; of an earlier one only that is read
+//!      status.json  what a status page shows (`runtime::status_file`), replaced as a whole; mode 0644
 //! ```
 
 pub(crate) mod embedded;

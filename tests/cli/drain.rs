@@ -60,7 +60,7 @@ fn each_run_tells_what_came_since_the_last() {
         assert_no_secret(&ended);
     }
     let status = status(dir.path());
-    assert_eq!((&status["command"], &status["running"]), (&"drain".into(), &false.into()), "{status}");
+    assert_eq!((&status["program"], &status["running"]), (&"ewsnotify".into(), &false.into()), "{status}");
     assert_eq!(status["mailboxes"][0]["mailbox"], USER, "{status}");
     assert_eq!(
         (&status["mailboxes"][0]["backlog"], &status["mailboxes"][0]["parked"]),

@@ -1,9 +1,10 @@
-//! What hosts ask for beside the events, over real sockets: one event for a burst, the state in their own hands, mail put away.
+//! What hosts ask for beside the events, over real sockets: one event for a burst, the state in their own hands, mail put away, how it stands.
 #![cfg(feature = "sim")]
 
 mod after_ack;
 mod coalesce;
 mod kept_by_host;
+mod status;
 
 use std::time::{Duration, Instant};
 

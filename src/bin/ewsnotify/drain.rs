@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let until = Until { time: Some(args.time), drained: args.going.exit_when_drained };
     let mut session = Session::open(&options, args.going.json, until)?;
-    session.begin("drain", &args.choice, &options)?;
+    session.begin(&args.choice, &options)?;
     session.release(&args.going.release)?;
     let played = play(&mut session);
     session.finish(played, true)

@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Outcome {
     keep_children().map_err(failed)?;
     let until = Until { time: args.time, drained: args.going.exit_when_drained };
     let mut session = Session::open(&options, args.going.json, until)?;
-    session.begin("run", &args.choice, &options)?;
+    session.begin(&args.choice, &options)?;
     let parked = session.client.parked();
     session.release(&args.going.release)?;
     let still: BTreeSet<u64> = session.client.parked().iter().map(|p| p.id).collect();

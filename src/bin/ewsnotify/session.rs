@@ -11,7 +11,6 @@ use ewsnotify::{Client, Event, EventKind, Fill, Next, Options, Reason};
 use crate::connect::Connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::status_file::StatusFile;
 use crate::stop::Stop;
 use crate::text;
 
@@ -132,7 +131,6 @@ pub struct Session {
     until: Option<Instant>,
     until_drained: bool,
     mailboxes: BTreeMap<u64, Mailbox>,
-    file: Option<StatusFile>,
     end: End,
     url: String,
 }
@@ -186,14 +184,13 @@ impl Session {
             until: until.time.and_then(|time| Instant::now().checked_add(time)),
             until_drained: until.drained,
             mailboxes: BTreeMap::new(),
-            file: None,
             end: End::Stopped,
             url: options.get("url").unwrap_or_default().to_owned(),
         })
     }
 
-    /// Begins to watch, and to write the status file, if there is a state directory.
-    pub fn begin(&mut self, command: &'static str, choice: &Choice, options: &Options) -> Outcome {
+    /// Begins to watch.
+    pub fn begin(&mut self, choice: &Choice, options: &Options) -> Outcome {
         let names = choice.connect.mailboxes();
         let alone = [options.get("mailbox").or_else(|| options.get("user")).unwrap_or_default().to_owned()];
         for name in if names.is_empty() { &alone } else { names } {
@@ -201,13 +198,6 @@ impl Session {
             own.set("mailbox", name)?;
             let watch = self.client.watch(&own)?;
             self.mailboxes.insert(watch, Mailbox { name: name.clone(), ..Mailbox::default() });
-        }
-        if let Some(dir) = options.get("state_dir") {
-            let mut file = StatusFile::new(command, PathBuf::from(dir));
-            for (watch, mailbox) in &self.mailboxes {
-                file.add(*watch, &mailbox.name);
-            }
-            self.file = Some(file);
         }
         Ok(())
     }
@@ -248,7 +238,7 @@ impl Session {
         if left == Duration::ZERO {
             return self.over(End::TimeOver);
         }
-        let looks = self.output.has_status() || self.file.is_some() || self.until_drained;
+        let looks = self.output.has_status() || self.until_drained;
         match self.client.next(if looks { left.min(LOOK) } else { left }) {
             Next::Event(event) => {
                 self.note(&event);
@@ -272,9 +262,6 @@ impl Session {
     /// Says how it stands, where somebody looks.
     pub fn look(&mut self) {
         self.output.show(&self.client);
-        if let Some(file) = &mut self.file {
-            file.look(&self.client);
-        }
     }
 
     /// Closes the client and tells what is told of that. What all comes to, with how it went until here: for a command that
@@ -282,9 +269,6 @@ impl Session {
     pub fn finish(mut self, mut told: Outcome, to_the_last: bool) -> Outcome {
         self.output.end_status();
         let left_over = to_the_last.then(|| self.left_over(true)).flatten();
-        if let Some(file) = &mut self.file {
-            file.end(&self.client);
-        }
         self.client.close();
         while let Next::Event(event) = self.client.next(Duration::ZERO) {
             if told.is_ok() {
@@ -361,7 +345,7 @@ impl Session {
 
     fn over(&mut self, end: End) -> Step {
         // The event that says so may not have been taken: `run` takes none while no command can begin.
-        for watch in self.client.status().watches.iter().filter(|w| w.state == "connected") {
+        for watch in self.client.status().watches.iter().filter(|w| w.is_connected()) {
             if let Some(mailbox) = self.mailboxes.get_mut(&watch.watch) {
                 mailbox.connected = true;
             }
@@ -383,11 +367,7 @@ impl Session {
                 }
             }
             EventKind::Closed => {
-                let ended = given_up(event, mailbox.trouble.as_deref());
-                if let Some(file) = &mut self.file {
-                    file.ended(event.watch, ended.sign_in);
-                }
-                mailbox.ended = Some(ended);
+                mailbox.ended = Some(given_up(event, mailbox.trouble.as_deref()));
             }
             _ => {}
         }

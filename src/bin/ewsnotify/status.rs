@@ -75,7 +75,7 @@ impl StatusLines {
     }
 
     fn watch(&self, watch: &WatchStatus) -> String {
-        let mut text = self.state(watch.state, watch.state == "connected");
+        let mut text = self.state(watch.state, watch.is_connected());
         text.push_str(&format!(", {}", clean(&watch.mailbox)));
         text.push_str(&next_try(watch.retry_ms));
         text

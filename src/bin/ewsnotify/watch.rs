@@ -46,7 +46,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let options = args.choice.options(Some(&args.wanted), args.state_dir.as_deref())?;
     let mut session = Session::open(&options, args.json, Until { time: args.time, drained: false })?;
-    session.begin("watch", &args.choice, &options)?;
+    session.begin(&args.choice, &options)?;
     let played = play(&mut session);
     session.finish(played, false)
 }

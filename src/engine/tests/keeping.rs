@@ -120,11 +120,15 @@ fn an_attempt_counts_from_the_hand_out_on() {
     assert_eq!(run.told(), [""; 0]);
 }
 
-// With a large backlog each acknowledgement would write more than the last, until the disk does nothing else.
+// With a large backlog, or many folders, each acknowledgement would write more than the last, until the disk does nothing else.
 #[test]
-fn what_a_hand_out_and_an_acknowledgement_write_does_not_grow_with_the_backlog() {
-    let written = |backlog: usize| {
-        let mut run = Run::start(Shelf::default(), Vec::new(), manual);
+fn what_a_hand_out_and_an_acknowledgement_write_does_not_grow_with_the_backlog_or_the_folders() {
+    let written = |backlog: usize, folders: usize| {
+        let mut run = Run::start(Shelf::default(), Vec::new(), |spec| {
+            manual(spec);
+            spec.folders.extend((0..folders).map(|n| FolderRef::Id(format!("F-{n}"))));
+        });
+        assert_eq!(run.shelf.0.keys().filter(|k| k.contains("/f/")).count(), 1 + folders);
         (0..backlog).for_each(|n| run.mail(&format!("m{n:05}")));
         run.shelf.1 = 0;
         for _ in 0..10 {
@@ -133,9 +137,9 @@ fn what_a_hand_out_and_an_acknowledgement_write_does_not_grow_with_the_backlog()
         }
         run.shelf.1
     };
-    let few = written(10);
+    let few = written(10, 0);
     assert!(few > 0);
-    assert_eq!(written(2000), few);
+    assert_eq!((written(2000, 0), written(10, 500)), (few, few));
 }
 
 // A host that never acknowledges would be given everything there is, and hold up the others.
@@ -151,8 +155,10 @@ fn who_does_not_acknowledge_is_given_no_more() {
     let (_, first) = run.next().unwrap();
     assert_eq!(run.told().len(), 1);
     assert!(!run.engine.has_event());
+    let status = |run: &Run| run.engine.status().watches.remove(0);
+    assert_eq!((status(&run).unacked, status(&run).blocked), (2, true));
     run.ack(first);
-    assert!(run.engine.has_event());
+    assert!(run.engine.has_event() && !status(&run).blocked);
     assert_eq!(run.told(), ["NewMail m2"]);
 }
 
@@ -205,4 +211,21 @@ fn a_gap_that_nothing_fills_is_told_to_the_next_run_if_this_one_was_killed_befor
     let mut run = run.restart(manual);
     run.wait(10);
     assert_eq!(fills(&mut run), [Fill::Pending]);
+}
+
+// A mail that a colleague moves while the host works on it would be told after a crash under a name that no server knows.
+#[test]
+fn a_move_renames_what_is_not_acknowledged() {
+    let mut run = Run::start(Shelf::default(), Vec::new(), manual);
+    run.mail("a");
+    let (_, seq) = run.next().unwrap();
+    let mut moved = notice(NoticeKind::Moved, "b", "F-other");
+    moved.old_target = Some(Target::Item(Id { id: "a".into(), change_key: None }));
+    moved.old_parent_folder_id = Some(Id { id: FOLDER.into(), change_key: None });
+    run.notice(moved);
+    run.feed(Input::Tick);
+    let mut run = run.restart(manual);
+    let event = std::iter::from_fn(|| run.engine.take(run.now)).find(|e| e.item_id.is_some()).unwrap();
+    assert_eq!((event.item_id.as_deref(), event.old_item_id.as_deref()), (Some("b"), Some("a")));
+    assert!(event.kind == EventKind::NewMail && event.attempt == Some(2) && event.seq > seq);
 }
