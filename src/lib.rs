@@ -60,6 +60,9 @@
 //! - `sim`: an Exchange in the process, for tests (`sim::Sim`).
 //! - `cli`: the command `ewsnotify`; brings `sim`.
 
+#[cfg(test)]
+extern crate self as ewsnotify;
+
 pub mod auth;
 pub mod engine;
 mod error;

@@ -6,6 +6,7 @@
 
 mod acks;
 mod after_ack;
+pub(crate) mod answer;
 mod audit;
 mod backoff;
 mod catch_up;

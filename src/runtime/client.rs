@@ -16,7 +16,7 @@ use super::spool::Spool;
 use super::status::Status;
 use super::threads::lock;
 use super::workers;
-use crate::engine::{Nack, Parked, WatchMode, WatchSpec, item_content};
+use crate::engine::{Nack, Parked, WatchMode, WatchSpec, answer, item_content};
 use crate::net::{Cancel, Lookups};
 use crate::options::{ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
@@ -578,7 +578,7 @@ fn ask_item(
         return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
     };
     let no_item = || Error::new(ErrorKind::Protocol, "the server's answer has no item");
-    let item = workers::first(responses, request)?.pop().ok_or_else(no_item)?;
+    let item = answer::first(responses, request)?.pop().ok_or_else(no_item)?;
     Ok(Fetched::Message(Box::new(item), None))
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use super::threads::guarded;
 use super::workers::Job;
-use crate::engine::{ConnId, Input};
+use crate::engine::{ConnId, Input, answer};
 use crate::net::{Cancel, Opened, Post, Stream};
 use crate::proto::{self, Body, Framer, StreamDecoder};
 use crate::{Error, ErrorKind, Result};
@@ -58,14 +58,9 @@ fn whole(core: &Arc<Core>, conn: ConnId, body: &[u8]) -> Result<()> {
 }
 
 fn tell(core: &Arc<Core>, conn: ConnId, body: Body) -> Result<()> {
-    match body {
-        Body::Streaming(responses) => {
-            core.feed(Input::Message { conn, responses });
-            Ok(())
-        }
-        Body::Fault(fault) => Err(proto::fault_error(&fault, "GetStreamingEvents")),
-        _ => Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetStreamingEvents")),
-    }
+    let responses = answer::streamed(body)?;
+    core.feed(Input::Message { conn, responses });
+    Ok(())
 }
 
 fn read(

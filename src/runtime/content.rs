@@ -2,7 +2,7 @@
 
 use super::links::Watch;
 use super::spool::{Spool, Writer};
-use super::workers::{first, name};
+use crate::engine::answer::first;
 use crate::net::{Cancel, Post};
 use crate::proto::{self, Body, Cutter, Header, Item, Request, Rest};
 use crate::spooled::{Place, Spooled};
@@ -44,9 +44,9 @@ pub(super) fn fetch(
     }
     asked?;
     let rest = cutter.finish();
-    let responses = match rest.envelope().map_err(|e| e.context(name(request)))?.body {
+    let responses = match rest.envelope().map_err(|e| e.context(request.operation()))?.body {
         Body::Items(responses) => responses,
-        Body::Fault(fault) => return Err(proto::fault_error(&fault, name(request))),
+        Body::Fault(fault) => return Err(proto::fault_error(&fault, request.operation())),
         _ => return Err(no_item()),
     };
     let mut item = first(responses, request)?.pop().ok_or_else(no_item)?;

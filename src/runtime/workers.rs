@@ -9,9 +9,9 @@ use super::content::{self, Fetched};
 use super::core::Core;
 use super::links::Watch;
 use super::threads::{guarded, lock};
-use crate::engine::{Answer, CallId, ConnId, Input};
+use crate::engine::{Answer, CallId, ConnId, Input, answer};
 use crate::net::{Cancel, Link, Post};
-use crate::proto::{self, Body, Header, Request, Response};
+use crate::proto::{self, Body, Header, Request};
 use crate::spooled::Place;
 use crate::{Content, Error, ErrorKind, Result};
 
@@ -206,76 +206,7 @@ fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<
     }
     let (body, date) =
         exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
-    let unexpected = || {
-        Error::new(ErrorKind::Protocol, format!("the server's answer is no answer to {}", name(&job.request)))
-    };
-    match (&job.request, body) {
-        (Request::SubscribeStreaming { .. } | Request::SubscribePull { .. }, Body::Subscribe(responses)) => {
-            let subscribed = first(responses, &job.request)?;
-            let no_id =
-                || Error::new(ErrorKind::Protocol, "the server's answer to Subscribe has no SubscriptionId");
-            let id = subscribed.subscription_id.ok_or_else(no_id)?;
-            Ok(Answer::Subscribed { id, watermark: subscribed.watermark, date })
-        }
-        (Request::GetFolder { folders }, Body::Folders(responses)) => {
-            if responses.len() != folders.len() {
-                return Err(unexpected());
-            }
-            let id = |mut found: Vec<proto::Folder>| match found.pop() {
-                Some(folder) => Ok(folder.id.id),
-                None => {
-                    Err(Error::new(ErrorKind::Protocol, "the server's answer to GetFolder has no folder"))
-                }
-            };
-            Ok(Answer::Folders(
-                responses.into_iter().map(|r| succeed(r, &job.request).and_then(id)).collect(),
-            ))
-        }
-        (Request::GetEvents { .. }, Body::Events(responses)) => {
-            first(responses, &job.request)?.map(Answer::Events).ok_or_else(unexpected)
-        }
-        (Request::SyncFolderItems { .. }, Body::Sync(responses)) => {
-            first(responses, &job.request).map(|page| Answer::Synced { page, date })
-        }
-        (Request::SyncFolderHierarchy { .. }, Body::Hierarchy(responses)) => {
-            first(responses, &job.request).map(|page| Answer::Hierarchy { page, date })
-        }
-        (Request::GetFolderStamps { folders }, Body::Folders(responses)) => {
-            if responses.len() != folders.len() {
-                return Err(unexpected());
-            }
-            let stamp = |mut found: Vec<proto::Folder>| found.pop().map(|f| f.stamp).ok_or_else(unexpected);
-            let stamps = responses.into_iter().map(|r| succeed(r, &job.request).and_then(stamp)).collect();
-            Ok(Answer::Stamps { stamps, date })
-        }
-        (Request::Unsubscribe { .. }, Body::Unsubscribe(responses)) => {
-            first(responses, &job.request).map(|()| Answer::Unsubscribed)
-        }
-        (Request::MarkRead { .. }, Body::Update(responses))
-        | (Request::MoveItem { .. }, Body::Move(responses)) => {
-            first(responses, &job.request).map(|_| Answer::Acted)
-        }
-        (Request::DeleteItem { .. }, Body::Delete(responses)) => {
-            first(responses, &job.request).map(|()| Answer::Acted)
-        }
-        (Request::GetItem { items, .. }, Body::Items(responses)) => {
-            if responses.len() != items.len() {
-                return Err(unexpected());
-            }
-            let one = |mut found: Vec<proto::Item>| found.pop().ok_or_else(unexpected);
-            let mut found: Vec<Result<proto::Item>> =
-                responses.into_iter().map(|r| succeed(r, &job.request).and_then(one)).collect();
-            match found.pop() {
-                // A server that is too busy for the one thing that was asked is too busy.
-                Some(Err(e)) if found.is_empty() => Err(e),
-                last => {
-                    found.extend(last);
-                    Ok(Answer::Items(found))
-                }
-            }
-        }
-        _ => Err(unexpected()),
-    }
+    answer::of(&job.request, body, date)
 }
 
 /// One question, its answer's body, and the server's time; a fault is an error.
@@ -289,30 +220,8 @@ pub(super) fn exchange(
     let body = proto::write_request(request, header)?;
     let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(mailbox) };
     let reply = link.call(&post, cancel)?;
-    match proto::read_envelope(&reply.body).map_err(|e| e.context(name(request)))?.body {
-        Body::Fault(fault) => Err(proto::fault_error(&fault, name(request))),
+    match proto::read_envelope(&reply.body).map_err(|e| e.context(request.operation()))?.body {
+        Body::Fault(fault) => Err(proto::fault_error(&fault, request.operation())),
         body => Ok((body, reply.date)),
     }
-}
-
-/// What the one response message of an answer carries.
-pub(super) fn first<T>(responses: Vec<Response<T>>, request: &Request) -> Result<T> {
-    match responses.into_iter().next() {
-        Some(response) => succeed(response, request),
-        None => {
-            Err(Error::new(ErrorKind::Protocol, format!("the server's answer to {} is empty", name(request))))
-        }
-    }
-}
-
-fn succeed<T>(response: Response<T>, request: &Request) -> Result<T> {
-    match response.error(name(request)) {
-        None => Ok(response.body),
-        Some(e) => Err(e),
-    }
-}
-
-/// The operation, for error texts.
-pub(super) fn name(request: &Request) -> &'static str {
-    request.operation()
 }
