@@ -347,7 +347,8 @@ impl Engine {
         self.delivery.rename(watch, old, &mut change);
         let mut stored = Vec::new();
         for (ticket, open) in &mut self.opens.by_ticket {
-            if open.event.watch == watch && open.event.item_id.as_deref() == Some(old) {
+            let of_it = open.event.watch == watch && open.event.item_id.as_deref() == Some(old);
+            if of_it && open.event.kind != EventKind::Moved {
                 change(&mut open.event);
                 if open.recorded {
                     stored.push(*ticket);

@@ -7,6 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::folder::{Digest, Folder, Marks, whole};
+use super::tell::parse_time;
 use super::timers::Timer;
 use super::{Engine, WatchMode};
 use crate::event::{Detail, Fill};
@@ -18,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(30);
 const LATEST: Duration = Duration::from_secs(300);
 /// So many items that were told of make a checkpoint due at once.
 const MANY: usize = 10_000;
+/// How far apart the times of a server's events and of its answers may be.
+pub(super) const SLACK: Duration = Duration::from_secs(2);
 /// How long the stream may be behind sync before it counts as dead.
 pub(super) const BEHIND: Duration = Duration::from_secs(60);
 
@@ -26,6 +29,7 @@ impl Engine {
     pub(super) fn begin_catch_up(&mut self, id: u64, since: SystemTime) {
         let now = self.now.mono;
         let Some(w) = self.watches.get_mut(&id) else { return };
+        w.streamed = w.streamed.max(since);
         if !w.spec.catch_up {
             return;
         }
@@ -99,11 +103,12 @@ impl Engine {
         };
         let mut doubtful = Vec::new();
         for (folder_id, folder) in &mut w.folders_known {
-            folder.broken = true;
+            // Where a gap before has not been filled yet, it may reach back further than this one.
+            let unfilled = std::mem::replace(&mut folder.broken, true);
             folder.again = true;
             folder.survey = true;
             folder.suspects.clear();
-            if !folder.doubts.is_empty() {
+            if !folder.doubts.is_empty() && !unfilled {
                 doubtful.push(folder_id.clone());
             }
             if folder.denied {
@@ -167,7 +172,10 @@ impl Engine {
         {
             let old = Digest::of(&old.id);
             let known = from.told.get(old);
-            unread = from.baseline == Some(SystemTime::UNIX_EPOCH)
+            let time = notice.time_stamp.as_deref().and_then(parse_time);
+            // Sync went on from there when it had left already, if it ever was there while nobody heard of it.
+            let left_in_gap = |filled: SystemTime| time.is_none_or(|time| time <= filled + SLACK);
+            unread = (from.baseline == Some(SystemTime::UNIX_EPOCH) || from.filled.is_some_and(left_in_gap))
                 && ![EventKind::NewMail, EventKind::Created].into_iter().any(|kind| known.told_as(kind));
             from.told.mark(old, Marks::SEEN_GONE);
             from.active(now);

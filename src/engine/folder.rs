@@ -65,7 +65,7 @@ impl Marks {
     pub const STORED_CREATED: Marks = Marks(256);
     /// The same as `Moved` or `Copied`.
     pub const STORED_HERE: Marks = Marks(512);
-    /// With `since=all`: it came out of a folder that had not been read so far, and the host was not told of it there.
+    /// It came out of a folder that sync had not read so far (with `since=all`, or in a gap), and the host was not told of it there.
     pub const UNREAD: Marks = Marks(1024);
 
     /// We have marked it as read ourselves.
@@ -124,18 +124,20 @@ impl Marks {
     }
 }
 
-/// What the stream said of items since the last checkpoint, and since the one before: a server may tell an event after
-/// sync has told what it tells.
+/// What the stream said of items since the last checkpoint, and for a while before: a server may tell an event after sync has
+/// told what it tells.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     now: HashMap<Digest, Marks>,
     before: HashMap<Digest, Marks>,
+    /// What is forgotten next. What came into `before` just now is not among it.
+    oldest: HashMap<Digest, Marks>,
 }
 
 impl Told {
     pub fn get(&self, item: Digest) -> Marks {
         let marks = |map: &HashMap<Digest, Marks>| map.get(&item).copied().unwrap_or_default();
-        marks(&self.now).with(marks(&self.before))
+        marks(&self.now).with(marks(&self.before)).with(marks(&self.oldest))
     }
 
     /// Since the last checkpoint alone.
@@ -150,7 +152,7 @@ impl Told {
 
     /// The host was not told after all.
     pub fn unmark(&mut self, item: Digest, marks: Marks) {
-        for map in [&mut self.now, &mut self.before] {
+        for map in [&mut self.now, &mut self.before, &mut self.oldest] {
             if let Some(known) = map.get_mut(&item) {
                 *known = known.without(marks);
             }
@@ -161,12 +163,13 @@ impl Told {
         self.now.len()
     }
 
-    /// A checkpoint. What is older than the one before is forgotten, if that was some time ago: those of it that lie in the
-    /// store.
+    /// A checkpoint. With `forget`, what was not new at the last time that was set is let go: those of it that lie in the store.
     pub fn rotate(&mut self, forget: bool) -> Vec<Digest> {
-        let newer = std::mem::take(&mut self.now);
-        let old = if forget { std::mem::take(&mut self.before) } else { HashMap::new() };
-        for (item, marks) in newer {
+        let mut old = HashMap::new();
+        if forget {
+            old = std::mem::replace(&mut self.oldest, std::mem::take(&mut self.before));
+        }
+        for (item, marks) in std::mem::take(&mut self.now) {
             let known = self.before.entry(item).or_default();
             *known = known.with(marks);
         }
@@ -177,7 +180,7 @@ impl Told {
 
     /// Of which items something lies in the store.
     pub fn stored(&self) -> impl Iterator<Item = Digest> {
-        let all = self.now.iter().chain(&self.before);
+        let all = self.now.iter().chain(&self.before).chain(&self.oldest);
         all.filter(|(_, marks)| marks.stored() != Marks::default()).map(|(item, _)| *item)
     }
 
@@ -205,6 +208,8 @@ pub(super) struct Folder {
     pub dirty: bool,
     /// Something was missed since the last checkpoint, so what the stream said is not all there was.
     pub broken: bool,
+    /// The server's time of the page that filled the last gap: what had left the folder by then, it did not tell.
+    pub filled: Option<SystemTime>,
     /// What sync tells may be old already: it is asked once more.
     pub again: bool,
     /// The server's time of the last checkpoint.
@@ -247,6 +252,9 @@ pub(super) struct FolderRecord {
     /// Seconds since 1970.
     baseline: Option<u64>,
     certain: u64,
+    /// The second after that in which it was read by dates, where no checkpoint has followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unlisted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,6 +273,7 @@ impl Folder {
             told: Told::default(),
             dirty: false,
             broken: false,
+            filled: None,
             again: false,
             certain: since,
             in_flight: None,
@@ -296,6 +305,7 @@ impl Folder {
         folder.newest = record.newest.iter().filter_map(|hex| Digest::parse(hex)).collect();
         folder.fresh = record.fresh.min(folder.newest.len());
         folder.baseline = record.baseline.map(from_seconds);
+        folder.read = record.read.map(from_seconds);
         folder.listed = !record.unlisted;
         let stamp = |(committed, deleted)| FolderStamp { committed: Some(committed), deleted: Some(deleted) };
         folder.stamp = record.stamp.clone().map(stamp);
@@ -310,6 +320,7 @@ impl Folder {
             fresh: self.fresh,
             baseline: self.baseline.map(seconds),
             certain: seconds(self.certain),
+            read: self.read.filter(|read| *read >= self.certain).map(|read| seconds(read) + 1),
             unlisted: !self.listed,
             stamp: self.stamp.clone().and_then(|s| Some((s.committed?, s.deleted?))),
         }
@@ -342,9 +353,7 @@ impl Folder {
         self.fresh = 0;
         self.newest.clear();
         self.baseline = Some(since);
-        let mut gone = self.told.rotate(true);
-        gone.extend(self.told.rotate(true));
-        gone
+        (0..3).flat_map(|_| self.told.rotate(true)).collect()
     }
 
     /// The server has lost our state, or we have lost its: the folder is read anew.

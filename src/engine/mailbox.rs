@@ -102,6 +102,8 @@ pub(super) struct Watch {
     pub certain: SystemTime,
     /// When the last gap was told, monotonic.
     pub gap_at: Option<Duration>,
+    /// What is dated from then on, the stream tells: the time of the subscription or of a later gap.
+    pub streamed: SystemTime,
     /// A gap that sync will not fill, or not all of it, and that the host has not taken: since when, and until when.
     pub gap_untold: Option<(SystemTime, SystemTime)>,
     /// What `certain` was before the present stream.
@@ -148,6 +150,7 @@ impl Watch {
             resubscribing: false,
             certain: now.wall,
             gap_at: None,
+            streamed: now.wall,
             gap_untold: None,
             before: now.wall,
             proved: now.wall,

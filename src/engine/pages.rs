@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::time::{Duration, SystemTime};
 
 use super::audit::AUDIT;
-use super::catch_up::BEHIND;
+use super::catch_up::{BEHIND, SLACK};
 use super::doubts::Doubt;
 use super::folder::{Digest, Folder, Marks, whole};
 use super::tell::{TOLD_EVERY, detail, parse_time};
@@ -202,7 +202,8 @@ impl Engine {
         if !last {
             folder.due = Some(now.mono);
             self.store_doubts(id, folder_id);
-            return self.store_folder(id, folder_id, &[]);
+            self.store_folder(id, folder_id, &[]);
+            return self.look_at_suspects(id);
         }
         // A change while the page was on its way may not be in it.
         folder.dirty &= folder.again;
@@ -213,6 +214,9 @@ impl Engine {
         folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
         if folder.baseline.take().is_some() {
             folder.read = Some(now.wall);
+        }
+        if folder.broken && !folder.again {
+            folder.filled = Some(date);
         }
         folder.broken &= folder.again;
         folder.certain = whole(date);
@@ -272,8 +276,12 @@ impl Engine {
                 } else {
                     let told = if kind == NewMail { Marks::TOLD_MAIL } else { Marks::TOLD_CREATED };
                     folder.told.mark(digest, told);
-                    let behind = !marks.has(Marks::SEEN_NEW);
-                    if !folder.broken && folder.baseline.is_none() && live && behind {
+                    // What was missed, or read by dates, need not have been told: but what came after that was to be.
+                    let due = match folder.baseline {
+                        None => !folder.broken,
+                        Some(_) => dated(&item) > w.streamed + SLACK,
+                    };
+                    if due && live && !marks.has(Marks::SEEN_NEW) {
                         folder.suspects.push((digest, now.mono));
                     }
                     (kind, item.id, item.is_read)

@@ -65,6 +65,7 @@ impl Engine {
             w.certain = now;
             w.before = now;
             w.gap_at = Some(self.now.mono);
+            w.streamed = now;
             if fill != Fill::Pending && !w.folders_known.is_empty() {
                 let (first, last) = w.gap_untold.unwrap_or((since, now));
                 w.gap_untold = Some((first.min(since), last.max(now)));

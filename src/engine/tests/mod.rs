@@ -6,6 +6,7 @@ mod catching_up;
 mod coalescing;
 mod ending;
 mod fetching;
+mod found;
 mod host;
 mod keeping;
 mod kept_by_host;

@@ -1,0 +1,166 @@
+//! What the schedules of the proof have found, each by itself.
+
+use super::host::{Run, Shelf};
+use super::*;
+use crate::proto::{SyncChange, SyncPage};
+
+fn created(id: &str, date: &str) -> SyncChange {
+    let id = Id { id: id.into(), change_key: None };
+    SyncChange::Create(Item { id, created: Some(date.into()), ..Item::default() })
+}
+
+fn new(id: &str) -> SyncChange {
+    created(id, "2026-01-01T00:00:00Z")
+}
+
+fn moved(new: &str, to: &str, old: &str, from: &str) -> Notice {
+    let mut notice = notice(NoticeKind::Moved, new, to);
+    notice.old_target = Some(Target::Item(Id { id: old.into(), change_key: None }));
+    notice.old_parent_folder_id = Some(Id { id: from.into(), change_key: None });
+    notice
+}
+
+impl Desk {
+    /// Answers the sync of a folder that was asked for.
+    #[track_caller]
+    fn page(&mut self, of: &str, state: &str, last: bool, changes: Vec<SyncChange>) {
+        let is_of = |request: &Request| matches!(request, Request::SyncFolderItems { folder, .. } if *folder == FolderRef::Id(of.into()));
+        let at = self.calls.iter().position(|(.., request)| is_of(request)).expect("it is asked for");
+        let (call, ..) = self.calls.remove(at).expect("it is there");
+        let page = SyncPage { sync_state: Some(state.into()), includes_last: last, changes };
+        self.answer(call, Answer::Synced { page, date: None });
+    }
+
+    /// A watch of these folders that streams and has read them.
+    #[track_caller]
+    fn watching(&mut self, folders: &[&str], events: Vec<EventKind>) -> ConnId {
+        self.add(1, |spec| {
+            spec.catch_up = true;
+            spec.events = events;
+            spec.folders = folders.iter().map(|id| FolderRef::Id((*id).into())).collect();
+        });
+        let (call, ..) = self.call();
+        self.answer(call, Answer::Folders(folders.iter().map(|id| Ok((*id).to_owned())).collect()));
+        self.subscribe("s1");
+        let conn = self.open().0;
+        self.begin(conn);
+        folders.iter().for_each(|folder| self.page(folder, "1", true, vec![]));
+        assert_eq!(self.story(), ["1 Connected", "1 Drained"]);
+        conn
+    }
+
+    fn notices(&mut self, conn: ConnId, subscription: &str, notices: Vec<Notice>) {
+        let notifications = vec![notification(subscription, notices)];
+        let body = Streamed { notifications, ..Streamed::default() };
+        self.message(conn, response(ResponseClass::Success, "NoError", body));
+    }
+}
+
+// To acknowledge a move would count for the next move of the item, which a kill then swallows.
+#[test]
+fn a_move_that_is_acknowledged_says_nothing_of_the_next_one() {
+    let manual = |spec: &mut WatchSpec| spec.ack = Ack::Manual;
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], manual);
+    run.notice(moved("m2", "elsewhere", "m1", FOLDER));
+    let (text, seq) = run.next().expect("the move is told");
+    assert_eq!(text, "Moved m2");
+    run.mailbox.push("m3".into());
+    run.notice(moved("m3", FOLDER, "m2", "elsewhere"));
+    run.ack(seq);
+    assert_eq!(run.restart(manual).told(), ["NewMail m3"]);
+}
+
+// A folder was read by dates, so what was moved into it meanwhile is not told; a run later that would be forgotten.
+#[test]
+fn a_kill_soon_after_the_first_reading_is_a_gap_that_is_filled_in_part() {
+    let run = Run::start(Shelf::default(), vec!["before".into()], |_| {});
+    let mut run = run.restart(|_| {});
+    let events = std::iter::from_fn(|| run.engine.take(run.now));
+    let gap = events.filter_map(|e| e.detail?.fill).next();
+    assert_eq!(gap, Some(Fill::Partial));
+}
+
+// What was left to a stream that had died would be taken for told when a second gap comes before the first is filled.
+#[test]
+fn a_second_gap_does_not_hide_what_the_first_one_is_about() {
+    let mut d = Desk::new(settings());
+    let conn = d.watching(&[FOLDER], vec![EventKind::NewMail]);
+    d.notices(conn, "s1", vec![notice(NoticeKind::Created, "a", FOLDER)]);
+    d.wait(31.0);
+    d.page(FOLDER, "2", true, vec![new("a")]);
+    assert_eq!(d.story(), [""; 0], "the stream is about to tell it");
+    d.wait(200.0);
+    d.message(conn, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
+    d.end(conn, Err(error(ErrorKind::Closed)));
+    d.wait(1.0);
+    d.subscribe("s2");
+    let conn = d.open().0;
+    d.begin(conn);
+    d.wait(1.0);
+    d.feed(Input::BadEnvelope { conn, error: error(ErrorKind::Protocol) });
+    d.page(FOLDER, "3", true, vec![]);
+    d.page(FOLDER, "4", true, vec![]);
+    assert!(d.story().contains(&"1 NewMail a".to_owned()));
+}
+
+// In a gap an item comes into one folder and is moved into another; the one is read after that, the other before.
+#[test]
+fn what_was_moved_between_the_readings_of_two_folders_is_told() {
+    let mut d = Desk::new(settings());
+    let conn = d.watching(&["A", "B"], vec![EventKind::NewMail]);
+    d.end(conn, Err(error(ErrorKind::Io)));
+    d.wait(10.0);
+    let conn = d.open().0;
+    d.begin(conn);
+    let at = |d: &Desk| Some(humantime::format_rfc3339(d.now.wall).to_string());
+    d.page("A", "2", true, vec![]);
+    let mut early = moved("x2", "A", "x1", "B");
+    early.time_stamp = at(&d);
+    d.page("B", "2", true, vec![]);
+    d.story();
+    d.notices(conn, "s1", vec![early]);
+    d.wait(5.0);
+    // Sync has told this one where it was, if it was new.
+    let mut late = moved("y2", "A", "y1", "B");
+    late.time_stamp = at(&d);
+    d.notices(conn, "s1", vec![late]);
+    d.wait(31.0);
+    d.page("A", "3", true, vec![new("y2"), new("x2")]);
+    assert_eq!(d.story(), ["1 NewMail x2"]);
+}
+
+// Two checkpoints within a minute, and what the first one told would be told again by a stream that is a little behind.
+#[test]
+fn what_sync_has_told_is_remembered_for_a_minute() {
+    let mut d = Desk::new(settings());
+    let conn = d.watching(&[FOLDER], vec![EventKind::NewMail]);
+    d.wait(10.0);
+    d.message(conn, mail("s1", &["a"]));
+    d.wait(31.0);
+    d.page(FOLDER, "2", true, vec![new("b"), new("a")]);
+    d.message(conn, mail("s1", &["c"]));
+    d.wait(31.0);
+    d.page(FOLDER, "3", true, vec![new("c")]);
+    assert_eq!(d.story(), ["1 NewMail a", "1 NewMail b", "1 NewMail c"]);
+    d.message(conn, mail("s1", &["b"]));
+    assert_eq!(d.story(), [""; 0]);
+}
+
+// A subscription dies without a word while a large folder is read: what is moved in would be missed, and nobody would know.
+#[test]
+fn a_subscription_that_dies_while_a_folder_is_read_is_found_out() {
+    for told in [true, false] {
+        let mut d = Desk::new(settings());
+        d.add(1, |spec| spec.catch_up = true);
+        d.subscribe("s1");
+        let conn = d.open().0;
+        d.begin(conn);
+        d.page(FOLDER, "1", false, vec![new("a")]);
+        if told {
+            d.message(conn, mail("s1", &["a"]));
+        }
+        d.wait(61.0);
+        let lost = d.story().contains(&"1 Disconnected Missed".to_owned());
+        assert_eq!(lost, !told);
+    }
+}
