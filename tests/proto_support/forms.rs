@@ -82,7 +82,8 @@ impl Form {
         self.envelope("Success", "NoError", &content)
     }
 
-    fn notification(self, out: &mut String, notification: &Notification) {
+    /// A notification, as it stands in a stream and in an answer to GetEvents.
+    pub fn notification(self, out: &mut String, notification: &Notification) {
         *out += "<m:Notification>";
         text(out, "SubscriptionId", Some(&notification.subscription_id));
         text(out, "PreviousWatermark", notification.previous_watermark.as_ref());

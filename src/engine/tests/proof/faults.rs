@@ -11,17 +11,17 @@ impl World {
         let subs: Vec<String> =
             self.server.subs.iter().filter(|(_, s)| s.mailbox < 100).map(|(id, _)| id.clone()).collect();
         let sub = (!subs.is_empty()).then(|| subs[self.rng.usize(..subs.len())].clone());
-        match (self.rng.u8(..22), socket, sub) {
+        match (self.rng.u8(..26), socket, sub) {
             (0 | 1, Some(conn), _) => {
-                self.hit("half-open link");
+                self.hit_on("half-open link", conn);
                 self.cut(conn, 20.0, 15.0, Err(error(ErrorKind::Io)));
             }
             (2, Some(conn), _) => {
-                self.hit("cut");
+                self.hit_on("cut", conn);
                 self.cut(conn, 0.1, 0.0, Ok(()));
             }
             (3, Some(conn), _) => {
-                self.hit("Closed early");
+                self.hit_on("Closed early", conn);
                 self.act(Act::Close(conn));
             }
             (4, Some(conn), _) => {
@@ -29,38 +29,29 @@ impl World {
                     s.spoil = true;
                 }
             }
-            (5, _, Some(id)) => {
-                self.hit("lost subscription");
-                let conn = self.server.subs.remove(&id).and_then(|s| s.conn);
-                if let Some(conn) = conn {
-                    self.write(conn, bad_ids("ErrorSubscriptionNotFound", &[&id]));
-                }
+            (5, _, Some(id)) => self.end_subscription("lost subscription", &id, "ErrorSubscriptionNotFound"),
+            (8, _, Some(id)) => {
+                self.end_subscription("taken over", &id, "ErrorNewEventStreamConnectionOpened");
             }
+            (22, _, Some(id)) => self.end_subscription("expired", &id, "ErrorExpiredSubscription"),
             (6 | 7, _, Some(id)) => {
-                self.hit("subscription silently dead");
+                let Some(mailbox) = self.server.subs.get(&id).map(|s| s.mailbox) else { return };
+                self.hit_of("subscription silently dead", mailbox);
                 // Not between the two notices of one delivery, which a server tells in one breath.
-                if let Some(mailbox) = self.server.subs.get(&id).map(|s| s.mailbox).filter(|m| *m < 100) {
-                    self.tell(mailbox);
-                }
+                self.tell(mailbox);
                 if let Some(sub) = self.server.subs.get_mut(&id) {
                     sub.dead = true;
                 }
             }
-            (8, _, Some(id)) => {
-                self.hit("taken over");
-                let conn = self.server.subs.remove(&id).and_then(|s| s.conn);
-                if let Some(conn) = conn {
-                    self.write(conn, bad_ids("ErrorNewEventStreamConnectionOpened", &[&id]));
-                }
-            }
             (9, _, Some(id)) => {
-                self.hit("missed by the server");
                 let gromox = self.server.gromox;
                 let Some(sub) = self.server.subs.get_mut(&id) else { return };
+                let mailbox = sub.mailbox;
                 match sub.conn {
                     Some(conn) => self.write(conn, bad_ids("ErrorMissedNotificationEvents", &[&id])),
                     None => sub.missed = !sub.pull || gromox,
                 }
+                self.hit_of("missed by the server", mailbox);
             }
             (10, ..) => {
                 self.hit("server restart");
@@ -92,7 +83,29 @@ impl World {
                 self.denying = Some(self.rng.usize(..self.specs.len()));
             }
             (20 | 21, ..) => self.kill_in = Some(self.rng.u32(1..40)),
+            (23, ..) => self.failing = true,
+            (24, ..) => {
+                let mailbox = self.rng.usize(..self.specs.len());
+                let Some(notice) = self.last_told[mailbox].clone() else { return };
+                self.hit_of("repeated", mailbox);
+                self.untold[mailbox].push_back(notice);
+                self.tell(mailbox);
+            }
+            (25, ..) => {
+                let mailbox = self.rng.usize(..self.specs.len());
+                self.hit_of("reordered", mailbox);
+                self.reorder[mailbox] = true;
+            }
             _ => self.strangers_mail(),
+        }
+    }
+
+    /// A subscription is no more, and the server says so where it has the chance.
+    fn end_subscription(&mut self, what: &'static str, id: &str, code: &str) {
+        let Some(sub) = self.server.subs.remove(id) else { return };
+        self.hit_of(what, sub.mailbox);
+        if let Some(conn) = sub.conn {
+            self.write(conn, bad_ids(code, &[id]));
         }
     }
 

@@ -67,7 +67,7 @@ impl World {
             Ack::Auto => self.given = Some((mailbox, event)),
             Ack::Manual if self.rng.u8(..4) == 0 => {
                 let life = self.life;
-                self.later(10.0, Act::Deal(life, mailbox, event));
+                self.later(10.0, Act::Deal(life, mailbox, Box::new(event)));
             }
             Ack::Manual => self.deal(mailbox, &event),
         }

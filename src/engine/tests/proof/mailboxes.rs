@@ -6,6 +6,8 @@ impl World {
     /// A mailbox with something in it, and its watch.
     pub(super) fn mailbox(&mut self, mailbox: usize) {
         self.untold.push(VecDeque::new());
+        self.last_told.push(None);
+        self.reorder.push(false);
         self.ledger.mailbox();
         let mut spec = spec(mailbox as u64 + 1);
         spec.folders = (0..2).map(|f| FolderRef::Id(folder_of(mailbox, f))).collect();
@@ -52,7 +54,7 @@ impl World {
         if self.mono < self.mail_until {
             self.later(self.every, Act::Mailbox(mailbox));
         }
-        let many = if self.rng.u8(..40) == 0 { self.rng.usize(5..40) } else { 1 };
+        let many = if self.rng.u8(..40) == 0 { self.rng.usize(5..30) } else { 1 };
         for _ in 0..many {
             self.happens(mailbox);
         }
@@ -150,6 +152,14 @@ impl World {
             );
         }
         self.untold[mailbox].push_back(notice);
+        if self.reorder[mailbox] && self.mono < self.faults_until {
+            let untold = &mut self.untold[mailbox];
+            match untold.len() {
+                0 | 1 => return,
+                n => untold.swap(n - 2, n - 1),
+            }
+            self.reorder[mailbox] = false;
+        }
         match self.rng.u8(..8) {
             0 => self.later(3.0, Act::Tell(mailbox)),
             _ => self.tell(mailbox),
@@ -159,6 +169,7 @@ impl World {
     /// Notifications into whatever subscriptions a mailbox has.
     pub(super) fn tell(&mut self, mailbox: usize) {
         while let Some(notice) = self.untold[mailbox].pop_front() {
+            self.last_told[mailbox] = Some(notice.clone());
             if let Some(Target::Item(item)) = &notice.target {
                 self.ledger.tells(mailbox, &item.id, self.now().wall);
             }

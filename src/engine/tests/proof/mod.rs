@@ -4,22 +4,31 @@
 //! Replay one with `EWSN_PROOF_SEED=n`; `EWSN_PROOF_RUNS=n` sets how many are tried.
 
 mod faults;
+#[path = "../../../../tests/proto_support/forms.rs"]
+mod forms;
 mod host;
+mod keep;
 mod ledger;
 mod mailboxes;
 mod schedules;
 mod server;
+mod soap;
+mod states;
 mod wire;
 
-use super::host::Shelf;
 use super::*;
 use crate::engine::Nack;
 use crate::proto::{SyncChange, SyncPage};
+use keep::Keep;
 use ledger::Ledger;
 use server::{Server, folder_of, is_watched};
+use soap::Pipe;
+use states::Hits;
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 const START: u64 = 1_800_000_000;
+/// So many seconds, and nothing is remembered of items that are done with.
+const FORGETS: u64 = 5 * 3600;
 /// Each run of the host has numbers of its own for its streams.
 const LIFE: u32 = 32;
 
@@ -29,8 +38,8 @@ enum Act {
     Mailbox(usize),
     /// The server tells what it has not told yet of a mailbox.
     Tell(usize),
-    Serve(u64, CallId, u64, Request),
-    Answer(u64, CallId, Result<Answer, Error>),
+    Serve(u64, CallId, u64, Box<Request>),
+    Answer(u64, CallId, Box<Result<Answer, Error>>),
     /// A stream's request reaches the server.
     Attach(u64, Vec<String>),
     Heartbeat(u64),
@@ -45,7 +54,7 @@ enum Act {
     Fault,
     Host,
     /// The host deals with an event that it has kept.
-    Deal(u64, usize, Event),
+    Deal(u64, usize, Box<Event>),
     Start,
     Tick,
 }
@@ -58,6 +67,8 @@ struct Socket {
     arrives: bool,
     believed: bool,
     spoil: bool,
+    /// Where all goes through XML.
+    pipe: Box<Pipe>,
 }
 
 struct World {
@@ -75,10 +86,12 @@ struct World {
     tick: Option<Duration>,
     server: Server,
     sockets: BTreeMap<u64, Socket>,
-    /// What the server has not told yet of each mailbox.
+    /// What the server has not told yet of each mailbox; what it told last; whether the next two are told the wrong way round.
     untold: Vec<VecDeque<Notice>>,
+    last_told: Vec<Option<Notice>>,
+    reorder: Vec<bool>,
     next_line: usize,
-    shelf: Shelf,
+    kept: Keep,
     saving: Option<(SaveId, Changes)>,
     saves: SaveId,
     ledger: Ledger,
@@ -94,6 +107,8 @@ struct World {
     /// The host is killed after so many steps.
     kill_in: Option<u32>,
     full_until: Duration,
+    /// The next batch does not reach the disk.
+    failing: bool,
     busy_until: Duration,
     refusing_until: Duration,
     slow_until: Duration,
@@ -102,14 +117,26 @@ struct World {
     /// The next sync of this mailbox is denied.
     denying: Option<usize>,
     denied: BTreeSet<usize>,
-    hits: BTreeMap<&'static str, u64>,
+    hits: Hits,
     trace: bool,
-    /// Runs on until nothing is remembered.
-    long: bool,
+    /// How long it goes on at least when everything is over.
+    quiet: Duration,
+    /// All goes through XML.
+    xml: bool,
+}
+
+/// What kind of schedule a seed is for.
+#[derive(Clone, Copy)]
+struct Schedule {
+    faults: bool,
+    /// The state is a database on a disk that forgets.
+    on_disk: bool,
+    xml: bool,
 }
 
 impl World {
-    fn new(seed: u64, faults: bool) -> World {
+    fn new(seed: u64, form: Schedule) -> World {
+        let faults = form.faults;
         let mut rng = fastrand::Rng::with_seed(seed);
         let mailboxes = rng.usize(1..=3);
         let slow_host = faults && rng.u8(..3) == 0;
@@ -127,7 +154,7 @@ impl World {
             seed: rng.u64(..),
             ..super::settings()
         };
-        let faults_until = Duration::from_secs(if faults { 300 } else { 0 });
+        let faults_until = Duration::from_secs(if faults { 200 } else { 0 });
         let mut world = World {
             engine: Engine::new(settings.clone()),
             settings,
@@ -142,20 +169,24 @@ impl World {
             server: Server::new(rng.bool(), if faults { 12 } else { 10_000 }),
             sockets: BTreeMap::new(),
             untold: Vec::new(),
+            last_told: Vec::new(),
+            reorder: Vec::new(),
             next_line: 0,
-            shelf: Shelf::default(),
+            kept: if form.on_disk { Keep::on_disk() } else { Keep::default() },
+            xml: form.xml,
             saving: None,
             saves: 0,
             ledger: Ledger::default(),
             faults,
             faults_until,
-            mail_until: faults_until + Duration::from_secs(200),
-            every: [2.0, 5.0, 15.0][rng.usize(..3)],
+            mail_until: faults_until + Duration::from_secs(120),
+            every: [3.0, 6.0, 18.0][rng.usize(..3)],
             slow_host,
             given: None,
             unseen: None,
             kill_in: None,
             full_until: Duration::ZERO,
+            failing: false,
             busy_until: Duration::ZERO,
             refusing_until: Duration::ZERO,
             slow_until: Duration::ZERO,
@@ -163,9 +194,14 @@ impl World {
             unanswered: 0,
             denying: None,
             denied: BTreeSet::new(),
-            hits: BTreeMap::new(),
+            hits: Hits::default(),
             trace: number("EWSN_PROOF_SEED").is_some(),
-            long: seed.is_multiple_of(16),
+            quiet: Duration::from_secs(match seed % 16 {
+                0 => FORGETS,
+                // An audit comes once more.
+                1..4 => 70 * 60,
+                _ => 300,
+            }),
             rng,
         };
         for mailbox in 0..mailboxes {
@@ -194,16 +230,8 @@ impl World {
         self.acts.insert((at, self.order), act);
     }
 
-    fn hit(&mut self, what: &'static str) {
-        if self.trace {
-            println!("{:9.3} * {what}", self.mono.as_secs_f64());
-        }
-        *self.hits.entry(what).or_default() += 1;
-    }
-
     fn run(&mut self) {
-        // An audit finds what nothing else does. To see how little is left at last takes two more.
-        let end = self.mail_until + Duration::from_secs(if self.long { 5 * 3600 } else { 70 * 60 });
+        let end = self.mail_until + self.quiet;
         let last = self.mail_until + Duration::from_secs(5 * 3600);
         while let Some((&(at, order), _)) = self.acts.first_key_value() {
             if at > last || (at > end && self.is_settled()) {
@@ -222,16 +250,17 @@ impl World {
         let known = self.engine.watches.values().flat_map(|w| w.folders_known.values());
         let busy =
             known.filter(|f| f.dirty || f.again || f.denied || f.in_flight.is_some() || f.baseline.is_some());
-        let used = |id: &String| {
-            self.engine.watches.values().any(|w| w.subscription.as_ref().is_some_and(|s| s.id == *id))
+        // Only an audit finds out that a subscription tells nothing, or is somebody else's.
+        let is_told = |(watch, w): (&u64, &crate::engine::mailbox::Watch)| {
+            let subscription = w.subscription.as_ref().and_then(|s| self.server.subs.get(&s.id));
+            w.connected.is_some() && subscription.is_some_and(|s| !s.dead && s.mailbox as u64 + 1 == *watch)
         };
-        let subs = self.server.subs.iter().filter(|(id, s)| s.dead && used(id));
         self.up
             && self.engine.is_saved()
             && self.engine.opens.by_ticket.is_empty()
             && self.engine.waiting_events() == 0
             && busy.count() == 0
-            && subs.count() == 0
+            && self.engine.watches.iter().all(is_told)
     }
 
     /// Nothing is left, and nothing is missing.
@@ -255,11 +284,11 @@ impl World {
         );
         let left = |key: &&String| {
             key.contains("/p/")
-                || self.long
+                || (self.quiet.as_secs() == FORGETS)
                     && key.contains("/d/")
                     && !self.denied.iter().any(|m| key.starts_with(&*self.specs[*m].name))
         };
-        let left: Vec<&String> = self.shelf.0.keys().filter(left).collect();
+        let left: Vec<&String> = self.kept.sure.keys().filter(left).collect();
         assert!(left.is_empty(), "left in the store: {left:?}");
     }
 
@@ -274,13 +303,13 @@ impl World {
             Act::Mailbox(mailbox) => self.something_happens(mailbox),
             Act::Tell(mailbox) => self.tell(mailbox),
             Act::Serve(of, call, watch, request) => {
-                let result = self.serve(watch, request);
+                let result = Box::new(self.serve(watch, *request));
                 if of == life {
                     let slow = if self.mono < self.slow_until { 15.0 } else { 0.05 };
                     self.later(slow, Act::Answer(of, call, result));
                 }
             }
-            Act::Answer(of, call, result) if of == life => self.feed(Input::Called { call, result }),
+            Act::Answer(of, call, result) if of == life => self.feed(Input::Called { call, result: *result }),
             Act::Attach(conn, ids) => self.attach(conn, ids),
             Act::Heartbeat(conn) => {
                 if self.sockets.get(&conn).is_some_and(|s| s.believed) {
@@ -312,11 +341,11 @@ impl World {
             Act::Fault => {
                 if self.mono < self.faults_until {
                     self.fault();
-                    self.later(12.0, Act::Fault);
+                    self.later(9.0, Act::Fault);
                 }
             }
             Act::Host => {
-                let pause = if self.mono < self.mail_until + Duration::from_secs(300) { 1.5 } else { 60.0 };
+                let pause = if self.mono < self.mail_until + Duration::from_secs(100) { 1.5 } else { 60.0 };
                 self.later(pause, Act::Host);
                 if self.up && self.mono >= self.host_sleeps_until {
                     self.host();
@@ -342,12 +371,11 @@ impl World {
     }
 
     fn kill(&mut self) {
-        if let Some((_, changes)) = self.saving.take() {
-            let kept = self.rng.bool();
-            self.hit(if kept { "kill: unanswered save kept" } else { "kill: unanswered save forgotten" });
-            if kept {
-                self.shelf.commit(changes);
-            }
+        let under_way = self.saving.take().map(|(_, changes)| changes);
+        match self.kept.cut(&mut self.rng, under_way) {
+            Some(true) => self.hit("kill: unanswered save kept"),
+            Some(false) => self.hit("kill: unanswered save forgotten"),
+            None => {}
         }
         (self.up, self.begun) = (false, false);
         self.life += 1;
@@ -371,11 +399,15 @@ impl World {
         if self.up {
             return;
         }
+        if self.kept.open(self.mono < self.full_until).is_err() {
+            self.hit("no state to begin with");
+            return self.later(5.0, Act::Start);
+        }
         self.up = true;
         self.saves = 0;
         self.engine = Engine::new(Settings { seed: self.rng.u64(..), ..self.settings.clone() });
         let first =
-            self.shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().expect("a number"));
+            self.kept.sure.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().expect("a number"));
         assert!(self.engine.start_numbers(first).is_some(), "numbers are taken before anything is told");
         self.execute();
     }
@@ -385,28 +417,27 @@ impl World {
         self.begun = true;
         for mailbox in 0..self.specs.len() {
             let mut spec = self.specs[mailbox].clone();
-            spec.stored = self.shelf.of(&spec.name);
+            spec.stored = self.kept.of(&spec.name);
             self.feed(Input::Add(spec));
         }
     }
 
     fn saved(&mut self, save: SaveId) {
         let Some((_, changes)) = self.saving.take_if(|(s, _)| *s == save) else { return };
-        if self.mono < self.full_until {
-            self.hit("disk full");
+        let (full, failing) = (self.mono < self.full_until, std::mem::take(&mut self.failing));
+        if let Err(error) = self.kept.commit(changes, full, failing) {
+            self.hit(if full { "disk full" } else { "disk fails" });
             if !self.begun {
                 // A client that cannot open ends.
                 return self.kill();
             }
-            self.feed(Input::Saved { save, result: Err(error(ErrorKind::State)) });
+            self.feed(Input::Saved { save, result: Err(error) });
             return self.see(save);
         }
-        self.shelf.commit(changes);
         self.ledger.saved(save);
         for mailbox in 0..self.specs.len() {
             // From the first record of each of its folders on.
-            let prefix = format!("{}/f/", self.specs[mailbox].name);
-            if self.shelf.0.range(prefix.clone()..).take_while(|(k, _)| k.starts_with(&prefix)).count() == 2 {
+            if self.kept.under(&format!("{}/f/", self.specs[mailbox].name)).count() == 2 {
                 self.ledger.promise(mailbox, self.now().wall);
             }
         }
@@ -428,8 +459,21 @@ impl World {
         if !self.up || self.step("kill: before an input") {
             return;
         }
-        if self.trace && !matches!(input, Input::Tick) {
-            println!("{:9.3} < {input:?}", self.mono.as_secs_f64());
+        match &input {
+            Input::Tick => {}
+            Input::Add(spec) if self.trace => println!(
+                "{:9.3} < Add {} {:?} {:?} since_all {} {:?} {:?}, {} things stored",
+                self.mono.as_secs_f64(),
+                spec.watch,
+                spec.events,
+                spec.mode,
+                spec.since_all,
+                spec.ack,
+                spec.coalesce,
+                spec.stored.len()
+            ),
+            input if self.trace => println!("{:9.3} < {input:?}", self.mono.as_secs_f64()),
+            _ => {}
         }
         self.engine.handle(self.now(), input);
         self.execute();
@@ -441,22 +485,30 @@ impl World {
             if self.step("kill: before a command") {
                 return;
             }
-            if self.trace {
-                println!("{:9.3}   > {command:?}", self.mono.as_secs_f64());
+            match &command {
+                Command::Save { save, changes } if self.trace => {
+                    println!("{:9.3}   > Save {save}, {} changes", self.mono.as_secs_f64(), changes.len());
+                }
+                command if self.trace => println!("{:9.3}   > {command:?}", self.mono.as_secs_f64()),
+                _ => {}
             }
             match command {
-                Command::Call { call, watch, request, .. } => {
+                Command::Call { call, watch, request, version } => {
+                    let request = if self.xml { soap::asked(&request, version) } else { request };
                     let slow = if self.mono < self.slow_until { 15.0 } else { 0.05 };
-                    self.later(slow, Act::Serve(self.life, call, watch, request));
+                    self.later(slow, Act::Serve(self.life, call, watch, Box::new(request)));
                 }
-                Command::Open {
-                    conn, request: Request::GetStreamingEvents { subscription_ids, .. }, ..
-                } => {
+                Command::Open { conn, request, version, .. } => {
+                    let request = if self.xml { soap::asked(&request, version) } else { request };
+                    let Request::GetStreamingEvents { subscription_ids, .. } = request else {
+                        panic!("{request:?}")
+                    };
                     self.later(0.05, Act::Attach(self.life << LIFE | conn, subscription_ids));
                 }
                 Command::Abort(conn) => {
                     let conn = self.life << LIFE | conn;
-                    let socket = Socket { arrives: false, believed: false, spoil: false };
+                    let socket =
+                        Socket { arrives: false, believed: false, spoil: false, pipe: Box::default() };
                     self.sockets.entry(conn).or_insert(socket).arrives = false;
                     self.later(1.0, Act::Notice(conn));
                     self.later(0.1, Act::Over(conn, Err(error(ErrorKind::Closed))));

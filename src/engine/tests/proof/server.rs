@@ -17,11 +17,12 @@ pub(super) struct Thing {
     created: u64,
     version: u32,
     flips: u32,
+    /// The number in its id: in the order of coming.
     order: u64,
 }
 
-/// What a client knows of a folder: each item's version and its read flag's.
-type Known = BTreeMap<String, (u32, u32)>;
+/// What a client knows of a folder: each item's version and its read flag's, by the number in its id.
+type Known = BTreeMap<u64, (u32, u32)>;
 
 pub(super) struct Subscription {
     pub mailbox: usize,
@@ -48,7 +49,6 @@ pub(super) struct Server {
     lost: usize,
     next_sub: u64,
     life: u64,
-    next_item: u64,
     order: u64,
 }
 
@@ -66,9 +66,8 @@ impl Server {
     }
 
     pub fn create(&mut self, folder: &str, line: usize, created: u64) -> String {
-        self.next_item += 1;
         self.order += 1;
-        let id = format!("i{}", self.next_item);
+        let id = format!("i{}", self.order);
         let thing = Thing { line, created, version: 0, flips: 0, order: self.order };
         self.folders.entry(folder.to_owned()).or_default().insert(id.clone(), thing);
         id
@@ -209,21 +208,28 @@ impl Server {
             None => Known::new(),
         };
         let now = self.folders.entry(folder.to_owned()).or_default();
-        let mut changes: Vec<(u64, String)> = Vec::new();
-        for (id, thing) in now.iter() {
-            if known.get(id) != Some(&(thing.version, thing.flips)) {
-                changes.push((thing.order, id.clone()));
+        let mut changes: Vec<(u64, u64)> = Vec::new();
+        let mut there = 0;
+        for thing in now.values() {
+            let told = known.get(&thing.order);
+            there += usize::from(told.is_some());
+            if told != Some(&(thing.version, thing.flips)) {
+                changes.push((thing.order, thing.order));
             }
         }
-        changes.extend(known.keys().filter(|id| !now.contains_key(*id)).map(|id| (0, id.clone())));
+        if there < known.len() {
+            let there: BTreeSet<u64> = now.values().map(|t| t.order).collect();
+            changes.extend(known.keys().filter(|id| !there.contains(id)).map(|id| (0, *id)));
+        }
         changes.sort_by(|a, b| b.cmp(a));
         let includes_last = changes.len() <= most;
         changes.truncate(most);
         let mut page = Vec::new();
-        for (_, id) in changes {
+        for (_, number) in changes {
+            let id = format!("i{number}");
             let key = Id { id: id.clone(), change_key: Some("k".into()) };
             let Some(thing) = now.get(&id) else {
-                known.remove(&id);
+                known.remove(&number);
                 page.push(SyncChange::Delete(key));
                 continue;
             };
@@ -234,7 +240,7 @@ impl Server {
                 received: Some(date),
                 ..Item::default()
             };
-            page.push(match known.insert(id, (thing.version, thing.flips)) {
+            page.push(match known.insert(number, (thing.version, thing.flips)) {
                 None => SyncChange::Create(item),
                 Some((version, _)) if version != thing.version => SyncChange::Update(item),
                 Some(_) => SyncChange::ReadFlagChange { id: key, is_read: thing.flips % 2 == 1 },

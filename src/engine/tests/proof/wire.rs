@@ -1,5 +1,6 @@
 //! Calls and streams, as far as they get.
 
+use super::forms::Form;
 use super::*;
 
 impl World {
@@ -21,6 +22,19 @@ impl World {
     }
 
     pub(super) fn serve(&mut self, watch: u64, request: Request) -> Result<Answer, Error> {
+        let asked = self.xml.then(|| request.clone());
+        let result = self.answer(watch, request);
+        match asked {
+            Some(request) => soap::answered(self.form(), &mut self.rng, &request, result),
+            None => result,
+        }
+    }
+
+    fn form(&self) -> Form {
+        if self.server.gromox { Form::Gromox } else { Form::Exchange }
+    }
+
+    fn answer(&mut self, watch: u64, request: Request) -> Result<Answer, Error> {
         if let Some(error) = self.refused() {
             return Err(error);
         }
@@ -55,7 +69,7 @@ impl World {
         };
         if self.unanswered > 0 && self.mono < self.faults_until {
             self.unanswered -= 1;
-            self.hit("call without an answer");
+            self.hit_of("call without an answer", mailbox);
             return Err(error(ErrorKind::Io));
         }
         result
@@ -69,7 +83,7 @@ impl World {
         date: Option<SystemTime>,
     ) -> Result<Answer, Error> {
         if self.denying.take_if(|m| *m == mailbox).is_some() {
-            self.hit("sync denied");
+            self.hit_of("sync denied", mailbox);
             self.denied.insert(mailbox);
             return Err(coded("ErrorAccessDenied"));
         }
@@ -85,19 +99,19 @@ impl World {
                         .is_some_and(|i| i.keys().any(|id| f.is_newest(super::super::folder::Digest::of(id))))
                 });
                 if !found || self.rng.bool() {
-                    self.hit("invalid state");
+                    self.hit_of("invalid state", mailbox);
                     return Err(coded("ErrorInvalidSyncStateData"));
                 }
-                self.hit("silent reset");
+                self.hit_of("silent reset", mailbox);
                 // With the pages of a true server: more than the ids that are kept.
                 self.server.sync(folder, None, 512).expect("from the beginning")
             }
         };
         if !page.includes_last {
-            self.hit("several pages");
+            self.hit_of("several pages", mailbox);
         }
         if page.changes.iter().any(|c| matches!(c, SyncChange::ReadFlagChange { .. })) {
-            self.hit("read flag told by sync");
+            self.hit_of("read flag told by sync", mailbox);
         }
         Ok(Answer::Synced { page, date })
     }
@@ -110,7 +124,7 @@ impl World {
             return self.later(0.1, Act::Over(conn, Err(error)));
         }
         let lost = self.unanswered > 0 && self.mono < self.faults_until;
-        let socket = Socket { arrives: !lost, believed: true, spoil: false };
+        let socket = Socket { arrives: !lost, believed: true, spoil: false, pipe: Box::default() };
         self.sockets.insert(conn, socket);
         let before: Vec<(u64, String)> =
             ids.iter().filter_map(|id| Some((self.server.subs.get(id)?.conn?, id.clone()))).collect();
@@ -120,14 +134,14 @@ impl World {
         }
         if lost {
             self.unanswered -= 1;
-            self.hit("stream request without an answer");
+            self.hit_on("stream request without an answer", conn);
             self.later(5.0, Act::Notice(conn));
             return self.later(5.0, Act::Over(conn, Err(error(ErrorKind::Io))));
         }
         self.feed(Input::Opened(conn & u64::from(u32::MAX)));
         match first {
             Err(bad) => {
-                self.hit("a bad id at the opening");
+                self.hit_ids("a bad id at the opening", &bad);
                 let bad: Vec<&str> = bad.iter().map(String::as_str).collect();
                 self.write(conn, bad_ids("ErrorInvalidSubscription", &bad));
             }
@@ -144,14 +158,28 @@ impl World {
         let events = !response.body.notifications.is_empty();
         if !socket.arrives || conn >> LIFE != self.life || !self.up {
             if events {
-                self.hit("written to a dead socket");
+                self.hit_on("written to a dead socket", conn);
             }
             return;
         }
         let conn_id = conn & u64::from(u32::MAX);
-        if events && std::mem::take(&mut socket.spoil) {
-            self.hit("bad envelope");
-            return self.feed(Input::BadEnvelope { conn: conn_id, error: error(ErrorKind::Protocol) });
+        let spoil = events && std::mem::take(&mut socket.spoil);
+        let read = match self.xml {
+            true => {
+                let mut pipe = std::mem::take(&mut socket.pipe);
+                let read = soap::sent(&mut pipe, self.form(), &mut self.rng, &response, spoil);
+                if let Some(socket) = self.sockets.get_mut(&conn) {
+                    socket.pipe = pipe;
+                }
+                assert_eq!(read.len(), 1, "an envelope, or what is wrong with it: {read:?}");
+                assert!(spoil != read[0].is_ok(), "{read:?}");
+                read
+            }
+            false if spoil => vec![Err(error(ErrorKind::Protocol))],
+            false => vec![Ok(vec![response.clone()])],
+        };
+        if spoil {
+            self.hit_on("bad envelope", conn);
         }
         let owner = |id: &String| {
             let mut of = self.engine.watches.iter();
@@ -162,10 +190,22 @@ impl World {
             let of = self.server.subs.get(id).map(|s| s.mailbox);
             owner(id).is_some_and(|o| of.is_some_and(|m| m != o))
         };
-        if response.body.notifications.iter().any(|n| strange(&n.subscription_id)) {
-            self.hit("somebody else's event");
+        let strange: Vec<usize> = response
+            .body
+            .notifications
+            .iter()
+            .filter(|n| strange(&n.subscription_id))
+            .filter_map(|n| owner(&n.subscription_id))
+            .collect();
+        if !spoil {
+            strange.into_iter().for_each(|mailbox| self.hit_of("somebody else's event", mailbox));
         }
-        self.feed(Input::Message { conn: conn_id, responses: vec![response] });
+        for read in read {
+            self.feed(match read {
+                Ok(responses) => Input::Message { conn: conn_id, responses },
+                Err(error) => Input::BadEnvelope { conn: conn_id, error },
+            });
+        }
     }
 
     /// A socket dies: each side notices in its own time, or the server has ended it itself.
