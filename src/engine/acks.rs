@@ -340,7 +340,7 @@ impl Engine {
             kinds.push(event.kind);
         };
         for event in w.hold.iter_mut().filter_map(super::fetch::Held::event) {
-            if event.item_id.as_deref() == Some(old) && event.kind != EventKind::Moved {
+            if event.item_id.as_deref() == Some(old) && is_renamed(event.kind) {
                 change(event);
             }
         }
@@ -348,7 +348,7 @@ impl Engine {
         let mut stored = Vec::new();
         for (ticket, open) in &mut self.opens.by_ticket {
             let of_it = open.event.watch == watch && open.event.item_id.as_deref() == Some(old);
-            if of_it && open.event.kind != EventKind::Moved {
+            if of_it && is_renamed(open.event.kind) {
                 change(&mut open.event);
                 if open.recorded {
                     stored.push(*ticket);
@@ -423,6 +423,11 @@ impl Engine {
         let (key, marks) = (Digest::of(id), folder.told.get(digest).stored());
         self.store_marks(event.watch, key, digest, marks);
     }
+}
+
+/// Whether an event goes by its item's new name when that moves. What says that the item has left a place is about the old one.
+pub(super) fn is_renamed(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Moved | EventKind::Deleted)
 }
 
 /// `to`: the folder that it is in now, if that is watched.

@@ -56,7 +56,8 @@ impl Engine {
         }
         let Some(w) = self.watches.get_mut(&id) else { return };
         if restored {
-            let certain = w.folders_known.values().filter(|f| f.listed).map(|f| f.certain).min();
+            let certain = |f: &Folder| f.read.map_or(f.certain, |read| read.since.min(f.certain));
+            let certain = w.folders_known.values().filter(|f| f.listed).map(|f| certain(f)).min();
             let certain = certain.max(w.tree.as_ref().map(|t| t.certain));
             w.certain = certain.unwrap_or(w.certain).min(w.certain);
             let untold = w.stored.gap.take();
@@ -116,7 +117,8 @@ impl Engine {
                 continue;
             }
             folder.dirty = folder.fills();
-            let by_dates = folder.read.is_some_and(|read| since < read);
+            // This gap tells of it.
+            let by_dates = folder.read.take().is_some_and(|read| since < read.until);
             if fill == Fill::Pending && (by_dates || !folder.dirty) {
                 fill = Fill::Partial;
             }

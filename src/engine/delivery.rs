@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::acks::is_renamed;
 use crate::event::{Detail, Fill, Origin};
 use crate::{Event, EventKind, Reason};
 
@@ -213,10 +214,7 @@ impl Delivery {
             return;
         }
         for event in &mut self.queue {
-            if event.watch == watch
-                && event.kind != EventKind::Moved
-                && event.item_id.as_deref() == Some(item)
-            {
+            if event.watch == watch && is_renamed(event.kind) && event.item_id.as_deref() == Some(item) {
                 self.bytes -= weight(event);
                 change(event);
                 self.bytes += weight(event);

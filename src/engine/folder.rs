@@ -201,8 +201,8 @@ pub(super) struct Folder {
     fresh: usize,
     /// While the folder is read for the first time, or anew: what is dated from then on is told, older things are not.
     pub baseline: Option<SystemTime>,
-    /// When that was done last, our time: what the stream did not tell before may be dated too old.
-    pub read: Option<SystemTime>,
+    /// When that was done last, as long as no gap has told of it and the stream has not proved that it told of everything.
+    pub read: Option<Reading>,
     pub told: Told,
     /// Something was missed: sync tells it, and until then live events of items wait for sync too.
     pub dirty: bool,
@@ -240,6 +240,17 @@ pub(super) struct Folder {
     pub next_stamp: Option<FolderStamp>,
 }
 
+/// A folder was read by dates: what is moved into it meanwhile may be dated too old, so the stream alone tells of it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Reading {
+    /// Up to when the stream had proved itself when it was done, our time.
+    #[serde(with = "as_seconds")]
+    pub since: SystemTime,
+    /// When it was done, our time.
+    #[serde(with = "as_seconds")]
+    pub until: SystemTime,
+}
+
 /// What the store keeps of a folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FolderRecord {
@@ -252,9 +263,8 @@ pub(super) struct FolderRecord {
     /// Seconds since 1970.
     baseline: Option<u64>,
     certain: u64,
-    /// The second after that in which it was read by dates, where no checkpoint has followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    read: Option<u64>,
+    read: Option<Reading>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unlisted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -305,7 +315,7 @@ impl Folder {
         folder.newest = record.newest.iter().filter_map(|hex| Digest::parse(hex)).collect();
         folder.fresh = record.fresh.min(folder.newest.len());
         folder.baseline = record.baseline.map(from_seconds);
-        folder.read = record.read.map(from_seconds);
+        folder.read = record.read;
         folder.listed = !record.unlisted;
         let stamp = |(committed, deleted)| FolderStamp { committed: Some(committed), deleted: Some(deleted) };
         folder.stamp = record.stamp.clone().map(stamp);
@@ -320,7 +330,8 @@ impl Folder {
             fresh: self.fresh,
             baseline: self.baseline.map(seconds),
             certain: seconds(self.certain),
-            read: self.read.filter(|read| *read >= self.certain).map(|read| seconds(read) + 1),
+            // Seconds are rounded down, and it must not be over before it was.
+            read: self.read.map(|r| Reading { until: r.until + Duration::from_secs(1), ..r }),
             unlisted: !self.listed,
             stamp: self.stamp.clone().and_then(|s| Some((s.committed?, s.deleted?))),
         }
@@ -379,6 +390,21 @@ pub(super) fn whole(time: SystemTime) -> SystemTime {
 
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Times in the store.
+mod as_seconds {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(super::seconds(*time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SystemTime, D::Error> {
+        u64::deserialize(d).map(super::from_seconds)
+    }
 }
 
 pub(super) fn from_seconds(seconds: u64) -> SystemTime {

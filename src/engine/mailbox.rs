@@ -9,7 +9,7 @@ use super::folder::Folder;
 use super::group::GroupId;
 use super::hierarchy::Tree;
 use super::save::Stored;
-use super::tell::detail;
+use super::tell::{detail, parse_time};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Answer, Call, CallId, Engine, Job, Now, WatchMode, WatchSpec};
@@ -512,7 +512,10 @@ impl Engine {
         }
         if notification.notices.iter().any(|n| n.kind != NoticeKind::Status) {
             if !notification.more_events {
-                w.proved = asked;
+                // What was told late shows that the subscription was alive when it happened, not that it is now.
+                let stamps =
+                    notification.notices.iter().filter_map(|n| n.time_stamp.as_deref().and_then(parse_time));
+                w.proved = stamps.max().map_or(asked, |stamp| stamp.min(asked));
             }
             if let Some(s) = &mut w.subscription {
                 s.told = true;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::audit::AUDIT;
 use super::catch_up::{BEHIND, SLACK};
 use super::doubts::Doubt;
-use super::folder::{Digest, Folder, Marks, whole};
+use super::folder::{Digest, Folder, Marks, Reading, whole};
 use super::tell::{TOLD_EVERY, detail, parse_time};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
@@ -209,11 +209,14 @@ impl Engine {
         folder.dirty &= folder.again;
         let again = folder.again;
         let due = if again { Duration::ZERO } else { self.until_audit() };
+        let proved = self.watches.get(&id).map_or(now.wall, |w| w.proved.max(w.streamed));
         let Some(folder) = self.folder(id, folder_id) else { return };
         (folder.due, folder.survey) = (Some(now.mono + due), true);
         folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
         if folder.baseline.take().is_some() {
-            folder.read = Some(now.wall);
+            folder.read = Some(Reading { since: proved, until: now.wall });
+        } else if folder.read.is_some_and(|read| proved >= read.until) {
+            folder.read = None;
         }
         if folder.broken && !folder.again {
             folder.filled = Some(date);

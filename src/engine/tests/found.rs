@@ -164,3 +164,55 @@ fn a_subscription_that_dies_while_a_folder_is_read_is_found_out() {
         assert_eq!(lost, !told);
     }
 }
+
+// What was told late would prove a subscription alive that had died since: the gap would not reach back to its death.
+#[test]
+fn an_event_that_was_told_late_proves_nothing_since_it_happened() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| spec.mode = WatchMode::Pull { interval: Duration::from_secs(30), timeout_minutes: 30 });
+    d.subscribe("s1");
+    let happened = d.now.wall;
+    d.wait(100.0);
+    let mut told = notice(NoticeKind::NewMail, "a", FOLDER);
+    told.time_stamp = Some(humantime::format_rfc3339(happened).to_string());
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Events(notification("s1", vec![told])));
+    d.wait(100.0);
+    let (call, ..) = d.call();
+    d.fail(call, coded("ErrorSubscriptionNotFound"));
+    d.wait(1.0);
+    d.subscribe("s2");
+    let gap = d.told.iter().find(|e| e.kind == EventKind::Gap).expect("a gap");
+    assert!(gap_of(gap).since.expect("since when") <= happened);
+}
+
+// A folder is read by dates while the subscription is dead, nobody knows, and the host is killed: the next run's gap would begin
+// with the reading, and what was moved in before would be missed without a word.
+#[test]
+fn a_reading_that_the_stream_has_not_proved_is_in_the_next_run_s_gap() {
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], |_| {});
+    run.lost_state = true;
+    run.slow_sync = true;
+    run.later(4000);
+    let began = run.now.wall;
+    run.later(1000);
+    run.let_go();
+    // The host knows of the gap of the lost state.
+    run.told();
+    let mut run = run.restart(|_| {});
+    let events = std::iter::from_fn(|| run.engine.take(run.now));
+    let mut gaps = events.filter_map(|e| Some((e.detail.as_ref()?.reason?, e.detail?.since?)));
+    let (reason, since) = gaps.next().expect("a gap");
+    assert!(reason == Reason::Restarted && since <= began, "{reason:?} {since:?} {began:?}");
+}
+
+// Sync has found that an item is gone from one folder, and before the host hears of it the stream says where it went: the host
+// would be told that the item was deleted there.
+#[test]
+fn what_has_left_a_folder_was_not_deleted_where_it_went() {
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], |spec| spec.ack = Ack::Manual);
+    run.told();
+    run.tell(NoticeKind::Deleted, "m1");
+    run.notice(moved("m2", FOLDER, "m1", "elsewhere"));
+    assert_eq!(run.told(), ["Deleted m1", "Moved m2"]);
+}

@@ -44,6 +44,9 @@ pub(super) struct Run {
     last: u32,
     /// What had to be durable before the last event was seen.
     pub waited: Option<SaveId>,
+    /// Sync is answered when it is let go.
+    pub slow_sync: bool,
+    held: VecDeque<Input>,
     /// What was asked for after acknowledgements, and waits for an answer.
     pub acts: VecDeque<(CallId, Request)>,
 }
@@ -97,6 +100,8 @@ impl Run {
             most: 2,
             last,
             waited: None,
+            slow_sync: false,
+            held: VecDeque::new(),
             acts: VecDeque::new(),
         };
         let mut spec = spec(1);
@@ -170,10 +175,13 @@ impl Run {
                         };
                         let changes = self.mailbox[known..].iter().rev().map(create).collect();
                         let sync_state = Some(self.mailbox.len().to_string());
-                        Answer::Synced {
-                            page: SyncPage { sync_state, includes_last: true, changes },
-                            date: None,
+                        let page = SyncPage { sync_state, includes_last: true, changes };
+                        let answer = Answer::Synced { page, date: Some(self.now.wall) };
+                        if self.slow_sync {
+                            self.held.push_back(Input::Called { call, result: Ok(answer) });
+                            return Vec::new();
                         }
+                        answer
                     }
                     Request::Unsubscribe { subscription_id } => {
                         self.subscribed.retain(|s| *s != subscription_id);
@@ -253,6 +261,20 @@ impl Run {
             self.feed(Input::Tick);
         }
         self.now.mono = end;
+    }
+
+    /// As `wait`, and the wall's clock goes on too.
+    pub fn later(&mut self, seconds: u64) {
+        self.now.wall += Duration::from_secs(seconds);
+        self.wait(seconds);
+    }
+
+    /// Answers what sync was asked.
+    pub fn let_go(&mut self) {
+        self.slow_sync = false;
+        while let Some(answer) = self.held.pop_front() {
+            self.feed(answer);
+        }
     }
 
     /// Killed, and started anew.
