@@ -19,6 +19,10 @@ struct Book {
     lines: BTreeMap<usize, Vec<SystemTime>>,
     /// When they were moved into a watched folder, and when the server told of them.
     moves: BTreeMap<usize, Vec<SystemTime>>,
+    /// What a subscription was to tell that was dead without a word. Where it has gone since, nobody can know of it.
+    unheard: BTreeSet<usize>,
+    /// When each left the watched folders last.
+    went: BTreeMap<usize, SystemTime>,
     /// Those that lay there before.
     old: BTreeSet<usize>,
     mails: BTreeSet<usize>,
@@ -32,7 +36,11 @@ struct Book {
     waits: Vec<(SaveId, String, EventKind)>,
     gaps: Vec<(SystemTime, SystemTime, Fill, Reason)>,
     drained: bool,
+    drained_at: Vec<SystemTime>,
 }
+
+/// When what lay there before everything came, where the host wants to know of it.
+pub(super) const ALWAYS: SystemTime = SystemTime::UNIX_EPOCH;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
@@ -75,6 +83,18 @@ impl Ledger {
         self.mailboxes[mailbox].moves.entry(line).or_default().push(at);
     }
 
+    /// The server does not tell of it, and nobody knows.
+    pub fn unheard(&mut self, mailbox: usize, item: &str) {
+        if let Some(line) = self.lines.get(item) {
+            self.mailboxes[mailbox].unheard.insert(*line);
+        }
+    }
+
+    /// It was deleted, or moved out of sight.
+    pub fn went(&mut self, mailbox: usize, line: usize, at: SystemTime) {
+        self.mailboxes[mailbox].went.insert(line, at);
+    }
+
     /// The server tells of it, which can be a little later: a gap is about what it told, or would have told.
     pub fn tells(&mut self, mailbox: usize, item: &str, at: SystemTime) {
         if let Some(line) = self.lines.get(item) {
@@ -109,7 +129,10 @@ impl Ledger {
                 book.gaps.push((since, event.time, fill, reason));
                 book.drained &= fill == Fill::None;
             }
-            EventKind::Drained => book.drained = true,
+            EventKind::Drained => {
+                book.drained = true;
+                book.drained_at.push(event.time);
+            }
             EventKind::NewMail | EventKind::Created => {
                 let item = event.item_id.clone().expect("an item");
                 let line = *self.lines.get(&item).expect("an item that is there");
@@ -160,8 +183,17 @@ impl Ledger {
         }
     }
 
-    /// At rest. `there`: the lines that lie in watched folders.
-    pub fn check(&self, mailbox: usize, there: &BTreeSet<usize>, faults: bool, denied: bool) {
+    /// At rest. `there`: the lines that lie in watched folders. What was not told is in a gap that says that nothing fills it, or it
+    /// came in a gap and went before that was filled.
+    /// `unproved`: since when the subscription has been dead, at the earliest, where nobody has found out.
+    pub fn check(
+        &self,
+        mailbox: usize,
+        there: &BTreeSet<usize>,
+        faults: bool,
+        denied: bool,
+        unproved: Option<SystemTime>,
+    ) {
         let book = &self.mailboxes[mailbox];
         let since = book.since.expect("the watch has begun");
         assert!(faults || book.gaps.is_empty(), "a gap without a fault: {:?}", book.gaps);
@@ -169,19 +201,34 @@ impl Ledger {
         for (line, times) in &book.lines {
             let told = |told| book.told.contains(&(*line, told));
             let good = told(Told::New) && (!book.mails.contains(line) || told(Told::Mail));
-            if good || !there.contains(line) || times.iter().all(|t| *t < since) {
+            if good || times.iter().all(|t| *t < since && *t != ALWAYS) {
+                continue;
+            }
+            let went = book.went.get(line).filter(|_| !there.contains(line));
+            let before = times.iter().all(|t| *t == ALWAYS) && went.is_some_and(|went| *went < since);
+            // The next event of any kind will show that.
+            let not_yet = unproved.is_some_and(|since| times.iter().any(|t| *t >= since));
+            if before || not_yet {
                 continue;
             }
             let excused = times.iter().chain(book.moves.get(line).into_iter().flatten()).any(|t| {
                 book.gaps.iter().any(|(a, b, fill, _)| {
                     let slack = Duration::from_secs(1);
-                    *fill != Fill::Pending && *a <= *t + slack && *t <= *b + slack
+                    // Until a gap is filled, live events wait for sync too.
+                    let filled = book.drained_at.iter().find(|at| *at >= b);
+                    let before = |t: SystemTime| filled.is_none_or(|filled| t <= *filled);
+                    let gone = went.is_some_and(|went| before(*went) && before(*t));
+                    // What lay there before is told by the first reading.
+                    let read = book.drained_at.first();
+                    let first = *t == ALWAYS && went.is_some_and(|went| read.is_none_or(|read| went <= read));
+                    first || *a <= *t + slack && (gone || (*fill != Fill::Pending && *t <= *b + slack))
                 })
             });
             assert!(
-                excused,
-                "mailbox {mailbox}: line {line}, called {:?}, was lost without a word; it came at {:?}, promised since {:?}, new {} mail {}; gaps {:?}",
+                excused || (went.is_some() && book.unheard.contains(line)),
+                "mailbox {mailbox}: line {line}, called {:?}, was lost without a word; it went at {:?}, it came at {:?}, promised since {:?}, new {} mail {}; gaps {:?}",
                 self.lines.iter().filter(|(_, l)| *l == line).map(|(item, _)| item).collect::<Vec<_>>(),
+                went.map(seconds),
                 times.iter().map(seconds).collect::<Vec<_>>(),
                 seconds(&since),
                 told(Told::New),

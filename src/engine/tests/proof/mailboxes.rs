@@ -36,7 +36,7 @@ impl World {
                 let item = self.server.create(&folder_of(mailbox, folder), line, START - 1000);
                 self.ledger.is(&item, line);
                 match spec.since_all && folder < 2 {
-                    true => self.ledger.came(mailbox, line, WALL + Duration::from_secs(START * 2), false),
+                    true => self.ledger.came(mailbox, line, ledger::ALWAYS, false),
                     false => self.ledger.old(mailbox, line),
                 }
             }
@@ -111,6 +111,8 @@ impl World {
                 self.ledger.touched(mailbox, line);
                 if is_watched(&to) {
                     self.ledger.moved(mailbox, line, now);
+                } else if is_watched(&from) {
+                    self.ledger.went(mailbox, line, now);
                 }
                 if moved && is_watched(&to) {
                     self.ledger.came(mailbox, line, now, false);
@@ -129,6 +131,9 @@ impl World {
             }
             _ => {
                 self.server.remove(&from, &item);
+                if is_watched(&from) {
+                    self.ledger.went(mailbox, line, now);
+                }
                 self.tells(mailbox, notice(NoticeKind::Deleted, &item, &from));
             }
         }
@@ -172,6 +177,12 @@ impl World {
             self.last_told[mailbox] = Some(notice.clone());
             if let Some(Target::Item(item)) = &notice.target {
                 self.ledger.tells(mailbox, &item.id, self.now().wall);
+                let watch = self.engine.watches.get(&(mailbox as u64 + 1));
+                let subscription = watch.filter(|_| self.up).and_then(|w| w.subscription.as_ref());
+                let subscription = subscription.and_then(|s| self.server.subs.get(&s.id));
+                if subscription.is_some_and(|s| s.dead || s.mailbox != mailbox) {
+                    self.ledger.unheard(mailbox, &item.id);
+                }
             }
             let subs: Vec<String> = self
                 .server
