@@ -56,14 +56,13 @@ impl Engine {
         }
         let Some(w) = self.watches.get_mut(&id) else { return };
         if restored {
-            let certain = |f: &Folder| f.read.map_or(f.certain, |read| read.since.min(f.certain));
-            let certain = w.folders_known.values().filter(|f| f.listed).map(|f| certain(f)).min();
+            let certain = w.folders_known.values().filter(|f| f.listed).map(|f| f.certain_before()).min();
             let certain = certain.max(w.tree.as_ref().map(|t| t.certain));
             w.certain = certain.unwrap_or(w.certain).min(w.certain);
             let untold = w.stored.gap.take();
-            w.certain = untold.map_or(w.certain, |since| since.min(w.certain));
+            w.certain = untold.map_or(w.certain, |(since, _)| since.min(w.certain));
             let fill = match self.fill_gap(id) {
-                Fill::Pending if untold.is_some() => Fill::Partial,
+                Fill::Pending if untold.is_some_and(|(_, whole)| !whole) => Fill::Partial,
                 fill => fill,
             };
             self.tell_gap_since(id, self.certain(id), Reason::Restarted, None, fill);
@@ -118,7 +117,7 @@ impl Engine {
             }
             folder.dirty = folder.fills();
             // This gap tells of it.
-            let by_dates = folder.read.take().is_some_and(|read| since < read.until);
+            let by_dates = folder.read.take_if(|read| since < read.until).is_some();
             if fill == Fill::Pending && (by_dates || !folder.dirty) {
                 fill = Fill::Partial;
             }

@@ -214,6 +214,8 @@ pub(super) struct Folder {
     pub again: bool,
     /// The server's time of the last checkpoint.
     pub certain: SystemTime,
+    /// Where that was an earlier run's: since when its watch may have been without a stream that told of everything.
+    streamed: Option<SystemTime>,
     pub in_flight: Option<CallId>,
     /// When sync is due, monotonic; `None` while it is not, or under way.
     pub due: Option<Duration>,
@@ -263,6 +265,9 @@ pub(super) struct FolderRecord {
     /// Seconds since 1970.
     baseline: Option<u64>,
     certain: u64,
+    /// The time up to which the stream was certain to have told of everything: not that of a checkpoint while there was none.
+    #[serde(default)]
+    streamed: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     read: Option<Reading>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -286,6 +291,7 @@ impl Folder {
             filled: None,
             again: false,
             certain: since,
+            streamed: None,
             in_flight: None,
             due: None,
             forgot: Duration::ZERO,
@@ -316,13 +322,15 @@ impl Folder {
         folder.fresh = record.fresh.min(folder.newest.len());
         folder.baseline = record.baseline.map(from_seconds);
         folder.read = record.read;
+        folder.streamed = record.streamed.map(from_seconds);
         folder.listed = !record.unlisted;
         let stamp = |(committed, deleted)| FolderStamp { committed: Some(committed), deleted: Some(deleted) };
         folder.stamp = record.stamp.clone().map(stamp);
         folder
     }
 
-    pub fn record(&self, id: &str) -> FolderRecord {
+    /// `streamed`: up to when it is certain that the stream has told of everything.
+    pub fn record(&self, id: &str, streamed: SystemTime) -> FolderRecord {
         FolderRecord {
             id: id.to_owned(),
             state: self.state.clone(),
@@ -330,11 +338,18 @@ impl Folder {
             fresh: self.fresh,
             baseline: self.baseline.map(seconds),
             certain: seconds(self.certain),
+            streamed: Some(seconds(streamed)),
             // Seconds are rounded down, and it must not be over before it was.
             read: self.read.map(|r| Reading { until: r.until + Duration::from_secs(1), ..r }),
             unlisted: !self.listed,
             stamp: self.stamp.clone().and_then(|s| Some((s.committed?, s.deleted?))),
         }
+    }
+
+    /// Up to when it is certain that a run before this one has missed nothing.
+    pub fn certain_before(&self) -> SystemTime {
+        let others = [self.streamed, self.read.map(|read| read.since)];
+        others.into_iter().flatten().fold(self.certain, SystemTime::min)
     }
 
     /// Whether sync can and will tell what is missed.

@@ -62,6 +62,15 @@ pub(super) enum Continuity {
     Broken(Reason),
 }
 
+/// A gap that the host has not been told of for certain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Untold {
+    pub since: SystemTime,
+    pub until: SystemTime,
+    /// Whether sync tells all of it that is still there.
+    pub whole: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub id: String,
@@ -104,11 +113,11 @@ pub(super) struct Watch {
     pub gap_at: Option<Duration>,
     /// What is dated from then on, the stream tells: the time of the subscription or of a later gap.
     pub streamed: SystemTime,
-    /// A gap that sync will not fill, or not all of it, and that the host has not taken: since when, and until when.
-    pub gap_untold: Option<(SystemTime, SystemTime)>,
+    /// What the host has not taken yet of gaps. A kill must not make a checkpoint of it: what came and went in there, nobody tells.
+    pub gap_untold: Option<Untold>,
     /// What `certain` was before the present stream.
     pub before: SystemTime,
-    /// When something proved last that the subscription is this watch's: its making, or an event of its folders.
+    /// When something proved last that the subscription is this watch's, and alive: its making, or an event of its folders.
     pub proved: SystemTime,
     pub continuity: Continuity,
     /// Why the link is gone.

@@ -209,7 +209,7 @@ impl Engine {
         folder.dirty &= folder.again;
         let again = folder.again;
         let due = if again { Duration::ZERO } else { self.until_audit() };
-        let proved = self.watches.get(&id).map_or(now.wall, |w| w.proved.max(w.streamed));
+        let proved = self.watches.get(&id).map_or(now.wall, |w| w.proved);
         let Some(folder) = self.folder(id, folder_id) else { return };
         (folder.due, folder.survey) = (Some(now.mono + due), true);
         folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
@@ -348,8 +348,15 @@ impl Engine {
             return;
         }
         let denied = verdict.denies_sync();
-        if verdict == Verdict::FolderGone && self.may_be_dropped(id, folder_id) {
-            return;
+        if verdict == Verdict::FolderGone {
+            let chosen = self.watches.get(&id).is_some_and(|w| w.tree.is_none());
+            // One that was synced is gone; one that never was may be of a kind that cannot be synced.
+            if chosen && self.folder(id, folder_id).is_some_and(|f| f.state.is_some()) {
+                return self.folder_gone(id, error);
+            }
+            if self.may_be_dropped(id, folder_id) {
+                return;
+            }
         }
         let wait = self.sync_wait(id, folder_id, error);
         let audit = self.until_audit();

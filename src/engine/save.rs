@@ -44,8 +44,8 @@ pub(super) struct Stored {
     pub opens: Vec<(Ticket, OpenRecord)>,
     pub actions: Vec<(Ticket, ActionRecord)>,
     pub subscriptions: Vec<String>,
-    /// Since when something may be missing for good, and an earlier run's host was not told.
-    pub gap: Option<SystemTime>,
+    /// Since when something may be missing, and an earlier run's host was not told; whether sync tells what is still there.
+    pub gap: Option<(SystemTime, bool)>,
 }
 
 /// An event that is not acknowledged.
@@ -127,7 +127,9 @@ impl Stored {
                         _ => false,
                     }
                 }
-                ["g"] => serde_json::from_slice(value).map(|at| stored.gap = Some(from_seconds(at))).is_ok(),
+                ["g"] => serde_json::from_slice(value)
+                    .map(|(at, whole)| stored.gap = Some((from_seconds(at), whole)))
+                    .is_ok(),
                 ["s"] => serde_json::from_slice(value).map(|ids| stored.subscriptions = ids).is_ok(),
                 _ => false,
             };
@@ -230,11 +232,12 @@ impl Engine {
         if !self.settings.durable {
             return;
         }
+        let streamed = self.certain(id);
         let Some(w) = self.watches.get(&id) else { return };
         let Some(folder) = w.folders_known.get(folder_id) else { return };
         let name = w.spec.name.clone();
         let key = Digest::of(folder_id).hex();
-        if let Ok(record) = serde_json::to_vec(&folder.record(folder_id)) {
+        if let Ok(record) = serde_json::to_vec(&folder.record(folder_id, streamed)) {
             self.unsaved.insert(format!("{name}/f/{key}"), Some(record));
         }
         for item in forgotten {
@@ -273,7 +276,7 @@ impl Engine {
         let Some(w) = self.watches.get(&id).filter(|_| self.settings.durable) else { return };
         let Some(tree) = &w.tree else { return };
         let listed = || w.folders_known.values().filter(|f| f.listed);
-        let certain = listed().map(|f| f.certain).min();
+        let certain = listed().map(|f| f.certain_before()).min().map(|at| at.min(self.certain(id)));
         if let Ok(record) = serde_json::to_vec(&tree.record(listed().count(), certain)) {
             self.unsaved.insert(format!("{}/h", w.spec.name), Some(record));
         }
@@ -325,10 +328,11 @@ impl Engine {
         }
     }
 
-    /// Remembers that the host must be told of a gap that sync will not fill, or not all of it, or forgets that.
+    /// Remembers that the host must be told of a gap, or forgets that.
     pub(super) fn store_gap(&mut self, watch: u64) {
         if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
-            let value = w.gap_untold.map(|(since, _)| seconds(since).to_string().into_bytes());
+            let value =
+                w.gap_untold.and_then(|gap| serde_json::to_vec(&(seconds(gap.since), gap.whole)).ok());
             self.unsaved.insert(format!("{}/g", w.spec.name), value);
         }
         self.save_soon();

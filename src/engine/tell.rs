@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::delivery::widen;
 use super::fetch::Held;
-use super::mailbox::Continuity;
+use super::mailbox::{Continuity, Untold};
 use super::{Engine, event_kind};
 use crate::event::{Detail, Fill};
 use crate::proto::{Notice, Target};
@@ -66,9 +66,11 @@ impl Engine {
             w.before = now;
             w.gap_at = Some(self.now.mono);
             w.streamed = now;
-            if fill != Fill::Pending && !w.folders_known.is_empty() {
-                let (first, last) = w.gap_untold.unwrap_or((since, now));
-                w.gap_untold = Some((first.min(since), last.max(now)));
+            if !w.folders_known.is_empty() {
+                let gap = w.gap_untold.get_or_insert(Untold { since, until: now, whole: true });
+                gap.since = gap.since.min(since);
+                gap.until = gap.until.max(now);
+                gap.whole &= fill == Fill::Pending;
                 self.store_gap(watch);
             }
         }
@@ -77,7 +79,7 @@ impl Engine {
     /// The host has taken an event, and asked for more: it knows of a gap.
     pub(super) fn gap_taken(&mut self, watch: u64, until: SystemTime) {
         let Some(w) = self.watches.get_mut(&watch) else { return };
-        if w.gap_untold.take_if(|(_, last)| *last <= until).is_some() {
+        if w.gap_untold.take_if(|gap| gap.until <= until).is_some() {
             self.store_gap(watch);
         }
     }

@@ -172,12 +172,14 @@ fn an_event_that_was_told_late_proves_nothing_since_it_happened() {
     d.add(1, |spec| spec.mode = WatchMode::Pull { interval: Duration::from_secs(30), timeout_minutes: 30 });
     d.subscribe("s1");
     let happened = d.now.wall;
-    d.wait(100.0);
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Events(notification("s1", vec![])));
+    d.wait(31.0);
     let mut told = notice(NoticeKind::NewMail, "a", FOLDER);
     told.time_stamp = Some(humantime::format_rfc3339(happened).to_string());
     let (call, ..) = d.call();
     d.answer(call, Answer::Events(notification("s1", vec![told])));
-    d.wait(100.0);
+    d.wait(31.0);
     let (call, ..) = d.call();
     d.fail(call, coded("ErrorSubscriptionNotFound"));
     d.wait(1.0);
@@ -199,6 +201,7 @@ fn a_reading_that_the_stream_has_not_proved_is_in_the_next_run_s_gap() {
     run.let_go();
     // The host knows of the gap of the lost state.
     run.told();
+    run.later(1);
     let mut run = run.restart(|_| {});
     let events = std::iter::from_fn(|| run.engine.take(run.now));
     let mut gaps = events.filter_map(|e| Some((e.detail.as_ref()?.reason?, e.detail?.since?)));
@@ -215,4 +218,98 @@ fn what_has_left_a_folder_was_not_deleted_where_it_went() {
     run.tell(NoticeKind::Deleted, "m1");
     run.notice(moved("m2", FOLDER, "m1", "elsewhere"));
     assert_eq!(run.told(), ["Deleted m1", "Moved m2"]);
+}
+
+// A host is killed before it takes the gap of the kill before: what came and went in that one was never spoken of.
+#[test]
+fn a_gap_that_the_host_has_not_taken_is_told_by_the_next_run() {
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], |_| {});
+    run.told();
+    let killed = run.now.wall;
+    for taken in [false, false, true] {
+        run = run.restart(|_| {});
+        // Catches up, and makes a checkpoint of it.
+        run.later(1000);
+        if taken {
+            let events = std::iter::from_fn(|| run.engine.take(run.now));
+            let since = events.filter_map(|e| e.detail?.since).min();
+            assert!(since.is_some_and(|since| since <= killed), "{since:?}");
+        }
+    }
+}
+
+// A folder that is deleted would be watched for ever, and nothing would ever come.
+#[test]
+fn a_folder_that_sync_says_is_gone_ends_its_watch() {
+    let mut d = Desk::new(settings());
+    let conn = d.watching(&[FOLDER], vec![EventKind::NewMail]);
+    d.message(conn, mail("s1", &["a"]));
+    d.wait(31.0);
+    let (call, ..) = d.call();
+    d.fail(call, coded("ErrorSyncFolderNotFound"));
+    let story = d.story();
+    assert!(story[1].starts_with("1 Error") && story[2].starts_with("1 Closed"), "{story:?}");
+}
+
+// Sync works and no stream does; what comes and goes is in the next stream's gap. A kill before that, and the next run's gap
+// would begin with the last checkpoint.
+#[test]
+fn a_run_without_a_stream_is_in_the_next_one_s_gap() {
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], |_| {});
+    run.told();
+    let down = run.now.wall;
+    run.no_stream = true;
+    run.feed(Input::Ended { conn: run.conn, result: Err(error(ErrorKind::Io)) });
+    run.later(4000);
+    let mut run = run.restart(|_| {});
+    let events = std::iter::from_fn(|| run.engine.take(run.now));
+    let since = events.filter_map(|e| e.detail?.since).min();
+    assert!(since.is_some_and(|since| since <= down), "{since:?}");
+}
+
+// The server tells of something that happened a while ago, and there is no room for it: the gap would begin after it.
+#[test]
+fn what_finds_no_room_is_in_its_gap() {
+    let mut d = Desk::new(Settings { pending_events: 1, ..settings() });
+    let conn = d.watching(&[FOLDER], vec![EventKind::NewMail]);
+    let happened = d.now.wall;
+    d.engine.watches.get_mut(&1).expect("the watch").spec.fetch = Fetch::Summary;
+    for _ in 0..4 {
+        d.wait(25.0);
+        d.message(conn, ok());
+    }
+    let mut late = notice(NoticeKind::NewMail, "b", FOLDER);
+    late.time_stamp = Some(humantime::format_rfc3339(happened).to_string());
+    d.notices(conn, "s1", vec![notice(NoticeKind::NewMail, "a", FOLDER), late]);
+    let (call, ..) = d.call();
+    let id = Id { id: "a".into(), change_key: None };
+    d.answer(call, Answer::Items(vec![Ok(Item { id, ..Item::default() })]));
+    let gap = d.told.iter().find(|e| e.kind == EventKind::Gap).expect("a gap");
+    let since = gap.detail.as_ref().and_then(|detail| detail.since).expect("since when");
+    assert!(since <= happened, "{since:?} {happened:?}");
+}
+
+// A gap since a folder was read by dates says nothing of that reading; a later one that reaches back further does.
+#[test]
+fn a_reading_by_dates_stays_in_doubt_until_a_gap_tells_of_it() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| spec.catch_up = true);
+    d.subscribe("s1");
+    let conn = d.open().0;
+    d.begin(conn);
+    d.wait(50.0);
+    d.page(FOLDER, "1", true, vec![]);
+    d.wait(50.0);
+    d.message(conn, ok());
+    d.wait(20.0);
+    d.message(conn, ok());
+    d.feed(Input::BadEnvelope { conn, error: error(ErrorKind::Protocol) });
+    d.page(FOLDER, "2", true, vec![]);
+    d.message(conn, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
+    d.end(conn, Err(error(ErrorKind::Closed)));
+    d.wait(1.0);
+    d.subscribe("s2");
+    let fills: Vec<Option<Fill>> =
+        d.told.iter().filter(|e| e.kind == EventKind::Gap).map(|e| e.detail.as_ref()?.fill).collect();
+    assert_eq!(fills, [Some(Fill::Pending), Some(Fill::Partial)]);
 }

@@ -4,6 +4,9 @@ use super::*;
 use crate::engine::Nack;
 use crate::proto::{SyncChange, SyncPage};
 
+/// When the first run of a test begins.
+const START: Duration = Duration::from_secs(1 << 30);
+
 /// A store that the test looks into, and how many bytes it was given.
 #[derive(Default)]
 pub(super) struct Shelf(pub BTreeMap<String, Vec<u8>>, pub usize);
@@ -44,6 +47,8 @@ pub(super) struct Run {
     last: u32,
     /// What had to be durable before the last event was seen.
     pub waited: Option<SaveId>,
+    /// No stream comes about.
+    pub no_stream: bool,
     /// Sync is answered when it is let go.
     pub slow_sync: bool,
     held: VecDeque<Input>,
@@ -53,13 +58,13 @@ pub(super) struct Run {
 
 impl Run {
     pub fn start(shelf: Shelf, mailbox: Vec<String>, change: impl FnOnce(&mut WatchSpec)) -> Run {
-        Run::start_at(shelf, mailbox, Vec::new(), 0, change)
+        Run::start_at(shelf, mailbox, Vec::new(), 0, SystemTime::UNIX_EPOCH + START, change)
     }
 
     /// A host that keeps the state itself; the shelf is its own.
     pub fn by_host(shelf: Shelf, mailbox: Vec<String>, change: impl FnOnce(&mut WatchSpec)) -> Run {
         let pairs = shelf.0.clone().into_iter().collect();
-        Run::start_with(shelf, mailbox, Vec::new(), 0, Some(pairs), change)
+        Run::start_with(shelf, mailbox, Vec::new(), 0, Some(pairs), SystemTime::UNIX_EPOCH + START, change)
     }
 
     fn start_at(
@@ -67,9 +72,10 @@ impl Run {
         mailbox: Vec<String>,
         subscribed: Vec<String>,
         last: u32,
+        wall: SystemTime,
         change: impl FnOnce(&mut WatchSpec),
     ) -> Run {
-        Run::start_with(shelf, mailbox, subscribed, last, None, change)
+        Run::start_with(shelf, mailbox, subscribed, last, None, wall, change)
     }
 
     fn start_with(
@@ -78,6 +84,7 @@ impl Run {
         subscribed: Vec<String>,
         last: u32,
         by_host: Option<Vec<(String, Vec<u8>)>>,
+        wall: SystemTime,
         change: impl FnOnce(&mut WatchSpec),
     ) -> Run {
         let mut engine = Engine::new(Settings { durable: true, ..settings() });
@@ -86,8 +93,7 @@ impl Run {
         }
         let first = shelf.0.get(NUMBERS).map_or(0, |n| String::from_utf8_lossy(n).parse().unwrap());
         assert!(engine.start_numbers(first).is_some(), "taken before anything is told");
-        let now =
-            Now { mono: Duration::from_secs(5), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
+        let now = Now { mono: Duration::from_secs(5), wall };
         let mut run = Run {
             engine,
             now,
@@ -100,6 +106,7 @@ impl Run {
             most: 2,
             last,
             waited: None,
+            no_stream: false,
             slow_sync: false,
             held: VecDeque::new(),
             acts: VecDeque::new(),
@@ -131,6 +138,9 @@ impl Run {
             Command::Save { save, changes } => {
                 self.shelf.commit(changes);
                 vec![Input::Saved { save, result: Ok(()) }]
+            }
+            Command::Open { conn, .. } if self.no_stream => {
+                vec![Input::Ended { conn, result: Err(error(ErrorKind::Connect)) }]
             }
             Command::Open { conn, .. } => {
                 self.conn = conn;
@@ -279,7 +289,7 @@ impl Run {
 
     /// Killed, and started anew.
     pub fn restart(self, change: impl FnOnce(&mut WatchSpec)) -> Run {
-        Run::start_at(self.shelf, self.mailbox, self.subscribed, self.last, change)
+        Run::start_at(self.shelf, self.mailbox, self.subscribed, self.last, self.now.wall, change)
     }
 }
 
