@@ -475,7 +475,7 @@ uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
 
 /*
  Ends a watch: its `Closed` event follows. The same may be watched again at once, also with other options; with a state it goes on
- where it stood.
+ where it stood, and is refused while the server is being asked to put an item of it away (`after_ack`).
  */
 ewsn_status ewsn_unwatch(ewsn_client *c,
                          uint64_t watch);
@@ -562,8 +562,9 @@ ewsn_status ewsn_close(ewsn_client *c, int32_t timeout_ms);
 
 /*
  Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
- `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins. NULL, and one that was freed already, do no harm; in a
- forked child it leaves the parent's connections alone.
+ `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
+ returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the
+ parent's connections alone.
  */
 void ewsn_free(ewsn_client *c);
 

@@ -104,7 +104,7 @@ pub extern "C" fn ewsn_watch_json(c: *mut ewsn_client, json: *const c_char) -> u
 }
 
 /// Ends a watch: its `Closed` event follows. The same may be watched again at once, also with other options; with a state it goes on
-/// where it stood.
+/// where it stood, and is refused while the server is being asked to put an item of it away (`after_ack`).
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
     guard(|| Ok(find(c)?.client.unwatch(watch).map(|()| EWSN_OK)?))
@@ -275,8 +275,9 @@ pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_statu
 }
 
 /// Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
-/// `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins. NULL, and one that was freed already, do no harm; in a
-/// forked child it leaves the parent's connections alone.
+/// `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
+/// returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the
+/// parent's connections alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_free(c: *mut ewsn_client) {
     guard(|| {

@@ -6,11 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use super::client::{Handle, find, next};
 use super::error::{Failure, guard};
 use super::handle;
 use super::{EWSN_CLOSED, EWSN_E_CLOSED, EWSN_E_STATE, EWSN_OK, event, ewsn_client, ewsn_event, ewsn_status};
 use crate::runtime::Threads;
+use crate::{Client, Event};
 
 /// Takes an event, which is freed when it returns: `ewsn_event_dup` keeps it. Any function of the library may be called in it,
 /// `ewsn_close` and `ewsn_free` too.
@@ -93,17 +96,18 @@ impl Dispatcher {
         self.callback.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is registered, once something is; none where nothing is to be called any more.
-    fn wait(&self) -> Option<Arc<Callback>> {
-        let mut callback = self.callback();
+    /// The next event that is there and whom to call for it, once somebody is registered: what is taken counts as dealt with when
+    /// the client is closed, so nothing is taken for nobody.
+    fn take(&self, client: &Client) -> Result<(Arc<Callback>, Event), ewsn_status> {
+        let mut registered = self.callback();
         loop {
             if self.stopped.load(Ordering::SeqCst) {
-                return None;
+                return Err(EWSN_CLOSED);
             }
-            if let Some(callback) = &*callback {
-                return Some(callback.clone());
+            if let Some(callback) = &*registered {
+                return next(client, 0).map(|event| (callback.clone(), event));
             }
-            callback = self.changed.wait(callback).unwrap_or_else(PoisonError::into_inner);
+            registered = self.changed.wait(registered).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -148,12 +152,14 @@ impl Dispatcher {
 fn call_all(client: &Handle, c: *mut ewsn_client) {
     let _ = client.dispatcher.thread.set(thread::current().id());
     loop {
-        let event = match next(&client.client, -1) {
-            Ok(event) => event,
+        let (callback, event) = match client.dispatcher.take(&client.client) {
+            Ok(taken) => taken,
             Err(EWSN_CLOSED) => return,
-            Err(_) => continue,
+            Err(_) => {
+                let _ = poll(&mut [PollFd::new(&client.client, PollFlags::IN)], None);
+                continue;
+            }
         };
-        let Some(callback) = client.dispatcher.wait() else { continue };
         if let Ok(event) = handle::insert_event(event::Handle::new(event)) {
             // SAFETY: the host has registered it with this `user`, and it must return: the header says so.
             unsafe { (callback.run)(callback.user, c, event) };

@@ -122,11 +122,18 @@ fn insert<T>(
 ) -> Result<*mut T, Failure> {
     let full = || Failure::limit("there are too many handles: free those that are done with");
     let begin = NEXT.load(Ordering::Relaxed);
+    // A slot that had a client keeps its pipe, so such slots are for clients, and a client takes another only where none is
+    // free: there are as many pipes as there were clients at a time.
+    let mut wakers = kind == Kind::Client;
     let mut tried = 0;
     loop {
         let total =
             FIRST * ((1 << TABLE.iter().take_while(|c| !c.load(Ordering::Acquire).is_null()).count()) - 1);
         if tried >= total {
+            if std::mem::take(&mut wakers) {
+                tried = 0;
+                continue;
+            }
             let (chunk, _) = place(total);
             if !add_chunk(chunk) {
                 return Err(full());
@@ -137,7 +144,8 @@ fn insert<T>(
         tried += 1;
         let Some(slot) = slot(index) else { continue };
         let state = slot.state.load(Ordering::Acquire);
-        if state & ((1 << KIND_BITS) - 1) != 0 {
+        let has_waker = slot.wake.load(Ordering::Acquire) >= 0;
+        if state & ((1 << KIND_BITS) - 1) != 0 || has_waker != wakers {
             continue;
         }
         // One that is locked is just being freed; or was when this process was forked, and stays so.

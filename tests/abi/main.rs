@@ -17,6 +17,8 @@ mod matrix;
 mod misuse;
 #[cfg(feature = "sim")]
 mod programs;
+#[cfg(feature = "sim")]
+mod unheard;
 
 use std::path::{Path, PathBuf};
 

@@ -165,6 +165,23 @@ static void *waits(void *watches) {
   return NULL;
 }
 
+/* A client that comes and goes leaves no descriptor behind, however many handles there are or were. */
+static void clients_leave_no_descriptors(void) {
+  ewsn_options *many[500];
+  for (int i = 0; i < 500; ++i) MUST((many[i] = ewsn_options_new()));
+  int before = 0;
+  for (int i = 0; i < 100; ++i) {
+    ewsn_client *passing = ewsn_open_json(NULL);
+    MUST(passing);
+    ewsn_free(passing);
+    if (i == 0) before = entries("/proc/self/fd", NULL);
+    ewsn_options_free(many[i]);
+    MUST((many[i] = ewsn_options_new()));
+  }
+  MUST(entries("/proc/self/fd", NULL) == before);
+  for (int i = 0; i < 500; ++i) ewsn_options_free(many[i]);
+}
+
 int main(int argc, char **argv) {
   (void)argc;
   entries("/proc/self/fd", is_inherited);
@@ -196,6 +213,7 @@ int main(int argc, char **argv) {
   is_quiet();
   a_handler_wakes();
   texts_are_the_threads();
+  clients_leave_no_descriptors();
 
   /* Watches come and go while it runs. */
   MUST(ewsn_unwatch(client, watch) == EWSN_OK && ewsn_unwatch(client, watch) == EWSN_E_INVALID);
