@@ -206,6 +206,29 @@ fn a_watch_that_was_taken_back_goes_on_where_it_stood() {
     assert_eq!(told(&events), once(&items));
 }
 
+// Two threads of a host that both begin the same watch would spoil its state for each other: one of them is told so.
+#[test]
+fn of_two_that_begin_the_same_watch_at_once_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = server(Style::Exchange);
+    let client = Client::open(&options(&sim, &[state(dir.path())])).unwrap();
+    for _ in 0..20 {
+        let start = std::sync::Barrier::new(4);
+        let begin = || {
+            start.wait();
+            client.watch(&Options::new())
+        };
+        let begun: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let (watches, refused): (Vec<_>, Vec<_>) = begun.into_iter().partition(|b| b.is_ok());
+        assert_eq!(watches.len(), 1, "{watches:?}");
+        assert!(refused.iter().all(|r| r.as_ref().unwrap_err().kind() == ErrorKind::Invalid), "{refused:?}");
+        client.unwatch(*watches[0].as_ref().unwrap()).unwrap();
+    }
+}
+
 // A server that has lost its memory would make us tell nothing, or years of mail.
 #[test]
 fn a_server_that_forgets_its_states() {

@@ -253,8 +253,16 @@ impl Engine {
 
     /// What is parked.
     pub fn parked(&self) -> Vec<Parked> {
+        self.first_parked(usize::MAX)
+    }
+
+    /// The first of them.
+    pub fn first_parked(&self, most: usize) -> Vec<Parked> {
         let parked = self.opens.by_ticket.iter().filter(|(_, open)| open.place == Place::Parked);
-        parked.map(|(id, o)| Parked { id: *id, attempts: o.attempts, event: o.event.clone() }).collect()
+        parked
+            .take(most)
+            .map(|(id, o)| Parked { id: *id, attempts: o.attempts, event: o.event.clone() })
+            .collect()
     }
 
     /// Events whose time to be given again has come.

@@ -12,7 +12,7 @@ use super::saver::Saver;
 use super::signal::{Signal, Waited, Waker};
 use super::spool::{self, Folder, Spool};
 use super::status::Status;
-use super::status_file::StatusFile;
+use super::status_file::{self, StatusFile};
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Job, What, Workers};
 use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
@@ -48,6 +48,8 @@ pub(super) struct Core {
     timer: Mutex<Timer>,
     timer_changed: Condvar,
     closing: AtomicBool,
+    /// Held while closing begins.
+    begin_close: Mutex<()>,
     finished: Mutex<bool>,
     finished_changed: Condvar,
     /// How it stood when it was closed.
@@ -62,6 +64,8 @@ pub(super) struct State {
     pub watches: BTreeMap<u64, Arc<Watch>>,
     /// Of all watches with a state that there ever were.
     names: BTreeSet<String>,
+    /// Of those whose state is being read: they are no watches yet.
+    beginning: BTreeSet<String>,
     streams: BTreeMap<ConnId, Cancel>,
     /// What the host's own threads are asking.
     asides: BTreeMap<u64, Cancel>,
@@ -91,6 +95,7 @@ impl State {
             engine: Engine::new(settings),
             watches: BTreeMap::new(),
             names: BTreeSet::new(),
+            beginning: BTreeSet::new(),
             streams: BTreeMap::new(),
             asides: BTreeMap::new(),
             last_aside: 0,
@@ -145,6 +150,7 @@ impl Core {
             timer: Mutex::default(),
             timer_changed: Condvar::new(),
             closing: AtomicBool::new(false),
+            begin_close: Mutex::default(),
             finished: Mutex::new(false),
             finished_changed: Condvar::new(),
             last: Mutex::new(None),
@@ -193,6 +199,7 @@ impl Core {
 
     pub fn add(self: &Arc<Self>, watch: Watch, spec: engine::WatchSpec) -> Result<()> {
         self.with(|state| {
+            state.beginning.remove(&*spec.name);
             if self.is_closing() {
                 return Err(closed());
             }
@@ -282,28 +289,34 @@ impl Core {
         }
     }
 
-    /// What the store has of a watch. A second watch of the name would spoil it for the first; one that has ended is none.
+    /// What the store has of a watch, which [`add`](Self::add) begins. A second watch of the name would spoil it for the first; one
+    /// that has ended is none.
     pub fn stored(self: &Arc<Self>, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let mut state = lock(&self.state);
         let kept = state.engine.kept_by_host(&format!("{name}/"));
         if self.saver.is_none() && kept.is_none() {
             return Ok(Vec::new());
         }
-        let of_the_name = state.watches.values().filter(|w| *w.config.name() == *name);
-        if of_the_name.map(|w| w.id).any(|id| state.engine.keeps_state(id)) {
+        let mut of_the_name = state.watches.values().filter(|w| *w.config.name() == *name);
+        if state.beginning.contains(name) || of_the_name.any(|w| state.engine.keeps_state(w.id)) {
             let text = "there is a watch of this mailbox and these folders already, and both would keep their state in one place";
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         let again = !state.names.insert(name.to_owned());
+        state.beginning.insert(name.to_owned());
         drop(state);
         if again {
             // What the one before it has left is on its way to the store. A disk that refuses is told by an event.
             let _ = self.settle(|engine, now| Ok(engine.write_all(now)));
         }
-        match (&self.saver, kept) {
+        let loaded = match (&self.saver, kept) {
             (Some(saver), None) => saver.load(&format!("{name}/")),
             (_, kept) => Ok(kept.unwrap_or_default()),
+        };
+        if loaded.is_err() {
+            lock(&self.state).beginning.remove(name);
         }
+        loaded
     }
 
     /// What is parked.
@@ -400,7 +413,7 @@ impl Core {
     }
 
     pub fn picture(&self) -> Picture {
-        (self.status(), self.parked())
+        (self.status(), lock(&self.state).engine.first_parked(status_file::LISTED))
     }
 
     /// The last one, of a client that is closed.
@@ -411,6 +424,8 @@ impl Core {
     /// Ends everything; true once no thread is left. May be called from any thread, and again.
     pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout.min(LONGEST);
+        // One with less time must not end the threads before what is left to be written was given to them.
+        let begin = lock(&self.begin_close);
         if !self.closing.swap(true, Ordering::SeqCst) {
             // Afterwards there are no watches.
             if self.saver.is_some() {
@@ -429,6 +444,7 @@ impl Core {
                 state.asides.values().for_each(Cancel::cancel);
             });
         }
+        drop(begin);
         self.wait_finished(deadline);
         self.stop();
         let ended = self.threads.wait(deadline + GRACE);

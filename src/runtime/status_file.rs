@@ -22,7 +22,7 @@ pub(super) const OFTEN: Duration = Duration::from_secs(2);
 /// How often it is written when nothing has.
 const SELDOM: Duration = Duration::from_secs(10);
 /// Parked events that are listed.
-const LISTED: usize = 100;
+pub(super) const LISTED: usize = 100;
 
 /// What the file says.
 #[derive(Serialize)]
@@ -133,7 +133,7 @@ impl StatusFile {
             waits_for_host: w.waits_for_host,
         });
         let mailboxes: Vec<Mailbox> = mailboxes.collect();
-        let parked = parked.into_iter().take(LISTED).map(|p| Parked {
+        let parked = parked.into_iter().map(|p| Parked {
             id: p.id,
             mailbox: p.event.mailbox.to_string(),
             r#type: p.event.kind.name(),

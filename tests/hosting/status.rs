@@ -140,3 +140,27 @@ fn the_last_picture_is_of_the_end() {
     drop(Client::open(&idle).unwrap());
     assert_eq!(written(dir.path()), file);
 }
+
+// A host that closes on one thread and frees on another would leave a page that says its program was killed.
+#[test]
+fn two_that_close_at_once_leave_the_last_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new();
+    options.set("url", "http://127.0.0.1:1").unwrap().set("user", ADA).unwrap().set("password", "p").unwrap();
+    options.set("state_dir", dir.path().to_str().unwrap()).unwrap();
+    for _ in 0..100 {
+        let client = watch(&options);
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for patience in [Duration::ZERO, Duration::from_secs(1)] {
+                let (client, start) = (&client, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    client.close_within(patience)
+                });
+            }
+        });
+        assert_eq!(written(dir.path())["running"], false);
+        std::fs::remove_file(dir.path().join("status.json")).unwrap();
+    }
+}
