@@ -18,6 +18,7 @@
 #include <ewsnotify.h>
 
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -141,7 +142,7 @@ class Client {
   }
   // Registers what dispatch calls. What it throws comes out of dispatch; with option dispatch=thread it must not throw.
   void on_event(std::function<void(const Event &)> callback) {
-    Callback *user = new Callback(std::move(callback));
+    Callback *user = new Callback(std::make_shared<std::function<void(const Event &)>>(std::move(callback)));
     if (ewsn_on_event(handle_, &call, user, &drop) < 0) {
       delete user;
       throw Error();
@@ -157,13 +158,15 @@ class Client {
   ewsn_client *get() const { return handle_; }
 
  private:
-  typedef std::function<void(const Event &)> Callback;
+  typedef std::shared_ptr<std::function<void(const Event &)>> Callback;
 
   explicit Client(ewsn_client *handle) : handle_(handle) {}
   static void call(void *user, ewsn_client *, const ewsn_event *event) {
     // Ours if the callback throws, else the library's.
     Event told(const_cast<ewsn_event *>(event));
-    (*static_cast<Callback *>(user))(told);
+    // Kept while it runs: it may register another, or free the client.
+    Callback running(*static_cast<Callback *>(user));
+    (*running)(told);
     told.release();
   }
   static void drop(void *user) { delete static_cast<Callback *>(user); }

@@ -95,7 +95,7 @@ final class Client
     /** The next event; null where none came in time or a signal ended the wait, false once the client is closed. */
     public function next(int $milliseconds): array|null|false
     {
-        $text = self::ffi()->ewsn_next_json($this->handle, $milliseconds);
+        $text = self::ffi()->ewsn_next_json($this->handle, self::time($milliseconds));
         if ($text !== null) {
             return json_decode($text, true, 512, JSON_THROW_ON_ERROR);
         }
@@ -170,6 +170,7 @@ final class Client
      */
     public function dispatch(int $milliseconds): int|false
     {
+        $milliseconds = self::time($milliseconds);
         // One at a time: what the callback throws must not wait for others.
         for ($count = 0; ($status = self::ffi()->ewsn_dispatch($this->handle, $milliseconds, 1)) === 1; $milliseconds = 0) {
             ++$count;
@@ -199,7 +200,7 @@ final class Client
     /** Tells the server, as far as the time allows, and ends everything; negative for option close_timeout. */
     public function close(int $milliseconds = -1): void
     {
-        self::check(self::ffi()->ewsn_close($this->handle, $milliseconds));
+        self::check(self::ffi()->ewsn_close($this->handle, self::time($milliseconds)));
     }
 
     public function __destruct()
@@ -233,7 +234,16 @@ final class Client
 
     private static function json(array $options): string
     {
+        if (($options['dispatch'] ?? 'host') !== 'host') {
+            throw new \InvalidArgumentException("option dispatch: PHP can be called on its own thread only");
+        }
         return json_encode((object) $options, JSON_THROW_ON_ERROR | JSON_UNESCAPED_UNICODE);
+    }
+
+    /** As the library takes it: a larger one would come out as any other, also as a negative one. */
+    private static function time(int $milliseconds): int
+    {
+        return max(-1, min($milliseconds, 0x7fffffff));
     }
 
     private static function decode(?string $text): array

@@ -109,11 +109,13 @@ def _check(status: int) -> int:
 
 
 def _options(options: dict) -> bytes:
+    if options.get("dispatch", "host") != "host":
+        raise ValueError("option dispatch: Python must not be called on a thread that outlives it")
     return json.dumps(options).encode()
 
 
 def _milliseconds(seconds: Optional[float]) -> int:
-    return -1 if seconds is None else max(0, min(int(seconds * 1000), 2**31 - 1))
+    return -1 if seconds is None else int(max(0, min(seconds * 1000, 2**31 - 1)))
 
 
 _check(_lib.ewsn_abi_check(_ABI))
@@ -194,7 +196,7 @@ class Client:
 
     def retry(self, event: dict, seconds: float) -> None:
         """The event could not be dealt with: it is told again after so long."""
-        _check(_lib.ewsn_nack(self._handle, event["seq"], _RETRY, int(seconds * 1000)))
+        _check(_lib.ewsn_nack(self._handle, event["seq"], _RETRY, int(min(seconds * 1000, 2**62))))
 
     def park(self, event: dict) -> None:
         """The event could not be dealt with: it is kept until it is released."""

@@ -32,6 +32,11 @@ try {
 } catch (Failure $e) {
     must($e->status === -1 && str_contains($e->getMessage(), 'nonsense'), $e->getMessage());
 }
+try {
+    Client::open(['dispatch' => 'thread']);
+    must(false, 'a thread may call PHP');
+} catch (InvalidArgumentException $e) {
+}
 
 $client = Client::open($options + ['ack' => 'manual', 'events' => 'NewMail', 'state_dir' => "$folder/state"]);
 $watch = $client->watch();
@@ -61,6 +66,14 @@ $client->unwatch($watch);
 until($client, 'Closed');
 $client->wake();
 must($client->next(-1) === null, 'woken');
+// A time beyond 32 bits is a long one: it is the signal that ends the wait.
+pcntl_async_signals(true);
+$rang = false;
+pcntl_signal(SIGALRM, function () use (&$rang): void {
+    $rang = true;
+});
+pcntl_alarm(1);
+must($client->next((1 << 32) + 1) === null && $rang, 'a long time');
 unset($client);
 
 // To what follows, what came so far is old: dates are of whole seconds.

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -63,6 +64,27 @@ int main() {
     }
     ewsn::Client moved(std::move(client));
     must(moved.get() && !client.get(), "moved");
+  }
+  // One that is replaced, or frees its client, while it runs: what it has captured lives until it returns.
+  for (int way = 0; way < 2; ++way) {
+    std::shared_ptr<ewsn::Client> client =
+        std::make_shared<ewsn::Client>(R"({"url": "http://127.0.0.1:1", "user": "u", "password": "p"})");
+    std::shared_ptr<int> captured = std::make_shared<int>(0);
+    std::weak_ptr<int> alive = captured;
+    int calls = 0;
+    client->watch();
+    client->on_event([captured, alive, way, &client, &calls](const ewsn::Event &event) {
+      std::weak_ptr<int> mine = alive;  // and not what may be gone
+      int *called = &calls;
+      if (way == 0) client->on_event([](const ewsn::Event &) {});
+      else client.reset();
+      must(!mine.expired(), "a callback was destroyed while it ran");
+      must(event.type() != 0, "the event is there");
+      ++*called;
+    });
+    captured.reset();
+    ewsn_dispatch(client->get(), 10000, 1);
+    must(calls == 1 && alive.expired(), "called once, and gone then");
   }
   must(ended == 20 && dropped == 20, "all was unwound and dropped");
   std::puts("fine");
