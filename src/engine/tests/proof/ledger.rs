@@ -205,7 +205,10 @@ impl Ledger {
                 continue;
             }
             let went = book.went.get(line).filter(|_| !there.contains(line));
-            let before = times.iter().all(|t| *t == ALWAYS) && went.is_some_and(|went| *went < since);
+            // What lay there before is told by the first reading, if it is still there.
+            let unread =
+                |went: &SystemTime| *went < since || book.drained_at.first().is_none_or(|read| went <= read);
+            let before = times.iter().all(|t| *t == ALWAYS) && went.is_some_and(unread);
             // The next event of any kind will show that.
             let not_yet = unproved.is_some_and(|since| times.iter().any(|t| *t >= since));
             if before || not_yet {
@@ -218,10 +221,7 @@ impl Ledger {
                     let filled = book.drained_at.iter().find(|at| *at >= b);
                     let before = |t: SystemTime| filled.is_none_or(|filled| t <= *filled);
                     let gone = went.is_some_and(|went| before(*went) && before(*t));
-                    // What lay there before is told by the first reading.
-                    let read = book.drained_at.first();
-                    let first = *t == ALWAYS && went.is_some_and(|went| read.is_none_or(|read| went <= read));
-                    first || *a <= *t + slack && (gone || (*fill != Fill::Pending && *t <= *b + slack))
+                    *a <= *t + slack && (gone || (*fill != Fill::Pending && *t <= *b + slack))
                 })
             });
             assert!(
