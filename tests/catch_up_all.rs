@@ -152,7 +152,8 @@ fn a_restart_finds_new_folders_and_those_that_moved_or_went() {
         assert_eq!(folders(&events, EventKind::Deleted), BTreeSet::from([goes]), "{style:?}");
         assert!(folders(&events, EventKind::Modified).contains(&moves), "{style:?}");
         let gap = events.iter().find(|e| e.kind == EventKind::Gap).unwrap().detail.clone().unwrap();
-        assert_eq!((gap.reason, gap.fill), (Some(Reason::Restarted), Some(Fill::Pending)), "{style:?}");
+        // The first run ended right after its first reading, which goes by dates: what was moved in meanwhile may be missing.
+        assert_eq!((gap.reason, gap.fill), (Some(Reason::Restarted), Some(Fill::Partial)), "{style:?}");
     }
 }
 
