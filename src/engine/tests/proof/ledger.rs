@@ -185,15 +185,7 @@ impl Ledger {
 
     /// At rest. `there`: the lines that lie in watched folders. What was not told is in a gap that says that nothing fills it, or it
     /// came in a gap and went before that was filled.
-    /// `unproved`: since when the subscription has been dead, at the earliest, where nobody has found out.
-    pub fn check(
-        &self,
-        mailbox: usize,
-        there: &BTreeSet<usize>,
-        faults: bool,
-        denied: bool,
-        unproved: Option<SystemTime>,
-    ) {
+    pub fn check(&self, mailbox: usize, there: &BTreeSet<usize>, faults: bool, denied: bool) {
         let book = &self.mailboxes[mailbox];
         let since = book.since.expect("the watch has begun");
         assert!(faults || book.gaps.is_empty(), "a gap without a fault: {:?}", book.gaps);
@@ -209,9 +201,7 @@ impl Ledger {
             let unread =
                 |went: &SystemTime| *went < since || book.drained_at.first().is_none_or(|read| went <= read);
             let before = times.iter().all(|t| *t == ALWAYS) && went.is_some_and(unread);
-            // The next event of any kind will show that.
-            let not_yet = unproved.is_some_and(|since| times.iter().any(|t| *t >= since));
-            if before || not_yet {
+            if before {
                 continue;
             }
             let excused = times.iter().chain(book.moves.get(line).into_iter().flatten()).any(|t| {
