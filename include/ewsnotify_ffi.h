@@ -585,9 +585,12 @@ ewsn_status ewsn_on_event(ewsn_client *c,
  `ewsn_last_status` tells which.
 
  The callback may leave by `longjmp` or a C++ exception: nothing of the library's is held while it runs. Its event is the
- host's to free then.
+ host's to free then. Where a language's signal handler may raise an exception as a callback begins or ends (Python, PHP), that
+ is lost or fatal: loop over `ewsn_next_json` there, as the wrappers do.
  */
-int32_t ewsn_dispatch(ewsn_client *c, int32_t timeout_ms, uint32_t max_events);
+int32_t ewsn_dispatch(ewsn_client *c,
+                      int32_t timeout_ms,
+                      uint32_t max_events);
 
 /*
  The status of this thread's last call of any other function.

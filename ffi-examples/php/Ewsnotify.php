@@ -35,16 +35,11 @@ final class Client
     /** Before 1.0 a minor version may break the interface. */
     private const NAME = 'libewsnotify.so.0.1';
     private const CLOSED = 2;
-    private const E_CLOSED = -11;
     public const E_LOCKED = -13;
 
     private static ?\FFI $ffi = null;
 
-    /** @var ?\Closure kept, since the library has its pointer */
     private ?\Closure $callback = null;
-
-    /** What the callback threw: it may not leave it by itself. */
-    private ?\Throwable $thrown = null;
 
     private function __construct(private ?\FFI\CData $handle)
     {
@@ -149,19 +144,10 @@ final class Client
         return self::decode(self::ffi()->ewsn_status_json($this->handle));
     }
 
-    /** Registers what dispatch() calls with an event. Once a client: PHP keeps each closure's pointer until the script ends. It must not exit(); what it throws comes out of dispatch(). */
+    /** Registers what dispatch() calls with an event; what it throws comes out of dispatch(). */
     public function onEvent(\Closure $callback): void
     {
-        $ffi = self::ffi();
-        $thrown = &$this->thrown;
-        $this->callback = static function ($user, $client, $event) use ($ffi, $callback, &$thrown): void {
-            try {
-                $callback(json_decode($ffi->ewsn_event_json($event), true));
-            } catch (\Throwable $e) {
-                $thrown = $e;
-            }
-        };
-        self::check($ffi->ewsn_on_event($this->handle, $this->callback, null, null));
+        $this->callback = $callback;
     }
 
     /**
@@ -170,19 +156,20 @@ final class Client
      */
     public function dispatch(int $milliseconds): int|false
     {
-        $milliseconds = self::time($milliseconds);
-        // One at a time: what the callback throws must not wait for others.
-        for ($count = 0; ($status = self::ffi()->ewsn_dispatch($this->handle, $milliseconds, 1)) === 1; $milliseconds = 0) {
-            ++$count;
-            if ($this->thrown !== null) {
-                [$thrown, $this->thrown] = [$this->thrown, null];
-                throw $thrown;
+        // Not by ewsn_dispatch: an exception that a signal's handler throws as a callback of FFI ends is fatal.
+        for ($count = 0; ; ++$count) {
+            if ($this->callback === null) {
+                throw new \LogicException('dispatch: nothing was registered with onEvent()');
             }
+            $event = $this->next($count > 0 ? 0 : $milliseconds);
+            if ($event === false) {
+                return $count ?: false;
+            }
+            if ($event === null) {
+                return $count;
+            }
+            ($this->callback)($event);
         }
-        if ($status === self::E_CLOSED) {
-            return $count ?: false;
-        }
-        return $count + self::check($status);
     }
 
     /** Readable while next() would not wait: fopen("php://fd/N") for stream_select. */

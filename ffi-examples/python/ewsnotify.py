@@ -23,14 +23,17 @@ Instead of `next`, a callback on the thread that calls `dispatch`:
 import ctypes
 import json
 import os
+import time
 from typing import Any, Callable, Dict, Iterator, Optional
 
 __all__ = ["Client", "EwsError", "EwsLocked", "options", "version"]
 
 _OK, _TIMEOUT, _CLOSED, _INTERRUPTED = 0, 1, 2, 4
-_E_CLOSED, _E_LOCKED = -11, -13
+_E_LOCKED = -13
 _RETRY, _PARK = 1, 2
 _ABI = 1
+# A signal that comes just before a wait begins does not end it: the next wait sees it, after so many seconds.
+_SLICE = 1.0
 # Before 1.0 a minor version may break the interface.
 _NAME = "libewsnotify.so.0.1"
 
@@ -81,9 +84,6 @@ def _load() -> ctypes.CDLL:
         ("status_json", text, client),
         ("close", i32, client, i32),
         ("free", None, client),
-        ("on_event", i32, client, _EVENT_FN, ctypes.c_void_p, ctypes.c_void_p),
-        ("dispatch", i32, client, i32, ctypes.c_uint32),
-        ("event_json", text, ctypes.c_void_p),
     ]:
         function = getattr(lib, "ewsn_" + name)
         function.restype = result
@@ -91,7 +91,6 @@ def _load() -> ctypes.CDLL:
     return lib
 
 
-_EVENT_FN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _lib = _load()
 
 
@@ -142,8 +141,7 @@ class Client:
 
     def __init__(self, state: Optional[Dict[str, str]] = None, **options: Any):
         self._handle = None
-        self._callback = None
-        self._raised: Optional[BaseException] = None
+        self._callback: Optional[Callable[[dict], Any]] = None
         if state is None:
             self._handle = _lib.ewsn_open_json(_options(options))
         else:
@@ -165,12 +163,17 @@ class Client:
         Ctrl-C and other signals are seen at once: Python runs their handlers before this goes on. Raises StopIteration once the
         client is closed and every event was taken.
         """
-        text = _lib.ewsn_next_json(self._handle, _milliseconds(timeout))
-        if text is not None:
-            return json.loads(text)
-        if _check(_lib.ewsn_last_status()) == _CLOSED:
-            raise StopIteration
-        return None
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _SLICE if end is None else max(0.0, end - time.monotonic())
+            text = _lib.ewsn_next_json(self._handle, _milliseconds(min(left, _SLICE)))
+            if text is not None:
+                return json.loads(text)
+            status = _check(_lib.ewsn_last_status())
+            if status == _CLOSED:
+                raise StopIteration
+            if status == _INTERRUPTED or left == 0:
+                return None
 
     def __iter__(self) -> Iterator[dict]:
         """The events until the client is closed."""
@@ -229,31 +232,26 @@ class Client:
 
     def on_event(self, callback: Callable[[dict], Any]) -> None:
         """Registers what `dispatch` calls, with an event. What it raises comes out of `dispatch`."""
-
-        def call(_user, _client, event):
-            try:
-                callback(json.loads(_lib.ewsn_event_json(event)))
-            except BaseException as e:  # nothing may leave here, Ctrl-C neither
-                self._raised = e
-
-        self._callback = _EVENT_FN(call)
-        _check(_lib.ewsn_on_event(self._handle, self._callback, None, None))
+        self._callback = callback
 
     def dispatch(self, timeout: Optional[float] = None) -> Optional[int]:
         """Waits for an event and calls what was registered for it and for those that are there already, on this thread.
 
         How many there were; None once the client is closed and every event was taken.
         """
-        count, milliseconds = 0, _milliseconds(timeout)
-        # One at a time: what the callback raises must not wait for others.
-        while (status := _lib.ewsn_dispatch(self._handle, milliseconds, 1)) == 1:
-            count, milliseconds = count + 1, 0
-            raised, self._raised = self._raised, None
-            if raised is not None:
-                raise raised
-        if status == _E_CLOSED:
-            return count or None
-        return count + _check(status)
+        # Not by ewsn_dispatch: ctypes drops a KeyboardInterrupt that is raised as a callback begins.
+        count = 0
+        while True:
+            if self._callback is None:
+                raise RuntimeError("dispatch: nothing was registered with on_event")
+            try:
+                event = self.next(0 if count else timeout)
+            except StopIteration:
+                return count or None
+            if event is None:
+                return count
+            count += 1
+            self._callback(event)
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Tells the server, for as long as the time allows, and ends everything. The last events are `Closed`."""

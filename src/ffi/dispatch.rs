@@ -201,7 +201,8 @@ pub extern "C" fn ewsn_on_event(
 /// `ewsn_last_status` tells which.
 ///
 /// The callback may leave by `longjmp` or a C++ exception: nothing of the library's is held while it runs. Its event is the
-/// host's to free then.
+/// host's to free then. Where a language's signal handler may raise an exception as a callback begins or ends (Python, PHP), that
+/// is lost or fatal: loop over `ewsn_next_json` there, as the wrappers do.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn ewsn_dispatch(c: *mut ewsn_client, timeout_ms: i32, max_events: u32) -> i32 {
     let mut count = 0;

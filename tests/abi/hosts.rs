@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::example;
@@ -101,7 +101,13 @@ impl Host {
     /// It ends by itself.
     pub fn end(mut self) -> ExitStatus {
         let deadline = Instant::now() + LIMIT;
-        while self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        let ended = loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                Err(e) => break e == RecvTimeoutError::Disconnected,
+            }
+        };
+        assert!(ended, "the host goes on for more than {LIMIT:?}");
         self.child.wait().unwrap()
     }
 }
