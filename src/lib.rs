@@ -64,6 +64,7 @@
 extern crate self as ewsnotify;
 
 pub mod auth;
+mod cookies;
 pub mod engine;
 mod error;
 mod event;

@@ -168,6 +168,7 @@ impl Engine {
     pub(super) fn pump_actions(&mut self, endpoint: u32) {
         let now = self.now.mono;
         let shut = self.gate_shut(endpoint);
+        let gated = self.gated(endpoint);
         let most = self.settings.syncs.max(1);
         loop {
             let Some(e) = self.actions.endpoints.get_mut(&endpoint) else { return };
@@ -198,6 +199,11 @@ impl Engine {
             }
             let Some(ticket) = e.ready.pop_front() else { return };
             let Some(action) = self.actions.by_ticket.get_mut(&ticket) else { continue };
+            if let Some(at) = gated.get(&action.watch).filter(|_| !self.closing) {
+                action.under_way = false;
+                e.later.insert((*at, ticket));
+                continue;
+            }
             e.in_flight += 1;
             action.asked = true;
             let items = vec![action.item.clone()];
@@ -210,7 +216,7 @@ impl Engine {
             if action.what == AfterAck::Read {
                 self.mark_action(ticket, Marks::OWN_READ);
             }
-            self.call_at(watch, endpoint, Job::Act(ticket), request);
+            self.call_at(watch, endpoint, Job::Act(ticket), request, None);
         }
     }
 

@@ -58,11 +58,13 @@ impl Gate {
         }
     }
 
-    /// Something was answered well.
-    pub fn worked(&mut self, now: Duration) {
-        if now >= self.until {
+    /// Something was answered well; true if that was not before the gate opened.
+    pub fn worked(&mut self, now: Duration) -> bool {
+        let open = now >= self.until;
+        if open {
             self.backoff.reset();
         }
+        open
     }
 
     /// When it opens, if it is shut now.

@@ -191,6 +191,7 @@ impl Engine {
         let now = self.now.mono;
         let most = self.settings.fetches.max(1);
         let (shut, full) = (self.gate_shut(endpoint), self.spool_full);
+        let gated = self.gated(endpoint);
         let fetches = &mut self.endpoint(endpoint).fetches;
         if fetches.queues.is_empty() && fetches.later.is_empty() {
             return self.timers.clear(Timer::Fetch(endpoint));
@@ -199,7 +200,8 @@ impl Engine {
             return self.timers.set(Timer::Fetch(endpoint), at);
         }
         loop {
-            let held_up = if full { self.with_messages_ahead() } else { BTreeSet::new() };
+            let mut held_up = if full { self.with_messages_ahead() } else { BTreeSet::new() };
+            held_up.extend(gated.keys());
             let fetches = &mut self.endpoint(endpoint).fetches;
             if fetches.in_flight >= most {
                 break;
@@ -220,10 +222,17 @@ impl Engine {
             }
             if !ids.is_empty() {
                 self.endpoint(endpoint).fetches.in_flight += 1;
-                self.call_at(watch, endpoint, Job::Fetch(fetches), Request::GetItem { items: ids, mime });
+                self.call_at(
+                    watch,
+                    endpoint,
+                    Job::Fetch(fetches),
+                    Request::GetItem { items: ids, mime },
+                    None,
+                );
             }
         }
-        match self.endpoint(endpoint).fetches.later.first().map(|(at, _)| *at) {
+        let later = self.endpoint(endpoint).fetches.later.first().map(|(at, _)| *at);
+        match later.into_iter().chain(gated.values().copied()).min() {
             Some(at) if at > now => self.timers.set(Timer::Fetch(endpoint), at),
             _ => self.timers.clear(Timer::Fetch(endpoint)),
         }

@@ -1,14 +1,21 @@
-//! Groups: a stream for up to `subscriptions_per_connection` subscriptions of one endpoint, and which watch goes where.
+//! Groups: a stream for up to `subscriptions_per_connection` subscriptions that live on one machine, and which watch goes where.
+//!
+//! A subscription lives on the machine that made it, and a stream reads those of one machine. So a watch has its seat in a group
+//! before it subscribes: the group's first Subscribe (its scout's) finds a machine, and the others are sent there too, by the
+//! same anchor mailbox and the cookies that came back (Exchange documentation, "How to: Maintain affinity between a group of
+//! subscriptions and the Mailbox server").
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
-use super::mailbox::Phase;
+use super::mailbox::{Phase, Step};
 use super::timers::Timer;
-use super::{Command, ConnId, Engine};
+use super::{Command, ConnId, Engine, Route};
+use crate::cookies::Cookies;
 use crate::event::Detail;
-use crate::{EventKind, Reason};
+use crate::{Error, EventKind, Reason};
 
 /// Names a group.
 pub(super) type GroupId = u64;
@@ -17,6 +24,9 @@ pub(super) type GroupId = u64;
 pub(super) const QUEUE_TRUSTED: Duration = Duration::from_secs(60);
 /// How long a watch that is ready waits for others that are not.
 const LOBBY: Duration = Duration::from_secs(2);
+/// For so long a server's refusal of one more stream is taken for its limit.
+const LEARNED: Duration = Duration::from_secs(3600);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     /// Between streams: the timer opens the next one.
@@ -30,7 +40,22 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Group {
     pub endpoint: u32,
+    /// What its mailboxes have in common; empty where nobody said.
+    affinity: Arc<str>,
+    /// Those that have a seat and are not subscribed.
+    joining: BTreeSet<u64>,
+    /// Of those, the ones that are about to be.
+    preparing: BTreeSet<u64>,
+    /// Those that are subscribed and wait for the others.
+    lobby: BTreeSet<u64>,
+    /// Those of the stream, or of the next one.
     pub members: BTreeSet<u64>,
+    /// Whose mailbox tells the way: it need not be a member.
+    anchor: Option<(u64, Arc<str>)>,
+    cookies: Arc<Cookies>,
+    /// Whether a Subscribe has found the machine, and whose is about to.
+    routed: bool,
+    scout: Option<u64>,
     /// The subscriptions on the stream.
     pub ids: BTreeMap<String, u64>,
     pub link: Link,
@@ -42,17 +67,34 @@ pub(super) struct Group {
     pub any_message: bool,
     pub good: bool,
     pub closed_told: bool,
+    /// The server has refused some of its subscriptions, and is about to end it.
+    pub refused: bool,
     /// Wall time of the stream's last readable message.
     pub heard: Option<SystemTime>,
     /// The same, monotonic.
     pub heard_mono: Option<Duration>,
 }
 
+/// The most streams that a server has allowed, and when it said so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Learned {
+    most: usize,
+    at: Duration,
+}
+
 impl Group {
-    fn new(endpoint: u32) -> Group {
+    fn new(endpoint: u32, affinity: Arc<str>) -> Group {
         Group {
             endpoint,
+            affinity,
+            joining: BTreeSet::new(),
+            preparing: BTreeSet::new(),
+            lobby: BTreeSet::new(),
             members: BTreeSet::new(),
+            anchor: None,
+            cookies: Arc::default(),
+            routed: false,
+            scout: None,
             ids: BTreeMap::new(),
             link: Link::Waiting,
             backoff: Backoff::default(),
@@ -61,9 +103,24 @@ impl Group {
             any_message: false,
             good: false,
             closed_told: false,
+            refused: false,
             heard: None,
             heard_mono: None,
         }
+    }
+
+    fn seats(&self) -> usize {
+        self.joining.len() + self.lobby.len() + self.members.len()
+    }
+
+    fn is_hanging(&self) -> bool {
+        matches!(self.link, Link::Hanging(_))
+    }
+
+    /// Who speaks for the stream: the anchor, if it is on it.
+    pub fn speaker(&self) -> Option<u64> {
+        let anchor = self.anchor.as_ref().map(|(id, _)| *id);
+        anchor.filter(|id| self.members.contains(id)).or_else(|| self.members.first().copied())
     }
 
     /// A stream that worked for so long was no failed attempt.
@@ -78,115 +135,279 @@ impl Group {
     }
 }
 
-/// Which watches go on which stream.
+/// Who has a seat where.
 impl Engine {
-    /// A watch is subscribed and needs a stream.
-    pub(super) fn enter_lobby(&mut self, id: u64, endpoint: u32) {
+    /// Sees to it that a watch has a seat; false if there is none: it waits for one.
+    pub(super) fn take_seat(&mut self, id: u64) -> bool {
+        let Some(w) = self.watches.get(&id) else { return false };
+        let endpoint = w.spec.endpoint;
+        let seat = match w.seat {
+            Some(group) => group,
+            None => {
+                let Some(group) = self.find_seat(id) else {
+                    self.wait_for_seat(id, endpoint);
+                    return false;
+                };
+                group
+            }
+        };
+        self.endpoint(endpoint).seatless.remove(&id);
+        let Some(w) = self.watches.get_mut(&id) else { return false };
+        w.seat = Some(seat);
+        w.told_full = false;
+        if let Some(g) = self.groups.get_mut(&seat) {
+            g.joining.insert(id);
+            g.preparing.insert(id);
+        }
+        true
+    }
+
+    /// The fullest group that is not open now, or the emptiest of those that are, or a new one.
+    fn find_seat(&mut self, id: u64) -> Option<GroupId> {
+        let most = self.per_stream();
+        let w = self.watches.get(&id)?;
+        let (endpoint, affinity, shunned) = (w.spec.endpoint, w.spec.affinity.clone(), w.shunned);
+        let own_budget = w.spec.own_budget;
+        let of_kind = |g: &Group| g.endpoint == endpoint && g.affinity == affinity;
+        let (mut idle, mut hanging) = (None::<(usize, GroupId)>, None::<(usize, GroupId)>);
+        for (group, g) in self.groups.iter().filter(|(_, g)| of_kind(g)) {
+            let seats = g.seats();
+            if seats >= most || shunned == Some(*group) {
+                continue;
+            }
+            match g.is_hanging() {
+                false => idle = idle.max(Some((seats, *group))),
+                true => hanging = Some(hanging.map_or((seats, *group), |h| h.min((seats, *group)))),
+            }
+        }
+        if let Some((_, group)) = idle.or(hanging) {
+            return Some(group);
+        }
+        self.may_stand(endpoint, own_budget).then(|| self.add_group(Group::new(endpoint, affinity)))
+    }
+
+    fn add_group(&mut self, group: Group) -> GroupId {
+        self.next_group += 1;
+        self.groups.insert(self.next_group, group);
+        self.next_group
+    }
+
+    /// Whether the server may be asked for one more stream.
+    fn may_stand(&mut self, endpoint: u32, own_budget: bool) -> bool {
+        let now = self.now.mono;
+        let limit = match own_budget {
+            true => usize::MAX,
+            false => self.settings.connections.max(1),
+        };
+        let learned = self.endpoint(endpoint).learned.filter(|l| now.saturating_sub(l.at) < LEARNED);
+        let standing = self.groups.values().filter(|g| g.endpoint == endpoint).count();
+        standing < limit.min(learned.map_or(usize::MAX, |l| l.most))
+    }
+
+    fn wait_for_seat(&mut self, id: u64, endpoint: u32) {
+        let most = self.per_stream();
+        self.endpoint(endpoint).seatless.insert(id);
+        let limit = self.endpoint(endpoint).learned.map_or(self.settings.connections, |l| l.most);
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        if !std::mem::replace(&mut w.told_full, true) {
+            let message = format!(
+                "there is no stream left for this watch: {limit} connections of {most} subscriptions are full; raise the limits or \
+                 use another client"
+            );
+            self.tell(id, EventKind::Error, Detail { message: Some(message), ..Detail::default() });
+        }
+    }
+
+    /// There may be room for those that wait for it.
+    pub(super) fn seats_free(&mut self, endpoint: u32) {
+        for id in std::mem::take(&mut self.endpoint(endpoint).seatless) {
+            if let Some(Phase::Due(_)) = self.watches.get(&id).map(|w| w.phase) {
+                self.timers.set(Timer::Watch(id), self.now.mono);
+            }
+        }
+    }
+
+    /// Whether a watch may subscribe now. If not, it waits for the one that finds the group's machine.
+    pub(super) fn may_subscribe(&mut self, id: u64) -> bool {
+        let Some(w) = self.watches.get(&id) else { return false };
+        let mailbox = w.spec.mailbox.clone();
+        let Some(g) = w.seat.and_then(|seat| self.groups.get_mut(&seat)) else { return true };
+        if g.routed {
+            return true;
+        }
+        if *g.scout.get_or_insert(id) != id {
+            return false;
+        }
+        g.anchor = Some((id, mailbox));
+        true
+    }
+
+    /// The scout's Subscribe came back, or never will.
+    pub(super) fn scouted(&mut self, id: u64, found: bool) {
+        let Some(seat) = self.watches.get(&id).and_then(|w| w.seat) else { return };
+        let Some(g) = self.groups.get_mut(&seat) else { return };
+        if g.scout.take_if(|scout| *scout == id).is_none() {
+            return;
+        }
+        g.routed |= found;
+        for other in g.joining.clone() {
+            if other != id && self.watches.get(&other).is_some_and(|w| w.phase == Phase::Due(Step::Subscribe))
+            {
+                // Those in a back-off keep to it.
+                let at = self.timers.get(Timer::Watch(other)).unwrap_or(self.now.mono);
+                self.timers.set(Timer::Watch(other), at);
+            }
+        }
+    }
+
+    /// How the watch's subscription is reached.
+    pub(super) fn route(&self, id: u64) -> Option<Route> {
+        let w = self.watches.get(&id)?;
+        let Some(g) = w.seat.and_then(|seat| self.groups.get(&seat)) else {
+            return Some(Route { anchor: w.spec.mailbox.clone(), cookies: w.cookies.clone() });
+        };
+        let (_, anchor) = g.anchor.clone()?;
+        Some(Route { anchor, cookies: g.cookies.clone() })
+    }
+
+    pub(super) fn group_route(&self, group: GroupId) -> Option<Route> {
+        let g = self.groups.get(&group)?;
+        let (_, anchor) = g.anchor.clone()?;
+        Some(Route { anchor, cookies: g.cookies.clone() })
+    }
+}
+
+/// Who goes onto the stream, and when.
+impl Engine {
+    /// A watch is subscribed and needs its stream.
+    pub(super) fn enter_lobby(&mut self, id: u64) {
         let by = self.now.mono + LOBBY;
-        if let Some(w) = self.watches.get_mut(&id) {
-            w.phase = Phase::Lobby;
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.phase = Phase::Lobby;
+        let Some(seat) = w.seat else { return };
+        let Some(g) = self.groups.get_mut(&seat) else { return };
+        g.joining.remove(&id);
+        g.preparing.remove(&id);
+        g.lobby.insert(id);
+        if self.timers.get(Timer::Lobby(seat)).is_none() {
+            self.timers.set(Timer::Lobby(seat), by);
         }
-        self.endpoint(endpoint).lobby.insert(id);
-        if self.timers.get(Timer::Lobby(endpoint)).is_none() {
-            self.timers.set(Timer::Lobby(endpoint), by);
+        self.settle_lobby(seat);
+    }
+
+    /// The watch is no longer one that others wait for.
+    pub(super) fn not_preparing(&mut self, id: u64) {
+        let Some(seat) = self.watches.get(&id).and_then(|w| w.seat) else { return };
+        if self.groups.get_mut(&seat).is_some_and(|g| g.preparing.remove(&id)) {
+            self.settle_lobby(seat);
         }
-        self.settle_lobby(endpoint);
     }
 
     /// Sends the waiting watches off if nobody else is about to be ready.
-    pub(super) fn settle_lobby(&mut self, endpoint: u32) {
+    fn settle_lobby(&mut self, group: GroupId) {
         let most = self.per_stream();
-        let e = self.endpoint(endpoint);
-        if e.lobby.is_empty() {
-            return self.timers.clear(Timer::Lobby(endpoint));
+        let Some(g) = self.groups.get(&group) else { return };
+        if g.lobby.is_empty() {
+            return self.timers.clear(Timer::Lobby(group));
         }
-        if e.preparing.is_empty() || e.lobby.len() >= most {
-            self.leave_lobby(endpoint);
+        if g.preparing.is_empty() || g.lobby.len() >= most {
+            self.leave_lobby(group);
         }
     }
 
-    /// Finds a stream for each waiting watch: one that is not open now, a new one, or the smallest, which is opened anew.
-    pub(super) fn leave_lobby(&mut self, endpoint: u32) {
-        self.timers.clear(Timer::Lobby(endpoint));
-        let most = self.per_stream();
-        let mut waiting = std::mem::take(&mut self.endpoint(endpoint).lobby);
-        let groups = |engine: &Engine, hanging: bool| -> Vec<(usize, GroupId)> {
-            let of = engine.groups.iter().filter(|(_, g)| {
-                g.endpoint == endpoint
-                    && g.members.len() < most
-                    && matches!(g.link, Link::Hanging(_)) == hanging
-            });
-            of.map(|(id, g)| (g.members.len(), *id)).collect()
-        };
-        for (_, group) in groups(self, false) {
-            self.join(group, &mut waiting);
+    /// Puts the waiting watches on the stream. Where it is open already they get one of their own, or, if no more may stand, it is
+    /// opened anew.
+    pub(super) fn leave_lobby(&mut self, group: GroupId) {
+        self.timers.clear(Timer::Lobby(group));
+        let group = self.spare(group).unwrap_or(group);
+        let Some(g) = self.groups.get_mut(&group) else { return };
+        let waiting = std::mem::take(&mut g.lobby);
+        if waiting.is_empty() {
+            return;
         }
-        while !waiting.is_empty() && self.streams_of(endpoint) < self.settings.connections.max(1) {
-            self.next_group += 1;
-            let group = self.next_group;
-            self.groups.insert(group, Group::new(endpoint));
-            self.timers.set(Timer::Group(group), self.now.mono);
-            self.join(group, &mut waiting);
+        match g.link {
+            Link::Hanging(_) => {
+                let detail = Detail {
+                    reason: Some(Reason::Regrouped),
+                    retry_ms: Some(0),
+                    message: Some("the stream is opened anew, with further mailboxes on it".into()),
+                    ..Detail::default()
+                };
+                self.abort_group(group, Reason::Regrouped, detail, Duration::ZERO);
+            }
+            Link::Waiting if self.timers.get(Timer::Group(group)).is_none() => {
+                self.timers.set(Timer::Group(group), self.now.mono);
+            }
+            _ => {}
         }
-        while !waiting.is_empty() {
-            let Some((_, group)) = groups(self, true).into_iter().min() else { break };
-            let detail = Detail {
-                reason: Some(Reason::Regrouped),
-                retry_ms: Some(0),
-                message: Some("the stream is opened anew, with further mailboxes on it".into()),
-                ..Detail::default()
-            };
-            self.abort_group(group, Reason::Regrouped, detail, Duration::ZERO);
-            self.join(group, &mut waiting);
-        }
-        let orphans = self.endpoint(endpoint).orphans;
         for id in &waiting {
-            let Some(w) = self.watches.get_mut(id) else { continue };
-            // A stream that is about to end makes room.
-            if orphans == 0 && !std::mem::replace(&mut w.told_full, true) {
-                let message = format!(
-                    "there is no stream left for this watch: {} connections of {} subscriptions are full; raise the limits or use another client",
-                    self.settings.connections, most
-                );
-                self.tell(*id, EventKind::Error, Detail { message: Some(message), ..Detail::default() });
-            }
-        }
-        self.endpoint(endpoint).lobby = waiting;
-    }
-
-    fn join(&mut self, group: GroupId, waiting: &mut BTreeSet<u64>) {
-        let most = self.per_stream();
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        while g.members.len() < most {
-            let Some(id) = waiting.pop_first() else { return };
-            g.members.insert(id);
-            if let Some(w) = self.watches.get_mut(&id) {
+            if let Some(w) = self.watches.get_mut(id) {
                 w.phase = Phase::Grouped(group);
-                w.told_full = false;
             }
+        }
+        if let Some(g) = self.groups.get_mut(&group) {
+            g.members.extend(waiting);
         }
     }
 
-    /// Takes a watch off its stream, which goes on if others are on it, or out of those that wait for one.
+    /// A group on the same machine for those that come later. There is one more than are needed at the most; when both are between
+    /// streams, they become one.
+    fn spare(&mut self, group: GroupId) -> Option<GroupId> {
+        let most = self.per_stream();
+        let g = self.groups.get(&group).filter(|g| g.is_hanging() && g.routed)?;
+        let endpoint = g.endpoint;
+        let first = g.lobby.first().and_then(|id| Some((*id, self.watches.get(id)?)))?;
+        let (anchor, own_budget) = ((first.0, first.1.spec.mailbox.clone()), first.1.spec.own_budget);
+        let kin: Vec<&Group> = self.groups.values().filter(|other| same_machine(g, other)).collect();
+        let seats: usize = kin.iter().map(|g| g.seats()).sum();
+        if kin.len() > seats.div_ceil(most) || !self.may_stand(endpoint, own_budget) {
+            return None;
+        }
+        let g = self.groups.get_mut(&group)?;
+        let mut spare = Group::new(endpoint, g.affinity.clone());
+        spare.lobby = std::mem::take(&mut g.lobby);
+        spare.routed = true;
+        (spare.cookies, spare.anchor) = (g.cookies.clone(), Some(anchor));
+        let moved = spare.lobby.clone();
+        let spare = self.add_group(spare);
+        for id in moved {
+            if let Some(w) = self.watches.get_mut(&id) {
+                w.seat = Some(spare);
+            }
+        }
+        Some(spare)
+    }
+
+    /// Gives a watch's seat back. Its stream goes on if others are on it.
     pub(super) fn leave_group(&mut self, id: u64) {
-        if let Some(endpoint) = self.watches.get(&id).map(|w| w.spec.endpoint) {
-            self.endpoint(endpoint).lobby.remove(&id);
-        }
-        let Some(group) = self.watches.get(&id).and_then(|w| w.group()) else { return };
+        self.scouted(id, false);
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        let endpoint = w.spec.endpoint;
+        let seat = w.seat.take();
+        self.endpoint(endpoint).seatless.remove(&id);
+        let Some(group) = seat else { return };
         let Some(g) = self.groups.get_mut(&group) else { return };
-        g.members.remove(&id);
+        for place in [&mut g.joining, &mut g.preparing, &mut g.lobby, &mut g.members] {
+            place.remove(&id);
+        }
         g.ids.retain(|_, member| *member != id);
-        let (empty, endpoint) = (g.members.is_empty(), g.endpoint);
-        if empty {
-            self.drop_group(group);
+        let streams = g.members.len() + g.lobby.len() > 0;
+        match (g.seats(), streams, g.link) {
+            (0, ..) => self.drop_group(group),
+            // Only those that are not subscribed are left.
+            (_, false, Link::Hanging(conn)) => {
+                g.link = Link::Aborted(conn, self.now.mono);
+                self.timers.clear(Timer::Group(group));
+                self.out.push_back(Command::Abort(conn));
+            }
+            _ => self.settle_lobby(group),
         }
-        if !self.endpoint(endpoint).lobby.is_empty() {
-            self.settle_lobby(endpoint);
-        }
+        self.seats_free(endpoint);
     }
 
     fn drop_group(&mut self, group: GroupId) {
         self.timers.clear(Timer::Group(group));
+        self.timers.clear(Timer::Lobby(group));
         let Some(g) = self.groups.remove(&group) else { return };
         if let Link::Hanging(conn) = g.link {
             self.out.push_back(Command::Abort(conn));
@@ -199,9 +420,125 @@ impl Engine {
         }
     }
 
-    fn streams_of(&mut self, endpoint: u32) -> usize {
-        let groups = self.groups.values().filter(|g| g.endpoint == endpoint).count();
-        groups + self.endpoint(endpoint).orphans
+    /// Whether a group's stream must wait until one that nobody wants any more is over.
+    pub(super) fn waits_for_orphans(&mut self, group: GroupId) -> bool {
+        let Some(g) = self.groups.get(&group) else { return false };
+        let endpoint = g.endpoint;
+        let own_budget = g.speaker().and_then(|id| self.watches.get(&id)).is_some_and(|w| w.spec.own_budget);
+        let orphans = self.endpoint(endpoint).orphans;
+        let of_endpoint = self.groups.values().filter(|g| g.endpoint == endpoint && g.link != Link::Waiting);
+        !own_budget && orphans > 0 && of_endpoint.count() + orphans >= self.settings.connections.max(1)
+    }
+
+    /// A stream that nobody wanted any more is over.
+    pub(super) fn orphan_ended(&mut self, endpoint: u32) {
+        let e = self.endpoint(endpoint);
+        e.orphans = e.orphans.saturating_sub(1);
+        let waiting = self.groups.iter().filter(|(_, g)| g.endpoint == endpoint && g.link == Link::Waiting);
+        for group in waiting.filter(|(_, g)| !g.members.is_empty()).map(|(id, _)| *id).collect::<Vec<_>>() {
+            if self.timers.get(Timer::Group(group)).is_none() {
+                self.timers.set(Timer::Group(group), self.now.mono);
+            }
+        }
+        self.seats_free(endpoint);
+    }
+
+    /// Takes the members of other groups in that are between streams too, where they live on the same machine.
+    pub(super) fn absorb_waiting(&mut self, group: GroupId) {
+        let most = self.per_stream();
+        let Some(g) = self.groups.get(&group) else { return };
+        let mut seats = g.seats();
+        let mut others = Vec::new();
+        for (id, other) in &self.groups {
+            let settled = other.link == Link::Waiting && other.joining.is_empty() && other.lobby.is_empty();
+            if *id != group && settled && same_machine(g, other) && seats + other.seats() <= most {
+                seats += other.seats();
+                others.push(*id);
+            }
+        }
+        for other in others {
+            self.timers.clear(Timer::Group(other));
+            self.timers.clear(Timer::Lobby(other));
+            let Some(other) = self.groups.remove(&other) else { continue };
+            self.move_members(other.members, group);
+        }
+    }
+
+    fn move_members(&mut self, members: BTreeSet<u64>, to: GroupId) {
+        for id in &members {
+            if let Some(w) = self.watches.get_mut(id) {
+                w.phase = Phase::Grouped(to);
+                w.seat = Some(to);
+            }
+        }
+        if let Some(g) = self.groups.get_mut(&to) {
+            g.members.extend(members);
+        }
+    }
+
+    /// The server refuses one more stream: its limit is what stands. Where the account is charged, others take the group's members
+    /// in; where a mailbox is, another one's is tried.
+    pub(super) fn too_many_streams(&mut self, group: GroupId, error: &Error) {
+        let now = self.now.mono;
+        let most = self.per_stream();
+        let Some(g) = self.groups.get_mut(&group) else { return };
+        let endpoint = g.endpoint;
+        let speaker = g.speaker();
+        if speaker.and_then(|id| self.watches.get(&id)).is_some_and(|w| w.spec.own_budget) {
+            let after = |id: u64| g.members.range(id + 1..).next().or(g.members.first()).copied();
+            let next = speaker.and_then(after).and_then(|id| Some((id, self.watches.get(&id)?)));
+            g.anchor = next.map(|(id, w)| (id, w.spec.mailbox.clone())).or(g.anchor.take());
+            return;
+        }
+        let standing = self.groups.values().filter(|g| g.endpoint == endpoint && g.is_hanging() && g.good);
+        let standing = standing.count();
+        if standing == 0 {
+            // Somebody else has them all.
+            return;
+        }
+        let e = self.endpoint(endpoint);
+        e.learned = Some(Learned { most: standing, at: now });
+        let Some(g) = self.groups.get(&group) else { return };
+        let homes = self
+            .groups
+            .iter()
+            .filter(|(id, other)| **id != group && other.is_hanging() && same_machine(g, other));
+        let homes: Vec<(GroupId, usize)> = homes
+            .map(|(id, other)| (*id, most.saturating_sub(other.seats())))
+            .filter(|(_, room)| *room > 0)
+            .collect();
+        let message = format!(
+            "{error}: the server allows {standing} streams at a time; the mailboxes of this one go onto the others, as far as there is \
+             room"
+        );
+        if let Some(id) = speaker {
+            self.tell(
+                id,
+                EventKind::Error,
+                Detail { message: Some(message), ..super::tell::detail(error, None) },
+            );
+        }
+        for (home, room) in homes {
+            let Some(g) = self.groups.get_mut(&group) else { return };
+            let mut leaving = std::mem::take(&mut g.members);
+            let last = leaving.iter().nth(room).copied();
+            if let Some(last) = last {
+                g.members = leaving.split_off(&last);
+            }
+            for id in &leaving {
+                if let Some(w) = self.watches.get_mut(id) {
+                    w.phase = Phase::Lobby;
+                    w.seat = Some(home);
+                }
+            }
+            if let Some(g) = self.groups.get_mut(&home) {
+                g.lobby.extend(leaving);
+            }
+            self.leave_lobby(home);
+        }
+        if self.groups.get(&group).is_some_and(|g| g.seats() == 0) {
+            self.drop_group(group);
+        }
     }
 
     pub(super) fn per_stream(&self) -> usize {
@@ -211,4 +548,13 @@ impl Engine {
     pub(super) fn members(&self, group: GroupId) -> Vec<u64> {
         self.groups.get(&group).map(|g| g.members.iter().copied().collect()).unwrap_or_default()
     }
+}
+
+/// Whether subscriptions of one can be read on a stream of the other.
+fn same_machine(one: &Group, other: &Group) -> bool {
+    one.endpoint == other.endpoint
+        && one.affinity == other.affinity
+        && one.routed
+        && other.routed
+        && one.cookies.same_machine(&other.cookies)
 }

@@ -1,5 +1,6 @@
 //! What goes wrong with a watch: failures of its steps, a lost subscription, a folder that is gone, its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::mailbox::{Continuity, Phase, Step};
@@ -26,6 +27,9 @@ impl Engine {
     /// A step's call failed.
     pub(super) fn step_failed(&mut self, id: u64, made: &Call, step: Step, error: Error) {
         self.not_preparing(id);
+        if step == Step::Subscribe {
+            self.scouted(id, false);
+        }
         let verdict = verdict::of_error(&error);
         let endpoint = made.endpoint;
         if step == Step::Poll {
@@ -42,7 +46,7 @@ impl Engine {
             _ if step == Step::Subscribe && error.code() == Some(TOO_MANY) && self.forsake(id) => {
                 return self.due(id, step, FORSAKEN);
             }
-            Verdict::Resubscribe if step == Step::Poll => {
+            Verdict::Resubscribe | Verdict::Rediscover if step == Step::Poll => {
                 return self.lost(id, Reason::SubscriptionLost, &error, false);
             }
             Verdict::Missed if step == Step::Poll => {
@@ -53,6 +57,10 @@ impl Engine {
                 return self.stop(id, &error, verdict);
             }
             _ => {}
+        }
+        if verdict == Verdict::Rediscover {
+            self.find_other_machine(id, &error);
+            self.leave_group(id);
         }
         let Some(w) = self.watches.get_mut(&id) else { return };
         let may_go_on = match verdict {
@@ -81,7 +89,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return false };
         let (endpoint, ids) = (w.spec.endpoint, std::mem::take(&mut w.stored.subscriptions));
         for subscription in &ids {
-            self.unsubscribe(id, endpoint, subscription.clone());
+            self.unsubscribe(id, endpoint, subscription.clone(), None);
         }
         !ids.is_empty()
     }
@@ -91,7 +99,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return Duration::ZERO };
         let least = match verdict {
             Verdict::Refused => Some(REFUSED_WAIT),
-            Verdict::Resubscribe => Some(Duration::from_secs(1)),
+            Verdict::Resubscribe | Verdict::Rediscover => Some(Duration::from_secs(1)),
             _ => verdict::least_wait(error.code()).map(Duration::from_secs),
         };
         w.backoff.next(&mut self.rng, least.max(error.retry_after()))
@@ -103,7 +111,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         w.failing = Some(verdict::reason(error));
         let (failures, endpoint, connected) = (w.failures(), w.spec.endpoint, w.connected.is_some());
-        let at = self.gate_until(endpoint).unwrap_or(mono).max(mono + wait);
+        let at = self.gate_until(endpoint, id).unwrap_or(mono).max(mono + wait);
         let mut detail = detail(error, link.then(|| verdict::reason(error)));
         detail.retry_ms = Some((at - mono).as_millis() as u64);
         if link && (failures == 1 || connected) {
@@ -139,19 +147,26 @@ impl Engine {
             self.tell(id, EventKind::Error, detail);
         }
         self.disconnected(id, detail);
+        self.find_other_machine(id, error);
         self.leave_group(id);
         if let Some(w) = self.watches.get_mut(&id) {
             w.continuity = Continuity::Broken(reason);
             // Heartbeats have proved nothing, if the id was somebody else's already.
             w.certain = w.certain.min(w.proved);
-            if w.is_streaming() && wait.is_zero() {
-                self.endpoint(endpoint).preparing.insert(id);
-            }
         }
         if let (Some(s), true) = (old, unsubscribe) {
-            self.unsubscribe(id, endpoint, s.id);
+            self.unsubscribe(id, endpoint, s.id, s.route);
         }
         self.due(id, Step::Subscribe, wait);
+    }
+
+    /// The mailbox is not on its group's machine, or not any more.
+    fn find_other_machine(&mut self, id: u64, error: &Error) {
+        if let Some(w) = self.watches.get_mut(&id).filter(|_| verdict::of_error(error) == Verdict::Rediscover)
+        {
+            w.shunned = w.seat;
+            w.cookies = Arc::default();
+        }
     }
 
     /// One of the watch's folders is gone: which, GetFolder tells. A watch of one folder ends.
@@ -189,7 +204,6 @@ impl Engine {
     /// Ends a watch: `Closed` is its last event. What is held back is dropped.
     pub(super) fn end_watch(&mut self, id: u64, reason: Reason) {
         self.note_given_up(id, reason);
-        self.not_preparing(id);
         self.leave_group(id);
         self.unstore_subscriptions(id);
         self.leave_windows(id);
@@ -207,9 +221,9 @@ impl Engine {
         let endpoint = w.spec.endpoint;
         self.tell_closed(id, w.spec.mailbox.clone(), reason);
         if let Some(s) = w.subscription.take() {
-            self.unsubscribe(id, endpoint, s.id);
+            self.unsubscribe(id, endpoint, s.id, s.route);
         }
+        self.endpoint(endpoint).gates.remove(&id);
         self.forget(id);
-        self.settle_lobby(endpoint);
     }
 }

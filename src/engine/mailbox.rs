@@ -1,6 +1,7 @@
 //! A watch: from its folders to its subscription, its losses and its end.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
@@ -12,7 +13,8 @@ use super::save::Stored;
 use super::tell::{detail, parse_time};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
-use super::{Answer, Call, CallId, Engine, Job, Now, WatchMode, WatchSpec};
+use super::{Answer, Call, CallId, Engine, Job, Now, Route, WatchMode, WatchSpec};
+use crate::cookies::Cookies;
 use crate::event::Detail;
 use crate::proto::{FolderRef, NoticeKind, Notification, Request, Scope, Target};
 use crate::{Ack, Error, EventKind, Reason};
@@ -75,6 +77,8 @@ pub(super) struct Untold {
 pub(super) struct Subscription {
     pub id: String,
     pub watermark: Option<String>,
+    /// How it is reached.
+    pub route: Option<Route>,
     /// When it was answered, monotonic.
     pub at: Duration,
     /// Whether it has told a mailbox event.
@@ -106,6 +110,12 @@ pub(super) struct Watch {
     /// How many it was given in this run, where it acknowledges them itself.
     pub given: usize,
     pub phase: Phase,
+    /// The group that it has a seat in.
+    pub seat: Option<GroupId>,
+    /// The group whose machine it must not go to again.
+    pub shunned: Option<GroupId>,
+    /// What leads to its subscription's machine, where it streams not.
+    pub cookies: Arc<Cookies>,
     pub subscription: Option<Subscription>,
     pub resubscribing: bool,
     pub certain: SystemTime,
@@ -155,6 +165,9 @@ impl Watch {
             given: 0,
             phase: Phase::Due(if spec.folders.is_empty() { Step::Subscribe } else { Step::Folders }),
             spec,
+            seat: None,
+            shunned: None,
+            cookies: Arc::default(),
             subscription: None,
             resubscribing: false,
             certain: now.wall,
@@ -294,11 +307,7 @@ impl Engine {
         let actions = std::mem::take(&mut stored.actions);
         let mut watch = Watch::new(spec, self.now);
         watch.stored = stored;
-        let (endpoint, streaming) = (watch.spec.endpoint, watch.is_streaming());
         self.watches.insert(id, watch);
-        if streaming {
-            self.endpoint(endpoint).preparing.insert(id);
-        }
         self.timers.set(Timer::Watch(id), self.now.mono);
         if bad > 0 {
             let message = format!("{bad} entries of the stored state cannot be read, and are left out");
@@ -320,11 +329,14 @@ impl Engine {
     pub(super) fn watch_due(&mut self, id: u64) {
         let Some(w) = self.watches.get(&id) else { return };
         let Phase::Due(step) = w.phase else { return };
-        let endpoint = w.spec.endpoint;
-        if let Some(at) = self.gate_shut(endpoint) {
+        let (endpoint, streaming) = (w.spec.endpoint, w.is_streaming());
+        if let Some(at) = self.gate_shut_for(endpoint, id) {
             // Whoever waits for a gate is not being prepared: others need not wait for it.
             self.not_preparing(id);
             self.timers.set(Timer::Watch(id), at);
+            return;
+        }
+        if streaming && (!self.take_seat(id) || (step == Step::Subscribe && !self.may_subscribe(id))) {
             return;
         }
         let Some(w) = self.watches.get(&id) else { return };
@@ -349,7 +361,8 @@ impl Engine {
         if step == Step::Subscribe {
             self.counters.subscribes += 1;
         }
-        let call = self.call(id, Job::Step(step), request);
+        let route = self.route(id).filter(|_| step != Step::Folders);
+        let call = self.call_at(id, endpoint, Job::Step(step), request, route);
         if let Some(w) = self.watches.get_mut(&id) {
             w.phase = Phase::Calling(step, call);
         }
@@ -362,7 +375,7 @@ impl Engine {
         if !waits {
             match result {
                 Ok(Answer::Subscribed { id: subscription, .. }) => {
-                    self.unsubscribe(id, made.endpoint, subscription)
+                    self.unsubscribe(id, made.endpoint, subscription, made.route)
                 }
                 Ok(Answer::Events(notification)) => self.polled_late(made.endpoint, &notification),
                 _ => {}
@@ -436,13 +449,14 @@ impl Engine {
 
     fn subscribed(&mut self, id: u64, made: &Call, subscription: String, watermark: Option<String>) {
         let now = self.now;
+        self.scouted(id, true);
         // An id of a watch that was taken back, given out again before our Unsubscribe for it arrived: dead, perhaps.
         if self.endpoint(made.endpoint).owners.may_have_ended(&subscription, made.sent.mono) {
             if let Some(w) = self.watches.get_mut(&id).filter(|w| !w.resubscribing) {
                 w.resubscribing = true;
                 (w.certain, w.proved) = (made.sent.wall, made.sent.wall);
             }
-            self.unsubscribe(id, made.endpoint, subscription);
+            self.unsubscribe(id, made.endpoint, subscription, made.route.clone());
             return self.due(id, Step::Subscribe, Duration::from_secs(1));
         }
         // A restarted server counts from one again: whoever had this id before has lost it, and a stream that was opened
@@ -462,10 +476,12 @@ impl Engine {
             self.lost(other, Reason::SubscriptionLost, &error, false);
         }
         let Some(w) = self.watches.get_mut(&id) else { return };
-        w.subscription = Some(Subscription { id: subscription, watermark, at: now.mono, told: false });
+        let route = made.route.clone();
+        w.subscription = Some(Subscription { id: subscription, watermark, route, at: now.mono, told: false });
+        w.shunned = None;
         w.worked();
         w.folders_gone = 0;
-        let (endpoint, streaming) = (w.spec.endpoint, w.is_streaming());
+        let streaming = w.is_streaming();
         if std::mem::take(&mut w.resubscribing) {
             let reason = match w.continuity {
                 Continuity::Broken(reason) => reason,
@@ -482,19 +498,25 @@ impl Engine {
             Some(_) => Continuity::Broken(Reason::SubscriptionLost),
             None => Continuity::Queued { from: now.mono },
         };
-        self.not_preparing(id);
         if streaming {
-            self.enter_lobby(id, endpoint);
+            self.enter_lobby(id);
         } else {
             self.due(id, Step::Poll, Duration::ZERO);
         }
     }
 
     /// Tries to take a subscription off the server.
-    pub(super) fn unsubscribe(&mut self, watch: u64, endpoint: u32, subscription: String) {
+    pub(super) fn unsubscribe(
+        &mut self,
+        watch: u64,
+        endpoint: u32,
+        subscription: String,
+        route: Option<Route>,
+    ) {
         self.endpoint(endpoint).owners.unsubscribing(subscription.clone());
         let job = Job::Unsubscribe(subscription.clone());
-        self.call_at(watch, endpoint, job, Request::Unsubscribe { subscription_id: subscription });
+        let request = Request::Unsubscribe { subscription_id: subscription };
+        self.call_at(watch, endpoint, job, request, route);
     }
 
     pub(super) fn due(&mut self, id: u64, step: Step, wait: Duration) {
@@ -543,15 +565,6 @@ impl Engine {
             if let Some(event) = self.mailbox_event(id, notice) {
                 self.hand_out(id, event);
             }
-        }
-    }
-
-    /// The watch is no longer one that others wait for.
-    pub(super) fn not_preparing(&mut self, id: u64) {
-        let Some(w) = self.watches.get(&id) else { return };
-        let endpoint = w.spec.endpoint;
-        if self.endpoint(endpoint).preparing.remove(&id) {
-            self.settle_lobby(endpoint);
         }
     }
 

@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::cookies::Cookies;
 use crate::event::{Content, Spooled};
 use crate::proto::{
     FolderRef, FolderStamp, HierarchyPage, Item, NoticeKind, Request, RequestVersion, Response, Streamed,
@@ -46,7 +47,7 @@ use after_ack::Actions;
 use backoff::Gate;
 use coalesce::Windows;
 use fetch::{FetchId, Fetches, Wanted};
-use group::{Group, GroupId, Link};
+use group::{Group, GroupId, Learned, Link};
 use host_state::HostState;
 use mailbox::{Owners, Step, Watch};
 use pages::Syncs;
@@ -80,6 +81,10 @@ pub struct WatchSpec {
     pub mailbox: Arc<str>,
     /// Watches with the same number share a server, a sign-in and so their connections and back-off.
     pub endpoint: u32,
+    /// What mailboxes that may share a stream have in common (`GroupingInformation`); empty where nobody said.
+    pub affinity: Arc<str>,
+    /// Whether the server charges its mailbox for what it costs (impersonation), not the account.
+    pub own_budget: bool,
     /// The folders; empty means all folders of the mailbox.
     pub folders: Vec<FolderRef>,
     /// The kinds that the host wants to be told; at least one.
@@ -142,6 +147,15 @@ pub struct Settings {
     pub durable: bool,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// How a request finds the machine of a subscription.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The mailbox that leads there.
+    pub anchor: Arc<str>,
+    /// What the server gave to be sent back, for the engine to keep and the network to fill.
+    pub cookies: Arc<Cookies>,
 }
 
 /// Names a call that was commanded.
@@ -273,6 +287,8 @@ pub enum Command {
         version: RequestVersion,
         /// What.
         request: Request,
+        /// To which machine; where none is named, any that has the watch's mailbox.
+        route: Option<Route>,
     },
     /// Open a stream. Exactly one [`Input::Ended`] must come back in the end, whatever happens.
     Open {
@@ -284,6 +300,8 @@ pub enum Command {
         version: RequestVersion,
         /// `GetStreamingEvents`.
         request: Request,
+        /// To which machine.
+        route: Option<Route>,
     },
     /// Shut a stream's socket. Its `Ended` still comes; messages before it may be dropped.
     Abort(ConnId),
@@ -369,10 +387,12 @@ struct Endpoint {
     /// Whether the version has been answered well.
     version_works: bool,
     gate: Gate,
-    /// Watches that are about to be subscribed for a stream.
-    preparing: BTreeSet<u64>,
-    /// Watches that are subscribed and wait for a stream.
-    lobby: BTreeSet<u64>,
+    /// Of watches whose mailbox has a budget of its own.
+    gates: BTreeMap<u64, Gate>,
+    /// Watches that wait for a seat in a group.
+    seatless: BTreeSet<u64>,
+    /// How many streams may stand, where the server has said so.
+    learned: Option<Learned>,
     /// Streams whose watches have all gone and whose end has not come.
     orphans: usize,
     /// Whose each subscription is, and was.
@@ -389,6 +409,7 @@ struct Call {
     version: RequestVersion,
     sent: Now,
     job: Job,
+    route: Option<Route>,
 }
 
 /// What a call is for.
@@ -481,7 +502,7 @@ impl Engine {
         while let Some(timer) = self.timers.pop(self.now.mono) {
             match timer {
                 Timer::Watch(watch) => self.watch_due(watch),
-                Timer::Lobby(endpoint) => self.leave_lobby(endpoint),
+                Timer::Lobby(group) => self.leave_lobby(group),
                 Timer::Group(group) => self.group_due(group),
                 Timer::Fetch(endpoint) => self.pump_fetches(endpoint),
                 Timer::Sync(watch) => self.sync_soon(watch),
@@ -561,13 +582,16 @@ impl Engine {
             *of -= 1;
         }
         let (now, closing) = (self.now.mono, self.closing);
-        let e = self.endpoint(made.endpoint);
         match &result {
             Ok(_) => {
+                let e = self.endpoint(made.endpoint);
                 e.version_works = true;
                 e.gate.worked(now);
+                if e.gates.get_mut(&watch).is_some_and(|gate| gate.worked(now)) {
+                    e.gates.remove(&watch);
+                }
             }
-            Err(error) => self.shut_gate(made.endpoint, error),
+            Err(error) => self.shut_gate(watch, made.endpoint, error),
         }
         match made.job.clone() {
             Job::Unsubscribe(subscription) => {
@@ -644,15 +668,14 @@ impl Engine {
             conn.group = None;
         }
         for (id, watch) in watches {
-            if let Some(subscription) = watch.subscription {
-                self.unsubscribe(id, watch.spec.endpoint, subscription.id);
+            if let Some(s) = watch.subscription {
+                self.unsubscribe(id, watch.spec.endpoint, s.id, s.route);
             }
             self.forget(id);
         }
         self.opens = Opens::default();
         for endpoint in self.endpoints.values_mut() {
-            endpoint.lobby.clear();
-            endpoint.preparing.clear();
+            endpoint.seatless.clear();
         }
     }
 
@@ -663,17 +686,24 @@ impl Engine {
     /// Commands a call for a watch.
     fn call(&mut self, watch: u64, job: Job, request: Request) -> CallId {
         let endpoint = self.watches.get(&watch).map_or(0, |w| w.spec.endpoint);
-        self.call_at(watch, endpoint, job, request)
+        self.call_at(watch, endpoint, job, request, None)
     }
 
-    fn call_at(&mut self, watch: u64, endpoint: u32, job: Job, request: Request) -> CallId {
+    fn call_at(
+        &mut self,
+        watch: u64,
+        endpoint: u32,
+        job: Job,
+        request: Request,
+        route: Option<Route>,
+    ) -> CallId {
         self.next_call += 1;
         let (call, sent) = (self.next_call, self.now);
         let version = self.endpoint(endpoint).version;
-        self.calls.insert(call, Call { watch, endpoint, version, sent, job });
+        self.calls.insert(call, Call { watch, endpoint, version, sent, job, route: route.clone() });
         *self.calls_of.entry(watch).or_default() += 1;
         self.counters.calls += 1;
-        self.out.push_back(Command::Call { call, watch, version, request });
+        self.out.push_back(Command::Call { call, watch, version, request, route });
         call
     }
 
@@ -695,30 +725,54 @@ impl Engine {
         true
     }
 
-    /// Holds the endpoint back if the error asks for that.
-    fn shut_gate(&mut self, endpoint: u32, error: &Error) {
-        if verdict::throttles(error) {
-            let now = self.now.mono;
-            let mut rng = self.rng.fork();
-            self.endpoint(endpoint).gate.shut(now, &mut rng, error.retry_after());
+    /// Holds the endpoint back if the error asks for that, or the watch alone, where it is its mailbox that is charged.
+    fn shut_gate(&mut self, watch: u64, endpoint: u32, error: &Error) {
+        if !verdict::throttles(error) {
+            return;
         }
+        let now = self.now.mono;
+        let mut rng = self.rng.fork();
+        let own = self.watches.get(&watch).is_some_and(|w| w.spec.own_budget);
+        let of_the_mailbox = own && error.code().is_some() && !matches!(error.http_status(), Some(429 | 503));
+        let e = self.endpoint(endpoint);
+        let gate = match of_the_mailbox {
+            true => e.gates.entry(watch).or_default(),
+            false => &mut e.gate,
+        };
+        gate.shut(now, &mut rng, error.retry_after());
     }
 
     fn shut_gate_of(&mut self, watch: u64, error: &Error) {
         if let Some(endpoint) = self.watches.get(&watch).map(|w| w.spec.endpoint) {
-            self.shut_gate(endpoint, error);
+            self.shut_gate(watch, endpoint, error);
         }
     }
 
-    fn gate_until(&mut self, endpoint: u32) -> Option<Duration> {
+    /// Until when a watch must ask nothing, if its gate or the endpoint's is shut.
+    fn gate_until(&mut self, endpoint: u32, watch: u64) -> Option<Duration> {
         let now = self.now.mono;
-        self.endpoint(endpoint).gate.shut_until(now)
+        let e = self.endpoint(endpoint);
+        e.gate.shut_until(now).max(e.gates.get(&watch).and_then(|gate| gate.shut_until(now)))
     }
 
-    /// When to come back, if the gate is shut: not all in the same instant.
+    /// When to come back, if the endpoint's gate is shut: not all in the same instant.
     fn gate_shut(&mut self, endpoint: u32) -> Option<Duration> {
-        let until = self.gate_until(endpoint)?;
+        let now = self.now.mono;
+        let until = self.endpoint(endpoint).gate.shut_until(now)?;
         Some(until + Duration::from_millis(self.rng.u64(0..=500)))
+    }
+
+    /// The same for a watch.
+    fn gate_shut_for(&mut self, endpoint: u32, watch: u64) -> Option<Duration> {
+        let until = self.gate_until(endpoint, watch)?;
+        Some(until + Duration::from_millis(self.rng.u64(0..=500)))
+    }
+
+    /// The watches of an endpoint whose own gates are shut, and until when.
+    fn gated(&mut self, endpoint: u32) -> BTreeMap<u64, Duration> {
+        let now = self.now.mono;
+        let gates = &self.endpoint(endpoint).gates;
+        gates.iter().filter_map(|(watch, gate)| Some((*watch, gate.shut_until(now)?))).collect()
     }
 }
 

@@ -71,6 +71,11 @@ impl Engine {
         let now = self.now.mono;
         let waiting = self.waiting(id);
         let most = ROOM.min(self.settings.queue.events);
+        let endpoint = self.watches.get(&id)?.spec.endpoint;
+        if let Some(at) = self.gate_shut_for(endpoint, id) {
+            self.timers.set(Timer::Sync(id), at);
+            return None;
+        }
         let w = self.watches.get_mut(&id)?;
         w.subscription.as_ref()?;
         let is_due = |due: Option<Duration>| due.is_some_and(|at| at <= now);

@@ -183,7 +183,7 @@ impl Engine {
                         self.timers.get(Timer::Watch(id))
                     }
                     Phase::Grouped(group) => self.timers.get(Timer::Group(group)),
-                    Phase::Lobby => self.timers.get(Timer::Lobby(w.spec.endpoint)),
+                    Phase::Lobby => w.seat.and_then(|seat| self.timers.get(Timer::Lobby(seat))),
                     Phase::Calling(..) => None,
                 };
                 WatchState::Reconnecting { since: w.certain, retry_at }

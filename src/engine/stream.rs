@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::group::{GroupId, Link};
-use super::mailbox::{Continuity, Phase};
+use super::mailbox::Continuity;
 use super::tell::{TOLD_EVERY, detail};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
@@ -12,8 +12,9 @@ use crate::event::Detail;
 use crate::proto::{ConnectionStatus, Request, Response, ResponseClass, Streamed};
 use crate::{Error, ErrorKind, EventKind, Reason};
 
-/// How long a stream may hang on after it said `Closed`.
+/// How long a stream may hang on after it said `Closed`, or refused a subscription.
 const CLOSING: Duration = Duration::from_secs(5);
+const REFUSING: Duration = Duration::from_secs(1);
 /// A stream that ended sooner counts as a failed attempt: in order, and otherwise.
 const SHORT_CLOSED: Duration = Duration::from_secs(1);
 const SHORT_BROKEN: Duration = Duration::from_secs(5);
@@ -29,52 +30,34 @@ impl Engine {
         let endpoint = g.endpoint;
         match g.link {
             Link::Waiting => {}
-            Link::Hanging(_) if g.closed_told => {
-                let detail = Detail {
-                    reason: Some(Reason::ClosedByServer),
-                    message: Some("the server said Closed and did not end the stream".into()),
-                    ..Detail::default()
+            Link::Hanging(_) if g.closed_told || g.refused => {
+                let (reason, message) = match g.refused {
+                    true => (
+                        Reason::ServerError,
+                        "the server refused subscriptions of the stream and did not end it",
+                    ),
+                    false => (Reason::ClosedByServer, "the server said Closed and did not end the stream"),
                 };
                 let wait = self.group_wait(group, None);
-                return self.abort_group(group, Reason::ClosedByServer, detail, wait);
+                let detail = Detail {
+                    reason: Some(reason),
+                    retry_ms: Some(wait.as_millis() as u64),
+                    message: Some(message.into()),
+                    ..Detail::default()
+                };
+                return self.abort_group(group, reason, detail, wait);
             }
             _ => return,
         }
-        if let Some(at) = self.gate_shut(endpoint) {
+        let Some(speaker) = g.speaker() else { return };
+        if let Some(at) = self.gate_shut_for(endpoint, speaker) {
             return self.timers.set(Timer::Group(group), at);
+        }
+        if self.waits_for_orphans(group) {
+            return;
         }
         self.absorb_waiting(group);
         self.open(group);
-    }
-
-    /// Takes the members of other groups in that are between streams too.
-    fn absorb_waiting(&mut self, group: GroupId) {
-        let most = self.per_stream();
-        let Some(g) = self.groups.get(&group) else { return };
-        let (endpoint, mut len) = (g.endpoint, g.members.len());
-        let mut others = Vec::new();
-        for (id, other) in &self.groups {
-            if *id != group
-                && other.endpoint == endpoint
-                && other.link == Link::Waiting
-                && len + other.members.len() <= most
-            {
-                len += other.members.len();
-                others.push(*id);
-            }
-        }
-        for other in others {
-            self.timers.clear(Timer::Group(other));
-            let Some(other) = self.groups.remove(&other) else { continue };
-            for id in &other.members {
-                if let Some(w) = self.watches.get_mut(id) {
-                    w.phase = Phase::Grouped(group);
-                }
-            }
-            if let Some(g) = self.groups.get_mut(&group) {
-                g.members.extend(other.members);
-            }
-        }
     }
 
     fn open(&mut self, group: GroupId) {
@@ -96,16 +79,17 @@ impl Engine {
         g.link = Link::Hanging(conn);
         g.opened = now.mono;
         g.head = None;
-        (g.any_message, g.good, g.closed_told) = (false, false, false);
+        (g.any_message, g.good, g.closed_told, g.refused) = (false, false, false, false);
         (g.heard, g.heard_mono) = (None, None);
         let subscription_ids: Vec<String> = g.ids.keys().cloned().collect();
-        let watch = g.members.first().copied().unwrap_or(0);
+        let watch = g.speaker().unwrap_or(0);
         let endpoint = g.endpoint;
         let version = self.endpoint(endpoint).version;
         self.conns.insert(conn, Conn { endpoint, group: Some(group), version });
         self.counters.opens += 1;
         let request = Request::GetStreamingEvents { subscription_ids, minutes };
-        self.out.push_back(Command::Open { conn, watch, version, request });
+        let route = self.group_route(group);
+        self.out.push_back(Command::Open { conn, watch, version, request, route });
     }
 
     /// Ends a stream; the next one opens when it is over, after the wait at least.
@@ -236,10 +220,12 @@ impl Engine {
             self.member_error(*id, error, verdict);
         }
         if reopen && verdict != Verdict::Missed && self.groups.contains_key(&group) {
-            let mut detail = detail(error, Some(Reason::ServerError));
-            let wait = self.group_wait(group, None);
-            detail.retry_ms = Some(wait.as_millis() as u64);
-            self.abort_group(group, Reason::ServerError, detail, wait);
+            // If the server ends it now, it has given nothing of the good ones to it.
+            let end = self.now.mono + REFUSING;
+            if let Some(g) = self.groups.get_mut(&group).filter(|g| matches!(g.link, Link::Hanging(_))) {
+                g.refused = true;
+                self.timers.set(Timer::Group(group), end);
+            }
         }
     }
 
@@ -251,7 +237,9 @@ impl Engine {
             Verdict::FolderGone => self.folder_gone(id, error),
             Verdict::Stop => self.stop(id, error, verdict),
             Verdict::Resubscribe if taken => self.lost(id, Reason::TakenOver, error, false),
-            Verdict::Resubscribe => self.lost(id, Reason::SubscriptionLost, error, false),
+            Verdict::Resubscribe | Verdict::Rediscover => {
+                self.lost(id, Reason::SubscriptionLost, error, false);
+            }
             // The subscription may stand, but not on this stream.
             _ => self.lost(id, Reason::ServerError, error, true),
         }
@@ -265,7 +253,7 @@ impl Engine {
                     self.tell_missed(id, error);
                 }
             }
-            Verdict::Resubscribe | Verdict::FolderGone | Verdict::Stop => {
+            Verdict::Resubscribe | Verdict::Rediscover | Verdict::FolderGone | Verdict::Stop => {
                 for id in self.members(group) {
                     self.member_error(id, error, verdict);
                 }
@@ -314,9 +302,7 @@ impl Engine {
         let now = self.now.mono;
         let Some(Conn { endpoint, group, version }) = self.conns.remove(&conn) else { return };
         let Some(group) = group else {
-            let e = self.endpoint(endpoint);
-            e.orphans = e.orphans.saturating_sub(1);
-            return self.settle_lobby(endpoint);
+            return self.orphan_ended(endpoint);
         };
         let Some(g) = self.groups.get_mut(&group) else { return };
         if let Link::Aborted(_, not_before) = g.link {
@@ -324,7 +310,7 @@ impl Engine {
             return self.timers.set(Timer::Group(group), not_before.max(now));
         }
         g.link = Link::Waiting;
-        let in_order = g.closed_told && result.is_ok();
+        let in_order = (g.closed_told || g.refused) && result.is_ok();
         g.forgive(now, if in_order { SHORT_CLOSED } else { SHORT_BROKEN });
         let never_began = !g.any_message && g.head.is_none();
         let error = match result {
@@ -355,7 +341,7 @@ impl Engine {
             }
         }
         match verdict {
-            Verdict::Resubscribe | Verdict::FolderGone | Verdict::Stop => {
+            Verdict::Resubscribe | Verdict::Rediscover | Verdict::FolderGone | Verdict::Stop => {
                 for id in self.members(group) {
                     self.member_error(id, &error, verdict);
                 }
@@ -365,7 +351,8 @@ impl Engine {
             }
             _ => {
                 if let Some(wait) = self.group_failed(group, &error, verdict) {
-                    let at = self.gate_until(endpoint).unwrap_or(now).max(now + wait);
+                    let speaker = self.groups.get(&group).and_then(|g| g.speaker()).unwrap_or(0);
+                    let at = self.gate_until(endpoint, speaker).unwrap_or(now).max(now + wait);
                     let mut detail = detail(&error, Some(reason));
                     detail.retry_ms = Some((at - now).as_millis() as u64);
                     for id in self.members(group) {
@@ -380,7 +367,10 @@ impl Engine {
     /// Counts a failure of a stream. `None` if its watches were stopped, else the wait before the next one.
     fn group_failed(&mut self, group: GroupId, error: &Error, verdict: Verdict) -> Option<Duration> {
         let members = self.members(group);
-        self.shut_gate_of(*members.first()?, error);
+        self.shut_gate_of(self.groups.get(&group)?.speaker()?, error);
+        if error.code() == Some(verdict::TOO_MANY_STREAMS) {
+            self.too_many_streams(group, error);
+        }
         let failures = self.groups.get(&group)?.attempts();
         let mut stop = Vec::new();
         for id in &members {

@@ -8,8 +8,8 @@ use std::time::Duration;
 pub(super) enum Timer {
     /// A watch's next step.
     Watch(u64),
-    /// Watches of an endpoint that wait for a stream.
-    Lobby(u32),
+    /// Watches of a group that wait for its stream.
+    Lobby(u64),
     /// A group's next stream, or the end of one that said `Closed`.
     Group(u64),
     /// Items of an endpoint to be asked for again.

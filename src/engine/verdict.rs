@@ -14,6 +14,8 @@ pub(super) enum Verdict {
     Refused,
     /// The subscription is lost.
     Resubscribe,
+    /// The same, and the mailbox may be on another machine now.
+    Rediscover,
     /// Events were missed; the subscription stands.
     Missed,
     /// Speak an older version, if none has worked yet.
@@ -31,20 +33,27 @@ pub(super) enum Verdict {
 impl Verdict {
     /// Whether a sync that fails so would fail for ever.
     pub fn denies_sync(self) -> bool {
-        use Verdict::{FolderGone, ItemGone, ItemUnreadable, LowerVersion, Resubscribe, Stop};
-        matches!(self, Stop | LowerVersion | FolderGone | ItemGone | ItemUnreadable | Resubscribe)
+        use Verdict::{FolderGone, ItemGone, ItemUnreadable, LowerVersion, Rediscover, Resubscribe, Stop};
+        matches!(
+            self,
+            Stop | LowerVersion | FolderGone | ItemGone | ItemUnreadable | Resubscribe | Rediscover
+        )
     }
 }
 
 /// Another stream has taken the subscription: the stream must not be opened again with the same id.
 pub(super) const TAKEN_OVER: &str = "ErrorNewEventStreamConnectionOpened";
 
+/// The server has as many streams of the account as it allows.
+pub(super) const TOO_MANY_STREAMS: &str = "ErrorExceededConnectionCount";
+
 /// What a response code means here.
 pub(super) fn of_code(code: &str) -> Verdict {
     match action(code) {
         Action::Proceed | Action::BackOff | Action::DropSyncState => Verdict::Retry,
         Action::BackOffThenStop => Verdict::RetryThenStop,
-        Action::Resubscribe | Action::Rediscover => Verdict::Resubscribe,
+        Action::Resubscribe => Verdict::Resubscribe,
+        Action::Rediscover => Verdict::Rediscover,
         Action::Missed => Verdict::Missed,
         Action::LowerVersion => Verdict::LowerVersion,
         Action::FolderGone => Verdict::FolderGone,
@@ -56,8 +65,13 @@ pub(super) fn of_code(code: &str) -> Verdict {
 
 /// What an error means.
 pub(super) fn of_error(error: &Error) -> Verdict {
-    if let Some(code) = error.code() {
-        return of_code(code);
+    match error.code() {
+        // The code of any loss; only the text tells of the move (MailboxMoveStarted and others).
+        Some("ErrorInvalidSubscription") if error.to_string().contains("MailboxMove") => {
+            return Verdict::Rediscover;
+        }
+        Some(code) => return of_code(code),
+        None => {}
     }
     match error.http_status() {
         Some(401 | 403) => return Verdict::Refused,
@@ -90,7 +104,7 @@ pub(super) fn throttling_code(code: Option<&str>) -> bool {
 pub(super) fn least_wait(code: Option<&str>) -> Option<u64> {
     match code {
         Some("ErrorExceededSubscriptionCount") => Some(120),
-        Some("ErrorExceededConnectionCount") => Some(30),
+        Some("ErrorExceededConnectionCount") => Some(5),
         Some("ErrorMailboxMoveInProgress") => Some(60),
         Some("ErrorMailboxFailover") => Some(30),
         _ => None,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::lane::Answer;
 use super::url::Endpoint;
+use crate::cookies::Cookies;
 use crate::{Error, ErrorKind};
 
 /// Headers by which an administrator finds the request in the server's logs, or that say what is wrong.
@@ -220,6 +221,15 @@ pub(super) fn looks_like_xml(body: &[u8]) -> bool {
 /// The server's clock.
 pub(super) fn date(answer: &Answer) -> Option<SystemTime> {
     httpdate::parse_http_date(answer.header("date")?.trim()).ok()
+}
+
+/// Takes what the server wants to be sent back.
+pub(super) fn set_cookies(answer: &Answer, cookies: &Cookies) {
+    for header in answer.headers.get_all("set-cookie") {
+        if let Ok(text) = header.to_str() {
+            cookies.set(text);
+        }
+    }
 }
 
 /// `Retry-After`: seconds, or a date, which is measured against the server's own clock where it tells it.

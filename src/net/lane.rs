@@ -139,6 +139,12 @@ fn request<'a>(uri: Uri, post: &Post<'a>, config: &Config) -> Result<Request<&'a
     if let Some(mailbox) = post.anchor_mailbox {
         headers.insert(HeaderName::from_static("x-anchormailbox"), value("the mailbox", mailbox)?);
     }
+    if let Some(cookies) = post.cookies {
+        headers.insert(HeaderName::from_static("x-preferserveraffinity"), HeaderValue::from_static("true"));
+        if let Some(cookie) = cookies.header().and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(header::COOKIE, cookie);
+        }
+    }
     headers.insert(HeaderName::from_static("client-request-id"), value("the request id", &guid())?);
     headers.insert(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("true"));
     Ok(request)

@@ -80,6 +80,9 @@ impl HttpLink {
         loop {
             lane.slot.begin(cancel, until, config.call_timeout, authorization.take());
             let mut answer = lane.send(endpoint.uri(&path)?, post, config)?;
+            if let Some(cookies) = post.cookies {
+                answer::set_cookies(&answer, cookies);
+            }
             if answer::is_redirect(answer.status) {
                 path = match answer::redirect(endpoint, &answer, redirects) {
                     Target::Here(path) => path,

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::Result;
 
+pub use crate::cookies::Cookies;
 pub use cancel::Cancel;
 pub use counters::Counters;
 pub use link::HttpLink;
@@ -74,6 +75,9 @@ pub struct Post<'a> {
     pub soap_action: &'static str,
     /// The mailbox by which Exchange finds the right machine (`X-AnchorMailbox`).
     pub anchor_mailbox: Option<&'a str>,
+    /// Where it is about a subscription: what the server gave to be sent back, so that the request reaches the machine that has it
+    /// (`X-PreferServerAffinity`). What comes with the answer is put there.
+    pub cookies: Option<&'a Cookies>,
 }
 
 /// A whole answer.

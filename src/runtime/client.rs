@@ -18,7 +18,7 @@ use super::threads::lock;
 use super::workers;
 use crate::engine::{Nack, Parked, WatchMode, WatchSpec, answer, item_content};
 use crate::net::{Cancel, Lookups};
-use crate::options::{ClientConfig, WatchConfig};
+use crate::options::{Access, ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
 use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 
@@ -229,6 +229,8 @@ impl Client {
             watch: id,
             mailbox: config.mailbox.clone(),
             endpoint,
+            affinity: config.affinity.clone(),
+            own_budget: config.access == Access::Impersonate,
             folders: config.folders.clone(),
             events: config.events.clone(),
             mode: match config.mode {
@@ -574,7 +576,7 @@ fn ask_item(
     if let Request::GetItem { mime: true, .. } = request {
         return content::fetch(spool, None, watch, &header, request, cancel);
     }
-    let (body, _) = workers::exchange(&*watch.link, &header, request, &watch.config.mailbox, cancel)?;
+    let (body, _) = workers::exchange(&*watch.link, &header, request, (&watch.config.mailbox, None), cancel)?;
     let Body::Items(responses) = body else {
         return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
     };

@@ -45,9 +45,9 @@ pub(super) fn open(core: &Arc<Core>, conn: ConnId, job: &Job, cancel: &Cancel) {
 
 fn ask(job: &Job, cancel: &Cancel) -> Result<Opened> {
     let body = proto::write_request(&job.request, &job.header)?;
-    let mailbox = &job.watch.config.mailbox;
-    let post =
-        Post { body: &body, soap_action: proto::soap_action(&job.request), anchor_mailbox: Some(mailbox) };
+    let (anchor, cookies) = job.way();
+    let soap_action = proto::soap_action(&job.request);
+    let post = Post { body: &body, soap_action, anchor_mailbox: Some(anchor), cookies };
     job.watch.link.open(&post, cancel)
 }
 

@@ -27,7 +27,12 @@ pub(super) fn fetch(
 ) -> Result<Fetched> {
     let body = proto::write_request(request, header)?;
     let mailbox = Some(&*watch.config.mailbox);
-    let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: mailbox };
+    let post = Post {
+        body: &body,
+        soap_action: proto::soap_action(request),
+        anchor_mailbox: mailbox,
+        cookies: None,
+    };
     let mut cutter = Cutter::new("MimeContent", watch.config.net.max_response_bytes);
     let mut writer = spool.writer(watch.config.max_item_bytes, place);
     let mut trouble = None;

@@ -519,25 +519,27 @@ impl Core {
     /// Begins what is commanded; what could not even begin comes back as an input.
     fn execute(self: &Arc<Self>, state: &mut State, command: Command) -> Option<Input> {
         match command {
-            Command::Call { call, watch, version, request } => {
+            Command::Call { call, watch, version, request, route } => {
                 let pushed = match state.watches.get(&watch) {
                     Some(watch) => {
                         let mime = matches!(request, Request::GetItem { mime: true, .. });
                         let what = What::Call(call, mime.then(|| self.spool.place()));
-                        let job = Job { what, header: watch.header(version), watch: watch.clone(), request };
+                        let (header, watch) = (watch.header(version), watch.clone());
+                        let job = Job { what, watch, header, request, route };
                         self.workers.push(self, job)
                     }
                     None => Err(closed()),
                 };
                 pushed.err().map(|e| Input::Called { call, result: Err(e) })
             }
-            Command::Open { conn, watch, version, request } => {
+            Command::Open { conn, watch, version, request, route } => {
                 let started = match state.watches.get(&watch) {
                     Some(watch) => {
                         let cancel = Cancel::new();
                         state.streams.insert(conn, cancel.clone());
                         let what = What::Open(conn, cancel);
-                        let job = Job { what, header: watch.header(version), watch: watch.clone(), request };
+                        let (header, watch) = (watch.header(version), watch.clone());
+                        let job = Job { what, watch, header, request, route };
                         self.openers.push(self, job)
                     }
                     None => Err(closed()),

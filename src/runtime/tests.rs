@@ -283,6 +283,8 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         watch: id,
                         mailbox: config.mailbox.clone(),
                         endpoint: (id % 3) as u32,
+                        affinity: "".into(),
+                        own_budget: false,
                         folders: Vec::new(),
                         events: config.events.clone(),
                         mode: WatchMode::Pull { interval: Duration::from_secs(1), timeout_minutes: 1 },

@@ -9,8 +9,8 @@ use super::content::{self, Fetched};
 use super::core::Core;
 use super::links::Watch;
 use super::threads::{guarded, lock};
-use crate::engine::{Answer, CallId, ConnId, Input, answer};
-use crate::net::{Cancel, Link, Post};
+use crate::engine::{Answer, CallId, ConnId, Input, Route, answer};
+use crate::net::{Cancel, Cookies, Link, Post};
 use crate::proto::{self, Body, Header, Request};
 use crate::spooled::Place;
 use crate::{Content, Error, ErrorKind, Result};
@@ -26,6 +26,25 @@ pub(super) struct Job {
     pub watch: Arc<Watch>,
     pub header: Header,
     pub request: Request,
+    pub route: Option<Route>,
+}
+
+impl Job {
+    /// Its number among the calls, or the streams.
+    fn call(&self) -> u64 {
+        match self.what {
+            What::Call(call, _) => call,
+            What::Open(conn, _) => conn,
+        }
+    }
+
+    /// The mailbox that leads to the machine, and what the machine wants to be sent back.
+    pub fn way(&self) -> (&str, Option<&Cookies>) {
+        match &self.route {
+            Some(route) => (&route.anchor, Some(&route.cookies)),
+            None => (&self.watch.config.mailbox, None),
+        }
+    }
 }
 
 /// What comes of a job.
@@ -55,9 +74,51 @@ struct State {
 
 #[derive(Default)]
 struct Pool {
-    queue: VecDeque<Job>,
+    queue: Queue,
     live: usize,
     idle: usize,
+}
+
+/// Jobs in turns of their watches: one that asks much holds up nobody.
+#[derive(Default)]
+struct Queue {
+    of: BTreeMap<u64, VecDeque<Job>>,
+    turns: VecDeque<u64>,
+    len: usize,
+}
+
+impl Queue {
+    fn push(&mut self, job: Job) {
+        let watch = job.watch.id;
+        let jobs = self.of.entry(watch).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(watch);
+        }
+        jobs.push_back(job);
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let watch = self.turns.pop_front()?;
+        let jobs = self.of.get_mut(&watch)?;
+        let job = jobs.pop_front()?;
+        match jobs.is_empty() {
+            true => drop(self.of.remove(&watch)),
+            false => self.turns.push_back(watch),
+        }
+        self.len -= 1;
+        Some(job)
+    }
+
+    /// Takes those out that are not to be kept.
+    fn retain(&mut self, mut keep: impl FnMut(&Job) -> bool) {
+        for jobs in self.of.values_mut() {
+            jobs.retain(&mut keep);
+        }
+        self.of.retain(|_, jobs| !jobs.is_empty());
+        self.turns.retain(|watch| self.of.contains_key(watch));
+        self.len = self.of.values().map(VecDeque::len).sum();
+    }
 }
 
 impl Workers {
@@ -73,8 +134,9 @@ impl Workers {
         }
         let link = job.watch.endpoint;
         let pool = state.pools.entry(link).or_default();
-        pool.queue.push_back(job);
-        if pool.idle >= pool.queue.len() || pool.live >= self.max {
+        let call = job.call();
+        pool.queue.push(job);
+        if pool.idle >= pool.queue.len || pool.live >= self.max {
             self.ready.notify_all();
             return Ok(());
         }
@@ -87,7 +149,7 @@ impl Workers {
             // Another worker will come to it.
             Err(_) if pool.live > 0 => {}
             Err(e) => {
-                pool.queue.pop_back();
+                pool.queue.retain(|job| job.call() != call);
                 return Err(e);
             }
         }
@@ -124,7 +186,7 @@ impl Workers {
             cancel.cancel();
         }
         for pool in state.pools.values_mut() {
-            pool.queue.clear();
+            pool.queue = Queue::default();
         }
         self.ready.notify_all();
     }
@@ -135,7 +197,7 @@ impl Workers {
         loop {
             let stopped = state.stopped;
             let pool = state.pools.entry(link).or_default();
-            if let Some(job) = pool.queue.pop_front() {
+            if let Some(job) = pool.queue.pop() {
                 let cancel = match &job.what {
                     What::Call(call, _) => {
                         let cancel = Cancel::new();
@@ -156,7 +218,7 @@ impl Workers {
             state = guard;
             let pool = state.pools.entry(link).or_default();
             pool.idle -= 1;
-            if waited.timed_out() && pool.queue.is_empty() {
+            if waited.timed_out() && pool.queue.len == 0 {
                 pool.live -= 1;
                 return None;
             }
@@ -204,8 +266,7 @@ fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<
             }
         });
     }
-    let (body, date) =
-        exchange(&*job.watch.link, &job.header, &job.request, &job.watch.config.mailbox, cancel)?;
+    let (body, date) = exchange(&*job.watch.link, &job.header, &job.request, job.way(), cancel)?;
     answer::of(&job.request, body, date)
 }
 
@@ -214,11 +275,12 @@ pub(super) fn exchange(
     link: &dyn Link,
     header: &Header,
     request: &Request,
-    mailbox: &str,
+    (anchor, cookies): (&str, Option<&Cookies>),
     cancel: &Cancel,
 ) -> Result<(Body, Option<SystemTime>)> {
     let body = proto::write_request(request, header)?;
-    let post = Post { body: &body, soap_action: proto::soap_action(request), anchor_mailbox: Some(mailbox) };
+    let soap_action = proto::soap_action(request);
+    let post = Post { body: &body, soap_action, anchor_mailbox: Some(anchor), cookies };
     let reply = link.call(&post, cancel)?;
     match proto::read_envelope(&reply.body).map_err(|e| e.context(request.operation()))?.body {
         Body::Fault(fault) => Err(proto::fault_error(&fault, request.operation())),

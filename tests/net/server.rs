@@ -20,7 +20,12 @@ pub const SIGNATURE: &str = "Basic YWRhQGV4YW1wbGUudGVzdDpodW50ZXIyLWNvcnJlY3Qta
 pub const ENVELOPE: &str = "<Envelope>hello</Envelope>";
 
 pub fn post() -> Post<'static> {
-    Post { body: b"<ask/>", soap_action: "http://example.test/ews/GetFolder", anchor_mailbox: Some(USER) }
+    Post {
+        body: b"<ask/>",
+        soap_action: "http://example.test/ews/GetFolder",
+        anchor_mailbox: Some(USER),
+        cookies: None,
+    }
 }
 
 /// A server on a port of its own. It lives until the process ends; its threads end with their connections.

@@ -1,6 +1,7 @@
 //! Tests of the decisions: a desk that plays the runtime, with a clock that a test moves by hand.
 
 mod acting;
+mod affinity;
 mod all_folders;
 mod catching_up;
 mod coalescing;
@@ -35,6 +36,9 @@ pub(super) struct Desk {
     pub calls: VecDeque<(CallId, u64, RequestVersion, Request)>,
     pub opens: VecDeque<(ConnId, u64, RequestVersion, Request)>,
     pub aborts: Vec<ConnId>,
+    /// Which way calls and streams go.
+    pub ways: BTreeMap<CallId, Route>,
+    pub stream_ways: BTreeMap<ConnId, Route>,
     pub told: VecDeque<Event>,
     pub forgotten: Vec<u64>,
     pub finished: bool,
@@ -51,6 +55,8 @@ impl Desk {
             calls: VecDeque::new(),
             opens: VecDeque::new(),
             aborts: Vec::new(),
+            ways: BTreeMap::new(),
+            stream_ways: BTreeMap::new(),
             told: VecDeque::new(),
             forgotten: Vec::new(),
             finished: false,
@@ -67,10 +73,12 @@ impl Desk {
                 assert!(!self.forgotten.contains(watch), "a command about what was forgotten: {command:?}");
             }
             match command {
-                Command::Call { call, watch, version, request } => {
+                Command::Call { call, watch, version, request, route } => {
+                    self.ways.extend(route.map(|route| (call, route)));
                     self.calls.push_back((call, watch, version, request))
                 }
-                Command::Open { conn, watch, version, request } => {
+                Command::Open { conn, watch, version, request, route } => {
+                    self.stream_ways.extend(route.map(|route| (conn, route)));
                     self.opens.push_back((conn, watch, version, request))
                 }
                 Command::Abort(conn) => self.aborts.push(conn),
@@ -258,6 +266,8 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         watch,
         mailbox: format!("user{watch}@example.test").into(),
         endpoint: 1,
+        affinity: "".into(),
+        own_budget: false,
         folders: vec![FolderRef::Distinguished { name: "inbox".into(), mailbox: None }],
         events: EventKind::MAILBOX.to_vec(),
         mode: WatchMode::Streaming { connection_minutes: 30 },

@@ -68,6 +68,8 @@ fn an_id_that_comes_back_belongs_to_the_newer_watch() {
     d.subscribe("0001");
     assert_eq!(d.told(), [(1, EventKind::Disconnected)]);
     d.wait(2.1);
+    let [old] = d.aborts[..] else { panic!("{:?}", d.aborts) };
+    d.end(old, Err(error(ErrorKind::Closed)));
     let (conn, ids) = d.open();
     assert_eq!(ids, ["0001"]);
     d.begin(conn);

@@ -3,6 +3,7 @@
 //! [`Exchange`] is what tests, the demo and the server share: one lock over a `World`. Its methods that make things
 //! happen in mailboxes are in `control`, the SOAP operations in `ops`, the streams in `stream`.
 
+mod back_ends;
 mod change;
 mod control;
 mod ids;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Answer, Style};
 use world::World;
 
+pub use back_ends::Routing;
 pub use change::Deletion;
 pub use settings::{Failure, Fate, Settings, Told};
 pub use stream::Stream;
@@ -70,8 +72,13 @@ impl Exchange {
 
     /// Answers one SOAP request of a signed-in user (an SMTP address).
     pub fn answer(&self, user: &str, soap: &[u8]) -> Answer {
+        self.answer_at(user, &Routing::default(), soap).0
+    }
+
+    /// The same where there are several machines; and the `Set-Cookie` header that comes with the answer.
+    pub fn answer_at(&self, user: &str, routing: &Routing<'_>, soap: &[u8]) -> (Answer, Option<String>) {
         let mut world = self.lock();
-        let answer = ops::answer(&mut world, user, soap);
+        let answer = ops::answer(&mut world, user, routing, soap);
         drop(world);
         self.changed.notify_all();
         answer

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::super::Style;
 use super::Next;
+use super::back_ends;
 use super::ids::Guid;
 use super::world::World;
 use super::write::{self, Refusal};
@@ -118,7 +119,9 @@ impl Stream {
         if !dead.is_empty() {
             self.ids.retain(|id| !dead.contains(id));
             let given_back = dead.iter().filter(|id| world.unsubscribed.remove(*id)).count() == dead.len();
+            let moved = dead.iter().any(|id| world.moved.contains(id));
             let refusal = match given_back {
+                false if moved => back_ends::has_moved(),
                 true => Refusal::new("ErrorSubscriptionUnsubscribed", "The subscription was unsubscribed."),
                 false => not_found(),
             };

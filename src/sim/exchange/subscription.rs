@@ -12,6 +12,8 @@ pub(super) struct Subscription {
     pub(super) id: String,
     /// The account that made it, which alone may read it.
     pub(super) owner: String,
+    /// The machine that made it, which alone knows it.
+    pub(super) server: String,
     /// The mailbox, in lower case.
     pub(super) mailbox: String,
     pub(super) watched: Watched,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::Style;
+use super::back_ends::Machine;
 use super::change::Editor;
 use super::ids::{self, Guid};
 use super::mailbox::Mailbox;
@@ -27,9 +28,12 @@ pub(super) struct World {
     soonest_death: Option<Instant>,
     epoch: u64,
     made: u64,
+    /// Where the mailboxes are, and ids of subscriptions that a move has ended.
+    pub(super) machines: BTreeMap<String, Machine>,
+    pub(super) moved: BTreeSet<String>,
     /// Ids that were given back while they were streamed.
     pub(super) unsubscribed: BTreeSet<String>,
-    /// The open streams, by connection: the account.
+    /// The open streams, by connection: who is charged for it.
     pub(super) streams: BTreeMap<u64, String>,
     pub(super) connections: u64,
     pub(super) wakes: u64,
@@ -53,6 +57,8 @@ impl World {
             by_mailbox: HashMap::new(),
             soonest_death: None,
             epoch: 0,
+            machines: BTreeMap::new(),
+            moved: BTreeSet::new(),
             unsubscribed: BTreeSet::new(),
             made: 0,
             streams: BTreeMap::new(),
@@ -149,6 +155,7 @@ impl World {
         let subscription = Subscription {
             id: id.clone(),
             owner: owner.to_owned(),
+            server: String::new(),
             mailbox: key.to_owned(),
             watched,
             kinds,

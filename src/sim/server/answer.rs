@@ -70,6 +70,7 @@ fn one(wire: &mut Wire) -> Io<bool> {
         close: head.wants_close() || unread,
         head,
         operation,
+        cookie: None,
     };
     let Some(user) = user else {
         exchange.page(&mut Out::new(wire, None), 401, Vec::new(), "")?;
@@ -146,6 +147,8 @@ struct Asked {
     head: Head,
     operation: String,
     close: bool,
+    /// What comes with the answer.
+    cookie: Option<String>,
 }
 
 impl Asked {
@@ -182,7 +185,8 @@ impl Asked {
             }
             _ => {}
         }
-        let answer = out.wire.shared.exchange.answer(user, soap);
+        let (answer, cookie) = out.wire.shared.exchange.answer_at(user, &self.head.routing(), soap);
+        self.cookie = cookie;
         if matches!(due, Some(Due { action: Action::NoAnswer, .. })) {
             let end = out.never();
             if let Answer::Stream(stream) = answer {
@@ -196,6 +200,7 @@ impl Asked {
                 self.answered(&out, 200);
                 let head = Reply::new(out.wire.shared.style, 200, out.wire.shared.exchange.time())
                     .envelope(Body::Stream, &self.head)
+                    .cookie(self.cookie.as_deref())
                     .finish(self.close);
                 stream::run(&mut out, &head, stream, user, &self.operation, due)
             }
@@ -219,8 +224,10 @@ impl Asked {
         }
         // Exchange's answers are chunked, gromox's have a length.
         if style == Style::Exchange || many.is_some() {
-            let mut bytes =
-                Reply::new(style, status, now).envelope(Body::Chunked, &self.head).finish(self.close);
+            let bytes = Reply::new(style, status, now)
+                .envelope(Body::Chunked, &self.head)
+                .cookie(self.cookie.as_deref());
+            let mut bytes = bytes.finish(self.close);
             for piece in body.chunks(many.unwrap_or(usize::MAX)) {
                 stream::add_chunk(&mut bytes, piece);
                 if many.is_some() {

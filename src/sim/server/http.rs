@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::wire::{Io, Wire};
 use crate::sim::Style;
+use crate::sim::exchange::Routing;
 
 /// Where Exchange answers.
 pub(super) const PATH: &str = "/EWS/Exchange.asmx";
@@ -85,6 +86,17 @@ impl Head {
         self.header(name).is_some_and(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     }
 
+    /// What leads to a machine.
+    pub(super) fn routing(&self) -> Routing<'_> {
+        let cookies = self.header("cookie").unwrap_or_default().split(';');
+        let pairs = cookies.filter_map(|pair| pair.trim().split_once('='));
+        Routing {
+            anchor: self.header("x-anchormailbox"),
+            prefer: self.says("x-preferserveraffinity", "true"),
+            cookie: pairs.filter(|(name, _)| *name == "X-BackEndOverrideCookie").map(|(_, v)| v).next_back(),
+        }
+    }
+
     pub(super) fn wants_close(&self) -> bool {
         self.says("connection", "close")
     }
@@ -154,6 +166,13 @@ impl Reply {
         // A script's text must not begin a header of its own.
         let value = value.replace(['\r', '\n'], " ");
         let _ = write!(self.text, "{name}: {value}\r\n");
+    }
+
+    pub(super) fn cookie(self, cookie: Option<&str>) -> Reply {
+        match cookie {
+            Some(cookie) => self.header("Set-Cookie", cookie),
+            None => self,
+        }
     }
 
     /// An envelope's head, as the style's server writes it.

@@ -234,7 +234,9 @@ impl World {
         let end = self.mail_until + self.quiet;
         let last = self.mail_until + Duration::from_secs(5 * 3600);
         while let Some((&(at, order), _)) = self.acts.first_key_value() {
-            if at > last || (at > end && self.is_settled()) {
+            // Not in the middle of the last writing.
+            let over = at > last && (self.engine.is_saved() || at > last + Duration::from_secs(60));
+            if over || (at > end && self.is_settled()) {
                 break;
             }
             self.mono = self.mono.max(at);
@@ -498,7 +500,7 @@ impl World {
                 _ => {}
             }
             match command {
-                Command::Call { call, watch, request, version } => {
+                Command::Call { call, watch, request, version, .. } => {
                     let request = if self.xml { soap::asked(&request, version) } else { request };
                     let slow = if self.mono < self.slow_until { 15.0 } else { 0.05 };
                     self.later(slow, Act::Serve(self.life, call, watch, Box::new(request)));

@@ -10,6 +10,7 @@ mod notify;
 mod sync;
 
 use super::super::{Answer, Style};
+use super::back_ends::{self, Machine, Routing};
 use super::ids::{self, Entry};
 use super::mailbox::Mailbox;
 use super::settings::Failure;
@@ -81,6 +82,8 @@ pub(super) struct Call<'a> {
     user: String,
     /// Whose rights count: the impersonated one, or the user.
     acting: String,
+    /// The machine that answers.
+    machine: Machine,
     /// The place of the version that the client speaks in [`VERSIONS`].
     version: usize,
 }
@@ -110,10 +113,16 @@ impl From<Refusal> for Fail {
     }
 }
 
-/// Answers a request.
-pub(super) fn answer(world: &mut World, user: &str, soap: &[u8]) -> Answer {
+/// Answers a request; and the cookie that comes with it.
+pub(super) fn answer(
+    world: &mut World,
+    user: &str,
+    routing: &Routing<'_>,
+    soap: &[u8],
+) -> (Answer, Option<String>) {
     let style = world.style;
-    match run(world, user, soap) {
+    let mut cookie = None;
+    let answer = match run(world, user, routing, soap, &mut cookie) {
         Ok((name, Outcome::Messages(text))) => {
             whole(200, write::envelope(style, name, &write::messages(&text)))
         }
@@ -122,10 +131,17 @@ pub(super) fn answer(world: &mut World, user: &str, soap: &[u8]) -> Answer {
         Err(refusal) => {
             whole(if style == Style::Exchange { 500 } else { 200 }, write::fault(style, &refusal))
         }
-    }
+    };
+    (answer, cookie)
 }
 
-fn run(world: &mut World, user: &str, soap: &[u8]) -> Result<(&'static str, Outcome), Refusal> {
+fn run(
+    world: &mut World,
+    user: &str,
+    routing: &Routing<'_>,
+    soap: &[u8],
+    cookie: &mut Option<String>,
+) -> Result<(&'static str, Outcome), Refusal> {
     world.bury();
     let root = tree::parse(soap).map_err(|text| schema_violation(&text))?;
     if root.ns != Ns::Soap || root.name != "Envelope" {
@@ -147,11 +163,14 @@ fn run(world: &mut World, user: &str, soap: &[u8]) -> Result<(&'static str, Outc
         operation: name,
         user: user.to_ascii_lowercase(),
         acting: String::new(),
+        machine: Machine::default(),
         version: VERSIONS.len(),
     };
     let header = root.child("Header");
     call.version = version(header)?;
     call.acting = call.who(header)?;
+    call.machine = call.world.reached(&call.acting, routing);
+    *cookie = back_ends::cookie(&call.machine).filter(|_| routing.prefer);
     let outcome = match call.failure(name) {
         Some(failure) => Err(failure),
         None => operation(&mut call, request),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::super::Style;
+use super::super::back_ends;
 use super::super::ids;
 use super::super::note::{Note, Watched, element};
 use super::super::stream::{self, Stream};
@@ -48,6 +49,9 @@ pub(super) fn subscribe(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
             .ok_or_else(bad_watermark)?;
     }
     let guid = mailbox.guid;
+    if call.world.machine_of(&key).group != call.machine.group {
+        return Err(back_ends::wrong_group().into());
+    }
     if call.world.subscriptions_of(&key).len() >= call.world.settings.max_subscriptions {
         let text = "You have exceeded the available subscriptions for your account. Remove unnecessary subscriptions and \
                     try your request again.";
@@ -70,6 +74,9 @@ pub(super) fn subscribe(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
     };
     let user = call.user.clone();
     let id = call.world.subscribe(&user, &key, watched, kinds, mode).ok_or_else(super::no_mailbox)?;
+    if let Some(made) = call.world.subscriptions.get_mut(&id) {
+        made.server.clone_from(&call.machine.server);
+    }
     let mut content = format!("<m:SubscriptionId>{id}</m:SubscriptionId>");
     if mode != Mode::Streaming && call.style == Style::Exchange {
         content.push_str(&format!("<m:Watermark>{}</m:Watermark>", ids::watermark(guid, from)));
@@ -86,7 +93,8 @@ pub(super) fn get_streaming_events(call: &mut Call<'_>, request: &Node) -> Resul
         let text = format!("At most {MAX_IDS} subscription ids can be asked for at a time.");
         return Err(Refusal::new("ErrorInvalidArgument", &text).into());
     }
-    let open = call.world.streams.values().filter(|user| **user == call.user).count();
+    // Who impersonates is charged nothing: the mailbox is.
+    let open = call.world.streams.values().filter(|charged| **charged == call.acting).count();
     if call.world.settings.max_streams.is_some_and(|most| open >= most) {
         let text = "You have exceeded the available concurrent connections for your account. Try again once your other \
                     requests have completed.";
@@ -117,8 +125,8 @@ pub(super) fn get_streaming_events(call: &mut Call<'_>, request: &Node) -> Resul
     let now = call.world.now();
     let ends = now.checked_add(life).unwrap_or(now);
     let refusal = refusal.unwrap_or_else(stream::not_found);
-    let user = call.user.clone();
-    Ok(Outcome::Stream(Stream::open(call.world, &user, good, bad, refusal, ends)))
+    let charged = call.acting.clone();
+    Ok(Outcome::Stream(Stream::open(call.world, &charged, good, bad, refusal, ends)))
 }
 
 pub(super) fn get_events(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
@@ -162,8 +170,10 @@ fn readable(call: &Call<'_>, id: &str, right: impl Fn(Mode) -> bool) -> Result<(
             Style::Gromox => Refusal::new("ErrorInvalidId", "invalid subscription ID"),
         });
     }
-    let Some(subscription) = call.world.subscriptions.get(id) else {
+    let found = call.world.subscriptions.get(id).filter(|s| s.server == call.machine.server);
+    let Some(subscription) = found else {
         return Err(match call.style {
+            Style::Exchange if call.world.moved.contains(id) => back_ends::has_moved(),
             Style::Exchange => stream::not_found(),
             Style::Gromox => Refusal::new("ErrorSubscriptionNotFound", "Subscription not found"),
         });
