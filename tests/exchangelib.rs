@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ewsnotify::sim::Sim;
+use ewsnotify::sim::exchange::Guide;
 
 const USER: &str = "ada@example.test";
 
@@ -22,6 +23,10 @@ fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
         return;
     };
     let sim = Sim::builder().user(USER, "geheim & <mehr>").start().unwrap();
+    let guide = |address: &str, guide| sim.exchange().guide(address, guide);
+    guide("moved@example.test", Guide::RedirectAddress("ada@mail.example.test".into()));
+    let svc = "https://mail.example.test/autodiscover/autodiscover.svc";
+    guide("elsewhere@example.test", Guide::RedirectUrl(svc.into()));
     let out = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/exchangelib_client.py"))
         .args([sim.url(), USER, "geheim & <mehr>"])
@@ -47,6 +52,10 @@ fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
         "sync: pages, moves, deletions, a moved folder, a bad state",
         "refused: a bad and a dead item id",
         "refused: a wrong password: UnauthorizedError",
+        "autodiscover: Exchange2013_SP1",
+        "autodiscover: redirect_address ada@mail.example.test",
+        "autodiscover: redirect_url https://mail.example.test/autodiscover/autodiscover.svc",
+        "autodiscover: nobody is not known",
         "all done",
     ] {
         assert!(said.lines().any(|l| l == line), "{line:?} is missing in:\n{said}");

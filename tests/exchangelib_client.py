@@ -7,6 +7,7 @@ worked; ends with a traceback at the first that does not.
 import datetime
 import sys
 import threading
+from urllib.parse import urlsplit
 
 from exchangelib import (
     BASIC,
@@ -20,6 +21,7 @@ from exchangelib import (
     Message,
     UTC,
 )
+from exchangelib.autodiscover.protocol import AutodiscoverProtocol
 from exchangelib.errors import (
     ErrorInvalidIdMalformed,
     ErrorInvalidSubscription,
@@ -204,4 +206,26 @@ fetched = list(account.fetch(ids=[("AAAA", None), (made["created"], None)], only
 assert [type(f) for f in fetched] == [ErrorInvalidIdMalformed, ErrorItemNotFound], fetched
 say("refused: a bad and a dead item id")
 expect(UnauthorizedError, "a wrong password", lambda: sign_in("not the password").inbox.refresh())
+
+# Its Autodiscover, where it has to be told the server: it asks DNS for the rest.
+origin = "https://" + urlsplit(URL).netloc
+protocol = AutodiscoverProtocol(
+    config=Configuration(
+        service_endpoint=f"{origin}/autodiscover/autodiscover.svc",
+        credentials=Credentials(USER, PASSWORD),
+        auth_type=BASIC,
+        version=Version(build=EXCHANGE_2016),
+        retry_policy=FailFast(),
+    )
+)
+found = protocol.get_user_settings(user=USER)
+found.raise_errors()
+assert (found.ews_url, found.autodiscover_smtp_address) == (URL, USER), found
+assert found.user_settings["grouping_information"] == "EX1", found.user_settings
+say(f"autodiscover: {found.version.api_version}")
+for address, redirect in [("moved@example.test", "redirect_address"), ("elsewhere@example.test", "redirect_url")]:
+    to = getattr(protocol.get_user_settings(user=address), redirect)
+    say(f"autodiscover: {redirect} {to}")
+assert protocol.get_user_settings(user="nobody@example.test").error_code == "InvalidUser"
+say("autodiscover: nobody is not known")
 say("all done")

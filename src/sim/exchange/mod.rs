@@ -3,6 +3,7 @@
 //! [`Exchange`] is what tests, the demo and the server share: one lock over a `World`. Its methods that make things
 //! happen in mailboxes are in `control`, the SOAP operations in `ops`, the streams in `stream`.
 
+mod autodiscover;
 mod back_ends;
 mod change;
 mod control;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Answer, Style};
 use world::World;
 
+pub use autodiscover::Guide;
 pub use back_ends::Routing;
 pub use change::Deletion;
 pub use settings::{Failure, Fate, Settings, Told};

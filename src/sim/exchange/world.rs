@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::Style;
+use super::autodiscover::Guide;
 use super::back_ends::Machine;
 use super::change::Editor;
 use super::ids::{self, Guid};
@@ -43,6 +44,10 @@ pub(super) struct World {
     pub(super) no_impersonation: HashSet<String>,
     /// Items whose senders were told that they were read, or deleted unread.
     pub(super) receipts: Vec<String>,
+    /// What Autodiscover says of addresses, where it was told; by address in lower case.
+    pub(super) guides: HashMap<String, Guide>,
+    /// What it says of other mailboxes.
+    pub(super) ews_url: String,
 }
 
 impl World {
@@ -69,6 +74,8 @@ impl World {
             failures: Vec::new(),
             no_impersonation: HashSet::new(),
             receipts: Vec::new(),
+            guides: HashMap::new(),
+            ews_url: String::new(),
         }
     }
 

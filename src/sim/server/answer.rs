@@ -17,11 +17,28 @@ use crate::sim::{Answer, Style};
 
 /// Serves until somebody ends the connection; `Ok` if that is the server's own wish.
 pub(super) fn serve(wire: &mut Wire) -> Io {
+    if let Some(alert) = wire.shared.alert {
+        return break_off(wire, alert);
+    }
     if wire.shared.due(&Occasion::Connection).is_some() {
         return hold(wire);
     }
     while one(wire)? {}
     Ok(())
+}
+
+// Answers a ClientHello as a server does that knows nothing newer: with a fatal alert.
+fn break_off(wire: &mut Wire, alert: u8) -> Io {
+    loop {
+        let whole =
+            wire.inbox.get(3..5).map(|length| 5 + usize::from(length[0]) * 256 + usize::from(length[1]));
+        if whole.is_some_and(|whole| wire.inbox.len() >= whole) {
+            return wire.send(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, alert]);
+        }
+        if wire.fill()? == 0 {
+            return Err(End::Client);
+        }
+    }
 }
 
 // Whatever comes is left unanswered.
@@ -55,7 +72,13 @@ fn one(wire: &mut Wire) -> Io<bool> {
     // A client that waits before it sends its body needs no body read to be told 401.
     let unread = head.expects_continue() && user.is_none();
     let body = if unread { Vec::new() } else { read_body(wire, &head, length)? };
-    let operation = if head.method == "POST" { operation(&body) } else { head.method.clone() };
+    let discovers = discovers(&head);
+    let operation = match discovers {
+        _ if head.method != "POST" => head.method.clone(),
+        Some(Dialect::Soap) => "GetUserSettings".to_owned(),
+        Some(Dialect::Pox) => "Autodiscover".to_owned(),
+        None => operation(&body),
+    };
     let mut exchange = Asked {
         number: wire.shared.requested(Request {
             connection: wire.conn.number,
@@ -72,6 +95,13 @@ fn one(wire: &mut Wire) -> Io<bool> {
         operation,
         cookie: None,
     };
+    if let Some(dialect) = discovers {
+        let host = exchange.head.host();
+        let (operation, asks) = (&exchange.operation, user.as_deref());
+        let due = wire.shared.due(&Occasion::Request { operation, user: asks, host });
+        exchange.discover(wire, dialect, user.is_some(), &body, due)?;
+        return Ok(!exchange.close);
+    }
     let Some(user) = user else {
         exchange.page(&mut Out::new(wire, None), 401, Vec::new(), "")?;
         return Ok(!exchange.close);
@@ -83,10 +113,27 @@ fn one(wire: &mut Wire) -> Io<bool> {
         let allow = vec![("Allow", "POST".to_owned())];
         exchange.page(&mut Out::new(wire, None), 405, allow, PAGE)?;
     } else {
-        let due = wire.shared.due(&Occasion::Request { operation: &exchange.operation, user: &user });
+        let (operation, host) = (&exchange.operation, exchange.head.host());
+        let due = wire.shared.due(&Occasion::Request { operation, user: Some(&user), host });
         exchange.carry_out(wire, &user, &body, due)?;
     }
     Ok(!exchange.close)
+}
+
+// How Autodiscover is asked, if it is.
+#[derive(Clone, Copy)]
+enum Dialect {
+    Soap,
+    Pox,
+}
+
+fn discovers(head: &Head) -> Option<Dialect> {
+    let path = head.path.split('?').next().unwrap_or_default();
+    match path {
+        _ if path.eq_ignore_ascii_case(http::AUTODISCOVER_SOAP) => Some(Dialect::Soap),
+        _ if path.eq_ignore_ascii_case(http::AUTODISCOVER_POX) => Some(Dialect::Pox),
+        _ => None,
+    }
 }
 
 // Before the request is understood.
@@ -141,6 +188,37 @@ const PAGE: &str = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" \
 <title>Service unavailable</title>\r\n</head>\r\n<body>\r\n<h2>The page cannot be displayed</h2>\r\n<br>&nbsp;<hr>\r\n\
 </body>\r\n</html>\r\n";
 
+/// A page in an answer's place.
+struct Page {
+    status: u16,
+    extra: Vec<(&'static str, String)>,
+    body: String,
+}
+
+// What an action puts in the place of any answer, if it does.
+fn instead(action: &Action) -> Option<Page> {
+    let page = |status, body: &str| Some(Page { status, extra: Vec::new(), body: body.to_owned() });
+    match action {
+        Action::Status { code, retry_after, retry_date, body } => {
+            let mut extra = Vec::new();
+            if let Some(seconds) = retry_after {
+                extra.push(("Retry-After", seconds.to_string()));
+            }
+            if let Some(at) = retry_date.and_then(|d| SystemTime::now().checked_add(d)) {
+                extra.push(("Retry-After", httpdate::fmt_http_date(at)));
+            }
+            let body = body.as_deref().unwrap_or(if *code == 401 { "" } else { PAGE });
+            Some(Page { status: *code, extra, body: body.to_owned() })
+        }
+        Action::Redirect { to } => {
+            Some(Page { status: 302, extra: vec![("Location", to.clone())], body: PAGE.to_owned() })
+        }
+        Action::Html => page(200, PAGE),
+        Action::Empty => page(200, ""),
+        _ => None,
+    }
+}
+
 /// A request that was understood, and its number in the record.
 struct Asked {
     number: usize,
@@ -154,23 +232,10 @@ struct Asked {
 impl Asked {
     fn carry_out(&mut self, wire: &mut Wire, user: &str, soap: &[u8], due: Option<Due>) -> Io {
         let mut out = Out::new(wire, due.as_ref());
+        if let Some(page) = due.as_ref().and_then(|d| instead(&d.action)) {
+            return self.page(&mut out, page.status, page.extra, &page.body);
+        }
         match due.as_ref().map(|d| &d.action) {
-            Some(Action::Status { code, retry_after, retry_date, body }) => {
-                let mut extra = Vec::new();
-                if let Some(seconds) = retry_after {
-                    extra.push(("Retry-After", seconds.to_string()));
-                }
-                if let Some(at) = retry_date.and_then(|d| SystemTime::now().checked_add(d)) {
-                    extra.push(("Retry-After", httpdate::fmt_http_date(at)));
-                }
-                let page = if *code == 401 { "" } else { PAGE };
-                return self.page(&mut out, *code, extra, body.as_deref().unwrap_or(page));
-            }
-            Some(Action::Redirect { to }) => {
-                return self.page(&mut out, 302, vec![("Location", to.clone())], PAGE);
-            }
-            Some(Action::Html) => return self.page(&mut out, 200, Vec::new(), PAGE),
-            Some(Action::Empty) => return self.page(&mut out, 200, Vec::new(), ""),
             Some(Action::Refuse { code, back_off }) => {
                 let mut failure = Failure::new(code);
                 if let Some(wait) = back_off {
@@ -205,6 +270,35 @@ impl Asked {
                 stream::run(&mut out, &head, stream, user, &self.operation, due)
             }
         }
+    }
+
+    // Autodiscover. A web server of the same name may answer before anybody has signed in.
+    fn discover(
+        &mut self,
+        wire: &mut Wire,
+        dialect: Dialect,
+        signed_in: bool,
+        body: &[u8],
+        due: Option<Due>,
+    ) -> Io {
+        let mut out = Out::new(wire, due.as_ref());
+        if let Some(page) = due.as_ref().and_then(|d| instead(&d.action)) {
+            return self.page(&mut out, page.status, page.extra, &page.body);
+        }
+        if !signed_in {
+            return self.page(&mut out, 401, Vec::new(), "");
+        }
+        if self.head.method != "POST" {
+            return self.page(&mut out, 405, vec![("Allow", "POST".to_owned())], PAGE);
+        }
+        if matches!(due, Some(Due { action: Action::NoAnswer, .. })) {
+            return out.never();
+        }
+        let (status, answer) = match dialect {
+            Dialect::Soap => out.wire.shared.exchange.autodiscover_soap(body),
+            Dialect::Pox => (200, out.wire.shared.exchange.autodiscover_pox(body)),
+        };
+        self.whole(&mut out, status, answer, due)
     }
 
     fn whole(&mut self, out: &mut Out<'_>, status: u16, mut body: Vec<u8>, due: Option<Due>) -> Io {

@@ -17,7 +17,8 @@ pub enum Cut {
 
 /// Something that goes wrong: for which request, how often, and what.
 ///
-/// Unless told otherwise it befalls the first request of any operation, once. Only requests with the right password count.
+/// Unless told otherwise it befalls the first request of any operation, once. Only requests with the right password count; of
+/// Autodiscover's (`GetUserSettings`, `Autodiscover` for POX, `GET`) all do, since a web server answers them unasked.
 ///
 /// ```
 /// use ewsnotify::sim::fault::{Action, Cut, Fault};
@@ -30,6 +31,7 @@ pub struct Fault {
     pub(super) action: Action,
     pub(super) operation: Option<String>,
     pub(super) user: Option<String>,
+    pub(super) host: Option<String>,
     pub(super) nth: u32,
     pub(super) times: u32,
     pub(super) envelope: u64,
@@ -138,7 +140,7 @@ pub enum Action {
 impl Fault {
     /// `action` befalls the next request, once.
     pub fn new(action: Action) -> Fault {
-        Fault { action, operation: None, user: None, nth: 1, times: 1, envelope: 1 }
+        Fault { action, operation: None, user: None, host: None, nth: 1, times: 1, envelope: 1 }
     }
 
     /// Only requests of this operation, such as `GetEvents`.
@@ -150,6 +152,12 @@ impl Fault {
     /// Only requests of this user.
     pub fn user(mut self, address: impl Into<String>) -> Fault {
         self.user = Some(address.into());
+        self
+    }
+
+    /// Only requests to this name of the server's.
+    pub fn host(mut self, name: impl Into<String>) -> Fault {
+        self.host = Some(name.into());
         self
     }
 
@@ -191,7 +199,12 @@ struct Armed {
 /// What a fault is asked about.
 pub(super) enum Occasion<'a> {
     Connection,
-    Request { operation: &'a str, user: &'a str },
+    /// `user` is nobody yet where Autodiscover is asked; `host` is without its port.
+    Request {
+        operation: &'a str,
+        user: Option<&'a str>,
+        host: &'a str,
+    },
 }
 
 /// What befalls an answer: the action and the envelope it is for.
@@ -233,10 +246,14 @@ impl Occasion<'_> {
         let of_connection = fault.action == Action::NoHandshake;
         match self {
             Occasion::Connection => of_connection,
-            Occasion::Request { operation, user } => {
+            Occasion::Request { operation, user, host } => {
                 !of_connection
                     && fault.operation.as_deref().is_none_or(|o| o == *operation)
-                    && fault.user.as_deref().is_none_or(|u| u.eq_ignore_ascii_case(user))
+                    && fault
+                        .user
+                        .as_deref()
+                        .is_none_or(|u| user.is_some_and(|user| u.eq_ignore_ascii_case(user)))
+                    && fault.host.as_deref().is_none_or(|h| h.eq_ignore_ascii_case(host))
             }
         }
     }
@@ -264,7 +281,11 @@ mod tests {
         faults.add(Fault::new(Action::Html).on("GetEvents").nth(2).times(2));
         faults.add(Fault::new(Action::Empty).user("ADA@example.test").always());
         faults.add(Fault::new(Action::NoHandshake));
-        let mut ask = |operation, user| faults.due(&Occasion::Request { operation, user }).map(|d| d.action);
+        faults.add(Fault::new(Action::OneByte).host("Mail.example.test"));
+        let mut ask = |operation, user| {
+            let host = "localhost";
+            faults.due(&Occasion::Request { operation, user: Some(user), host }).map(|d| d.action)
+        };
         assert_eq!(ask("GetEvents", "bob@example.test"), None);
         assert_eq!(ask("GetFolder", "bob@example.test"), None);
         assert_eq!(ask("GetEvents", "ada@example.test"), Some(Action::Html));
@@ -273,6 +294,8 @@ mod tests {
         assert_eq!(ask("GetEvents", "ada@example.test"), Some(Action::Empty));
         assert!(faults.due(&Occasion::Connection).is_some());
         assert!(faults.due(&Occasion::Connection).is_none());
+        let nobody = Occasion::Request { operation: "GET", user: None, host: "mail.example.test" };
+        assert_eq!(faults.due(&nobody).map(|d| d.action), Some(Action::OneByte));
         assert_eq!(faults.waiting(), 1, "the one that is for every request of ada's");
     }
 }

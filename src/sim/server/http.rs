@@ -10,6 +10,10 @@ use crate::sim::exchange::Routing;
 /// Where Exchange answers.
 pub(super) const PATH: &str = "/EWS/Exchange.asmx";
 
+/// Where Autodiscover answers, in both dialects.
+pub(super) const AUTODISCOVER_SOAP: &str = "/autodiscover/autodiscover.svc";
+pub(super) const AUTODISCOVER_POX: &str = "/autodiscover/autodiscover.xml";
+
 /// As in Exchange's own web.config.
 pub(super) const MAX_BODY: usize = 64 << 20;
 
@@ -80,6 +84,13 @@ fn parse_head(bytes: &[u8]) -> Result<Head, u16> {
 impl Head {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+    }
+
+    /// The name that the client knows the server by, without the port.
+    pub(super) fn host(&self) -> &str {
+        let host = self.header("host").unwrap_or_default();
+        let end = host.rfind(']').unwrap_or(0);
+        host[end..].find(':').map_or(host, |at| &host[..end + at])
     }
 
     fn says(&self, name: &str, word: &str) -> bool {

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use cert::TlsVersions;
+pub use cert::{Certificate, TlsVersions};
 
 use self::fault::{Cut, Fault};
 use self::listen::Running;
@@ -60,6 +60,8 @@ pub struct Builder {
     style: Style,
     tls: bool,
     versions: TlsVersions,
+    names: Vec<String>,
+    certificate: Certificate,
     listen: SocketAddr,
     users: Vec<(String, String)>,
     offer_ntlm: bool,
@@ -73,6 +75,8 @@ impl Sim {
             style: Style::default(),
             tls: true,
             versions: TlsVersions::default(),
+            names: Vec::new(),
+            certificate: Certificate::default(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             users: Vec::new(),
             offer_ntlm: true,
@@ -219,6 +223,19 @@ impl Builder {
         self
     }
 
+    /// Further names that the certificate is for, beside `localhost`: how a client gets from them to this server is its own affair
+    /// (option `connect_to`).
+    pub fn names<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Builder {
+        self.names.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// What is wrong with the certificate; nothing unless told.
+    pub fn certificate(mut self, certificate: Certificate) -> Builder {
+        self.certificate = certificate;
+        self
+    }
+
     /// The address to listen on; `127.0.0.1:0`, a free port, unless told.
     pub fn listen(mut self, address: SocketAddr) -> Builder {
         self.listen = address;
@@ -256,9 +273,10 @@ impl Builder {
             .map_err(|e| failed(format_args!("opening {} to listen on", self.listen), e))?;
         let address = listener.local_addr().map_err(|e| failed("asking for the port", e))?;
         let (tls, ca_pem, ca_file) = if self.tls {
-            let made = cert::make(address.ip(), self.versions)?;
+            let made = cert::make(address.ip(), self.versions, &self.names, self.certificate)?;
             let file = private_file(&made.ca_pem)?;
-            (Some(made.config), Some(made.ca_pem), Some(file))
+            let config = Some(made.config).filter(|_| self.versions.alert().is_none());
+            (config, Some(made.ca_pem), Some(file))
         } else {
             (None, None, None)
         };
@@ -273,9 +291,11 @@ impl Builder {
         let shared = Arc::new(Shared::new(Settings {
             style: self.style,
             tls,
+            alert: self.versions.alert().filter(|_| self.tls),
             offer_ntlm: self.offer_ntlm,
             users: HashMap::new(),
         }));
+        shared.exchange.set_ews_url(&url);
         for (user, password) in &self.users {
             shared.add_user(user, password);
         }

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! `on` says for which operation (`*`: any), `at` how long after the start. Then come the name of an [`Action`] (with `on`)
-//! or a [`Control`] (with `at`) in lower case with hyphens, and its fields. `user`, `nth`, `times` and `envelope` are as in
+//! or a [`Control`] (with `at`) in lower case with hyphens, and its fields. `user`, `host`, `nth`, `times` and `envelope` are as in
 //! [`Fault`]. A value with blanks stands in double quotes. In JSON the name stands in `do`, and that
 //! word may stand before it in text too.
 
@@ -134,6 +134,7 @@ impl Script {
                 let mut fault = Fault::new(Action::Empty);
                 fault.operation = Some(read::<String>("on", on)?).filter(|o| o != "*");
                 fault.user = take(&mut words, "user")?;
+                fault.host = take(&mut words, "host")?;
                 fault.nth = take(&mut words, "nth")?.unwrap_or(1);
                 fault.envelope = take(&mut words, "envelope")?.unwrap_or(1);
                 fault.times = match words.remove("times") {
@@ -236,7 +237,7 @@ mod tests {
              on * user=ada@example.test times=always status code=503 retry-date=\"1m 30s\" body=\"<b>no</b>\"\n\
              on GetStreamingEvents envelope=3 do bad-xml\n\
              {\"on\": \"*\", \"do\": \"slow-head\", \"delay\": \"20ms\"}\n\
-             on SyncFolderItems refuse code=ErrorX\nat 1s resume\nat 5s cut-streams\n\
+             on SyncFolderItems host=mail.example.test refuse code=ErrorX\nat 1s resume\nat 5s cut-streams\n\
              at 6s forget-states user=a folder=Inbox/Bills\nat 7s refuse-sync user=a\n",
         )
         .unwrap();
@@ -254,7 +255,8 @@ mod tests {
                 Fault::new(Action::BadXml).on("GetStreamingEvents").envelope(3),
                 Fault::new(Action::SlowHead { delay: Duration::from_millis(20) }),
                 Fault::new(Action::Refuse { code: "ErrorX".to_owned(), back_off: None })
-                    .on("SyncFolderItems"),
+                    .on("SyncFolderItems")
+                    .host("mail.example.test"),
             ]
         );
         let at = |s, control| At { after: Duration::from_secs(s), control };

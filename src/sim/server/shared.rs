@@ -21,6 +21,8 @@ const MAX_REQUEST_BYTES: usize = 64 << 20;
 pub(super) struct Settings {
     pub(super) style: Style,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// TLS's alert that ends each handshake.
+    pub(super) alert: Option<u8>,
     pub(super) offer_ntlm: bool,
     pub(super) users: HashMap<String, Vec<u8>>,
 }
@@ -29,6 +31,7 @@ pub(super) struct Shared {
     pub(super) exchange: Exchange,
     pub(super) style: Style,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) alert: Option<u8>,
     pub(super) offer_ntlm: bool,
     // By address in lower case.
     users: RwLock<HashMap<String, Vec<u8>>>,
@@ -75,6 +78,7 @@ impl Shared {
             exchange: Exchange::new(settings.style),
             style: settings.style,
             tls: settings.tls,
+            alert: settings.alert,
             offer_ntlm: settings.offer_ntlm,
             users: RwLock::new(settings.users),
             faults: Mutex::default(),
