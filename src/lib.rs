@@ -64,6 +64,8 @@
 extern crate self as ewsnotify;
 
 pub mod auth;
+pub mod autodiscover;
+pub mod check;
 mod cookies;
 pub mod engine;
 mod error;

@@ -30,6 +30,8 @@ const REFUSALS: u32 = 2;
 /// What a watch does next by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// Finding its server.
+    Locate,
     /// `GetFolder`.
     Folders,
     /// `Subscribe`.
@@ -149,6 +151,11 @@ pub(super) struct Watch {
     pub hold: VecDeque<Held>,
 }
 
+/// What a watch does first at its server.
+fn first_step(spec: &WatchSpec) -> Step {
+    if spec.folders.is_empty() { Step::Subscribe } else { Step::Folders }
+}
+
 impl Watch {
     fn new(spec: WatchSpec, now: Now) -> Watch {
         Watch {
@@ -163,7 +170,7 @@ impl Watch {
             starved: false,
             unacked: 0,
             given: 0,
-            phase: Phase::Due(if spec.folders.is_empty() { Step::Subscribe } else { Step::Folders }),
+            phase: Phase::Due(if spec.locate { Step::Locate } else { first_step(&spec) }),
             spec,
             seat: None,
             shunned: None,
@@ -336,6 +343,13 @@ impl Engine {
             self.timers.set(Timer::Watch(id), at);
             return;
         }
+        if step == Step::Locate {
+            let call = self.locate(id);
+            if let Some(w) = self.watches.get_mut(&id) {
+                w.phase = Phase::Calling(step, call);
+            }
+            return;
+        }
         if streaming && (!self.take_seat(id) || (step == Step::Subscribe && !self.may_subscribe(id))) {
             return;
         }
@@ -383,6 +397,9 @@ impl Engine {
             return;
         }
         match (step, result) {
+            (Step::Locate, Ok(Answer::Located { endpoint, affinity })) => {
+                self.located(id, endpoint, affinity);
+            }
             (Step::Folders, Ok(Answer::Folders(folders))) => self.resolved(id, &made, folders),
             (Step::Subscribe, Ok(Answer::Subscribed { id: subscription, watermark, date })) => {
                 self.subscribed(id, &made, subscription, watermark);
@@ -400,6 +417,16 @@ impl Engine {
                 self.step_failed(id, &made, step, error);
             }
         }
+    }
+
+    /// The watch's server is found: it goes on there.
+    fn located(&mut self, id: u64, endpoint: u32, affinity: Arc<str>) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.spec.endpoint = endpoint;
+        w.spec.affinity = affinity;
+        w.backoff.reset();
+        let step = first_step(&w.spec);
+        self.due(id, step, Duration::ZERO);
     }
 
     fn resolved(&mut self, id: u64, made: &Call, folders: Vec<Result<String, Error>>) {

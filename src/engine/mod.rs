@@ -109,6 +109,8 @@ pub struct WatchSpec {
     pub name: Arc<str>,
     /// What the store has of it: keys without the name, and values.
     pub stored: Vec<(String, Vec<u8>)>,
+    /// Whether its server has to be found first: `endpoint` is then only that of the looking.
+    pub locate: bool,
 }
 
 /// How a watch hears of events.
@@ -227,6 +229,13 @@ pub enum Answer {
         /// The server's clock.
         date: Option<SystemTime>,
     },
+    /// [`Command::Locate`].
+    Located {
+        /// The server's number.
+        endpoint: u32,
+        /// What its mailbox has in common with those that may share a stream with it; empty where nobody said.
+        affinity: Arc<str>,
+    },
     /// `GetFolder`: an id or an error for each folder asked for, in that order.
     Folders(Vec<Result<String, Error>>),
     /// `GetEvents`.
@@ -289,6 +298,16 @@ pub enum Command {
         request: Request,
         /// To which machine; where none is named, any that has the watch's mailbox.
         route: Option<Route>,
+    },
+    /// Find a watch's server. Exactly one [`Input::Called`] must come back, with [`Answer::Located`] or an error; from then on the
+    /// watch's calls go there.
+    Locate {
+        /// Names the call in the answer.
+        call: CallId,
+        /// Whose mailbox.
+        watch: u64,
+        /// Whether what was found before is not to be believed.
+        fresh: bool,
     },
     /// Open a stream. Exactly one [`Input::Ended`] must come back in the end, whatever happens.
     Open {
@@ -697,14 +716,34 @@ impl Engine {
         request: Request,
         route: Option<Route>,
     ) -> CallId {
+        let (call, version) = self.note_call(watch, endpoint, job, route.clone());
+        self.out.push_back(Command::Call { call, watch, version, request, route });
+        call
+    }
+
+    /// Commands that a watch's server be found.
+    fn locate(&mut self, watch: u64) -> CallId {
+        let Some(w) = self.watches.get(&watch) else { return 0 };
+        let (endpoint, fresh) = (w.spec.endpoint, w.has_worked);
+        let (call, _) = self.note_call(watch, endpoint, Job::Step(Step::Locate), None);
+        self.out.push_back(Command::Locate { call, watch, fresh });
+        call
+    }
+
+    fn note_call(
+        &mut self,
+        watch: u64,
+        endpoint: u32,
+        job: Job,
+        route: Option<Route>,
+    ) -> (CallId, RequestVersion) {
         self.next_call += 1;
         let (call, sent) = (self.next_call, self.now);
         let version = self.endpoint(endpoint).version;
-        self.calls.insert(call, Call { watch, endpoint, version, sent, job, route: route.clone() });
+        self.calls.insert(call, Call { watch, endpoint, version, sent, job, route });
         *self.calls_of.entry(watch).or_default() += 1;
         self.counters.calls += 1;
-        self.out.push_back(Command::Call { call, watch, version, request, route });
-        call
+        (call, version)
     }
 
     /// Whether to repeat a request in the version that the endpoint speaks now: none has worked so far.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::acks::Place;
 use super::folder::Folder;
 use super::group::Link;
-use super::mailbox::{Phase, Step, Watch};
+use super::mailbox::{Phase, Watch};
 use super::timers::Timer;
 use super::{Engine, WatchMode};
 use crate::Reason;
@@ -179,9 +179,7 @@ impl Engine {
             (None, None, _) => WatchState::Starting,
             (None, Some(_), _) => {
                 let retry_at = match w.phase {
-                    Phase::Due(Step::Folders | Step::Subscribe | Step::Poll) => {
-                        self.timers.get(Timer::Watch(id))
-                    }
+                    Phase::Due(_) => self.timers.get(Timer::Watch(id)),
                     Phase::Grouped(group) => self.timers.get(Timer::Group(group)),
                     Phase::Lobby => w.seat.and_then(|seat| self.timers.get(Timer::Lobby(seat))),
                     Phase::Calling(..) => None,

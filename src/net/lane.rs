@@ -10,15 +10,17 @@ use rustls::ClientConnection;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout};
-use ureq::{Agent, BodyReader};
+use ureq::{Agent, AsSendBody, BodyReader};
 
+use super::ask::Session;
+use super::connect_to;
 use super::counters::Counters;
 use super::lookup::Lookups;
 use super::slot::{Phase, Slot};
 use super::socket::{Socket, Stop};
 use super::tls::{self, Tls};
 use super::transport::{HandshakeError, Wire, handshake};
-use super::url::Endpoint;
+use super::url::{Endpoint, Host};
 use super::{Config, Post};
 use crate::auth::Handshake;
 use crate::{Error, ErrorKind, Result};
@@ -36,6 +38,8 @@ pub(super) struct Ground {
     pub counters: Arc<Counters>,
     pub lookups: Arc<Lookups>,
     pub wants_certificate: bool,
+    /// Whether [`Slot::session`] is to be kept.
+    pub wants_session: bool,
 }
 
 pub(super) struct Lane {
@@ -77,7 +81,11 @@ impl Lane {
 
     /// Sends one request and waits for the head of its answer. [`Slot::begin`] comes before.
     pub fn send(&self, uri: Uri, post: &Post<'_>, config: &Config) -> Result<Answer> {
-        let request = request(uri, post, config)?;
+        self.run(request(uri, post, config)?)
+    }
+
+    /// The same for any request.
+    pub fn run(&self, request: Request<impl AsSendBody>) -> Result<Answer> {
         let response = self.agent.run(request).map_err(|e| blurred(&self.slot, e))?;
         self.slot.enter(Phase::Body);
         let (parts, body) = Response::into_parts(response);
@@ -130,27 +138,33 @@ fn request<'a>(uri: Uri, post: &Post<'a>, config: &Config) -> Result<Request<&'a
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("text/xml"));
-    // A compressed stream is held back until a block is full, heartbeats and all.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::USER_AGENT, value("user_agent", &config.user_agent)?);
     let action = value("the SOAP action", &format!("\"{}\"", post.soap_action))?;
     headers.insert(HeaderName::from_static("soapaction"), action);
-    if let Some(mailbox) = post.anchor_mailbox {
-        headers.insert(HeaderName::from_static("x-anchormailbox"), value("the mailbox", mailbox)?);
-    }
+    common_headers(headers, config, post.anchor_mailbox)?;
     if let Some(cookies) = post.cookies {
         headers.insert(HeaderName::from_static("x-preferserveraffinity"), HeaderValue::from_static("true"));
         if let Some(cookie) = cookies.header().and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(header::COOKIE, cookie);
         }
     }
-    headers.insert(HeaderName::from_static("client-request-id"), value("the request id", &guid())?);
-    headers.insert(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("true"));
     Ok(request)
 }
 
-fn value(what: &str, text: &str) -> Result<HeaderValue> {
+/// What every request says.
+pub(super) fn common_headers(headers: &mut HeaderMap, config: &Config, mailbox: Option<&str>) -> Result<()> {
+    headers.insert(header::ACCEPT, HeaderValue::from_static("text/xml"));
+    // A compressed stream is held back until a block is full, heartbeats and all.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::USER_AGENT, value("user_agent", &config.user_agent)?);
+    if let Some(mailbox) = mailbox {
+        headers.insert(HeaderName::from_static("x-anchormailbox"), value("the mailbox", mailbox)?);
+    }
+    headers.insert(HeaderName::from_static("client-request-id"), value("the request id", &guid())?);
+    headers.insert(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("true"));
+    Ok(())
+}
+
+pub(super) fn value(what: &str, text: &str) -> Result<HeaderValue> {
     let bad = |why| Error::new(ErrorKind::Invalid, format!("{what} cannot be sent in a header: it {why}"));
     if text.len() > 1024 {
         return Err(bad("is longer than 1,024 bytes"));
@@ -235,24 +249,27 @@ impl Connect {
         let certificate =
             tls.peer_certificates().and_then(|c| c.first()).filter(|_| wanted).map(|c| Arc::from(&**c));
         self.slot.connected(&socket, registration, certificate);
+        if self.ground.wants_session {
+            self.slot.keep_session(Session::of(&tls));
+        }
         Ok(Wire::new(socket, Some(Box::new(tls)), self.slot.clone()))
     }
 
     fn addresses(&self) -> Result<Vec<SocketAddr>> {
         let Ground { endpoint, config, counters, lookups, .. } = &*self.ground;
-        let port = endpoint.port();
-        if let Some(ip) = endpoint.ip() {
-            return Ok(vec![SocketAddr::new(ip, port)]);
-        }
-        self.slot.enter(Phase::LookUp);
-        let limits = self.slot.limits();
-        let until = limits.until.min(std::time::Instant::now() + config.lookup_timeout);
-        let mut found = lookups
-            .find(endpoint.host(), until, &limits.cancel, counters)
-            .map_err(|e| e.context(endpoint))?;
+        let (host, port) = connect_to::place(&config.connect_to, endpoint);
+        let mut found = match host {
+            Host::Ip(ip, _) => vec![*ip],
+            Host::Name(name) => {
+                self.slot.enter(Phase::LookUp);
+                let limits = self.slot.limits();
+                let until = limits.until.min(std::time::Instant::now() + config.lookup_timeout);
+                lookups.find(name, until, &limits.cancel, counters).map_err(|e| e.context(endpoint))?
+            }
+        };
         if endpoint.is_loopback() {
             // "localhost" stands for this machine where clear text is concerned, so it has to be this machine.
-            found.retain(IpAddr::is_loopback);
+            found.retain(|ip| ip.to_canonical().is_loopback());
         }
         if found.is_empty() {
             let text = format!("{endpoint}: {:?} has no address of this machine", endpoint.host());

@@ -60,8 +60,15 @@ impl HttpLink {
     ) -> Result<HttpLink> {
         auth.check(&endpoint, config.allow_plaintext)?;
         let wants_certificate = auth.wants_certificate();
-        let ground =
-            Ground { endpoint: Arc::new(endpoint), config, tls, counters, lookups, wants_certificate };
+        let ground = Ground {
+            endpoint: Arc::new(endpoint),
+            config,
+            tls,
+            counters,
+            lookups,
+            wants_certificate,
+            wants_session: false,
+        };
         Ok(HttpLink { ground: Arc::new(ground), auth, kept: Mutex::default() })
     }
 
@@ -298,7 +305,7 @@ fn is_repeatable(post: &Post<'_>) -> bool {
     !post.soap_action.ends_with("/GetEvents")
 }
 
-fn read_whole(endpoint: &Endpoint, answer: &mut Answer, max: u64) -> Result<Vec<u8>> {
+pub(super) fn read_whole(endpoint: &Endpoint, answer: &mut Answer, max: u64) -> Result<Vec<u8>> {
     let too_long = || {
         let text = format!("{endpoint}: the answer is longer than {max} bytes (max_response_bytes)");
         Error::too_large(text)
@@ -320,7 +327,7 @@ fn read_whole(endpoint: &Endpoint, answer: &mut Answer, max: u64) -> Result<Vec<
 }
 
 /// Reads an answer that is not wanted to its end, so that the socket can go on; a long one is left, and its socket with it.
-fn drain(answer: &mut Answer) -> Result<()> {
+pub(super) fn drain(answer: &mut Answer) -> Result<()> {
     let mut piece = [0; 4096];
     let mut all = 0;
     while all < MAX_DRAIN {

@@ -4,8 +4,10 @@
 //! real one. Every wait in here has an end: a time-out, or a [`Cancel`] from another thread.
 
 mod answer;
+mod ask;
 mod buffers;
 mod cancel;
+mod connect_to;
 mod counters;
 mod lane;
 mod link;
@@ -22,7 +24,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::Result;
 
 pub use crate::cookies::Cookies;
+pub use ask::{Asker, Question, Session, Told};
 pub use cancel::Cancel;
+pub use connect_to::ConnectTo;
 pub use counters::Counters;
 pub use link::HttpLink;
 pub use lookup::{Lookups, Resolve};
@@ -49,6 +53,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Allows a password in clear text over plain http to another machine.
     pub allow_plaintext: bool,
+    /// Other places to connect to than URLs say; the first that fits counts.
+    pub connect_to: Vec<ConnectTo>,
 }
 
 impl Default for Config {
@@ -62,6 +68,7 @@ impl Default for Config {
             user_agent: concat!("ewsnotify/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_file: None,
             allow_plaintext: false,
+            connect_to: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::ask::Session;
 use super::cancel::{Cancel, Registration, Wake};
 use super::socket::{Limits, Socket, Stop};
 use super::url::Endpoint;
@@ -41,6 +42,7 @@ struct State {
     socket: Weak<Socket>,
     registration: Option<Registration>,
     certificate: Option<Arc<[u8]>>,
+    session: Option<Session>,
     fresh: bool,
     answered: bool,
     /// What an answer of status 456 says in its status line.
@@ -59,6 +61,7 @@ impl Slot {
             socket: Weak::new(),
             registration: None,
             certificate: None,
+            session: None,
             fresh: false,
             answered: false,
             unlock: None,
@@ -135,6 +138,16 @@ impl Slot {
 
     pub fn certificate(&self) -> Option<Arc<[u8]>> {
         self.state().certificate.clone()
+    }
+
+    /// What TLS agreed on.
+    pub fn keep_session(&self, session: Session) {
+        self.state().session = Some(session);
+    }
+
+    /// See [`keep_session`](Self::keep_session).
+    pub fn session(&self) -> Option<Session> {
+        self.state().session.clone()
     }
 
     /// The signature for the request's head, once.

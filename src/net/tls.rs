@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -36,6 +37,19 @@ impl Tls {
     }
 
     fn build(&self) -> Result<Arc<ClientConfig>> {
+        let roots = self.roots()?;
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| {
+                Error::new(ErrorKind::Internal, format!("the TLS library has no protocol version: {e}"))
+            })?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    /// Whom to trust.
+    pub(super) fn roots(&self) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         let machine = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(machine.certs);
@@ -53,14 +67,7 @@ impl Tls {
             );
             return Err(Error::new(ErrorKind::Tls, text));
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| {
-                Error::new(ErrorKind::Internal, format!("the TLS library has no protocol version: {e}"))
-            })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+        Ok(roots)
     }
 }
 
@@ -105,11 +112,24 @@ pub(super) fn explain(endpoint: &Endpoint, error: &rustls::Error) -> Error {
     Error::new(kind, format!("TLS with {endpoint}: {what}"))
 }
 
+/// When a certificate that has expired did so.
+pub(super) fn expired_at(error: &CertificateError) -> Option<SystemTime> {
+    match error {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after.as_secs()))
+        }
+        _ => None,
+    }
+}
+
 fn certificate(endpoint: &Endpoint, error: &CertificateError) -> String {
     let host = endpoint.host();
     match error {
         CertificateError::UnknownIssuer => "the server's certificate was signed by an authority that this machine does \
              not know: if it is your own authority's, name the file with its certificate (PEM) as ca_file"
+            .to_owned(),
+        CertificateError::BadSignature => "the server's certificate was not signed by the authority of that name which this machine \
+             knows: if that was made anew, name the file with its new certificate (PEM) as ca_file"
             .to_owned(),
         CertificateError::NotValidForName => {
             format!("the server's certificate is not for {host:?}: use the name that is in the certificate")

@@ -31,8 +31,9 @@ pub struct Endpoint {
     path: String,
 }
 
+/// A host: its name in lower case, or its address and how that is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Host {
+pub(super) enum Host {
     Name(String),
     Ip(IpAddr, String),
 }
@@ -93,10 +94,7 @@ impl Endpoint {
 
     /// The name or the address, without brackets.
     pub fn host(&self) -> &str {
-        match &self.host {
-            Host::Name(name) => name,
-            Host::Ip(_, text) => text,
-        }
+        self.host.text()
     }
 
     /// The port, said or not.
@@ -109,12 +107,9 @@ impl Endpoint {
         &self.path
     }
 
-    /// The address, if the host is one: such a host needs no look-up.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
-        match &self.host {
-            Host::Ip(ip, _) => Some(*ip),
-            Host::Name(_) => None,
-        }
+    /// The same as a host.
+    pub(super) fn host_part(&self) -> &Host {
+        &self.host
     }
 
     /// The name that the server's certificate must be valid for.
@@ -133,7 +128,7 @@ impl Endpoint {
     }
 
     /// Scheme, host and port.
-    pub(super) fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
         let default = if self.https { 443 } else { 80 };
         let host = match &self.host {
@@ -163,7 +158,14 @@ impl FromStr for Endpoint {
 }
 
 impl Host {
-    fn parse(text: &str) -> Result<Host> {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Host::Name(name) => name,
+            Host::Ip(_, text) => text,
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Host> {
         if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
             return match inner.parse::<Ipv6Addr>() {
                 Ok(ip) => Ok(Host::Ip(IpAddr::V6(ip), ip.to_string())),

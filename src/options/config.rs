@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::table::{duration, event, list};
-use super::{Ack, Fetch, Mode, Options};
+use super::table::{domain, duration, event, list};
+use super::{AUTO, Ack, Fetch, Mode, Options};
 use crate::auth::Secret;
+use crate::autodiscover;
 use crate::engine::{self, AfterAck};
 use crate::net::{self, Endpoint};
 use crate::proto::FolderRef;
@@ -43,7 +44,10 @@ pub(crate) enum Access {
 /// Of a watch.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchConfig {
-    pub endpoint: Endpoint,
+    /// `None` where Autodiscover is to find it.
+    pub endpoint: Option<Endpoint>,
+    /// Where Autodiscover may send the sign-in.
+    pub trusted_domains: Vec<String>,
     pub user: String,
     pub password: Secret,
     pub mailbox: Arc<str>,
@@ -101,10 +105,14 @@ impl WatchConfig {
     pub fn read(options: &Options) -> Result<WatchConfig> {
         let missing =
             |key: &str| Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"));
-        let endpoint = Endpoint::parse(options.get("url").ok_or_else(|| missing("url"))?)?;
+        let endpoint =
+            Some(options.value("url")).filter(|url| *url != AUTO).map(Endpoint::parse).transpose()?;
         let user = options.get("user").ok_or_else(|| missing("user"))?.to_owned();
         let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
         let mailbox = options.get("mailbox").unwrap_or(&user);
+        if endpoint.is_none() {
+            autodiscover::domain(mailbox).map_err(|e| e.context("option url is not set"))?;
+        }
         let all_folders = options.value("all_folders") == "true";
         let access = match options.value("access") {
             "own" => Access::Own,
@@ -146,6 +154,7 @@ impl WatchConfig {
         }
         Ok(WatchConfig {
             endpoint,
+            trusted_domains: list(options.value("trusted_domains")).filter_map(domain).collect(),
             mailbox: mailbox.into(),
             user,
             password,
@@ -179,6 +188,7 @@ impl WatchConfig {
                 user_agent: options.value("user_agent").to_owned(),
                 ca_file: options.get("ca_file").map(PathBuf::from),
                 allow_plaintext: options.value("allow_plaintext") == "true",
+                connect_to: list(options.value("connect_to")).filter_map(|rule| rule.parse().ok()).collect(),
             },
         })
     }
@@ -187,7 +197,9 @@ impl WatchConfig {
 impl WatchConfig {
     /// What the store calls the watch: the same for the same mailbox and folders on the same server, in whatever order.
     pub fn name(&self) -> Arc<str> {
-        let mut text = format!("{}\n{}\n", self.endpoint.host(), self.mailbox.to_lowercase());
+        // Autodiscover may find another server next time, and it is the same mailbox still.
+        let server = self.endpoint.as_ref().map_or(AUTO, Endpoint::host);
+        let mut text = format!("{server}\n{}\n", self.mailbox.to_lowercase());
         let mut names: Vec<&str> = Vec::new();
         for folder in &self.folders {
             let (FolderRef::Id(name) | FolderRef::Distinguished { name, .. }) = folder;

@@ -13,6 +13,9 @@ use crate::auth::Secret;
 use crate::net::Endpoint;
 use crate::{Error, ErrorKind, Result};
 
+/// The `url` of whoever has Autodiscover look for it.
+const AUTO: &str = "auto";
+
 pub(crate) use config::{Access, ClientConfig, WatchConfig};
 pub use table::{OptionKind, OptionScope, OptionSpec};
 
@@ -89,7 +92,7 @@ impl Options {
     pub fn set(&mut self, key: &str, value: &str) -> Result<&mut Options> {
         let spec = table::find(key)?;
         spec.check(value)?;
-        if spec.name == "url" {
+        if spec.name == "url" && value.trim() != AUTO {
             // One with a password in it would be printed with the rest.
             Endpoint::parse(value.trim())?;
         }
@@ -269,6 +272,9 @@ mod tests {
             ("folders", "Inbox/Support"),
             ("mode", "push"),
             ("user", ""),
+            ("connect_to", "mail.example.test:443"),
+            ("connect_to", ","),
+            ("trusted_domains", "https://example.test"),
         ] {
             let e = options.set(key, value).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Invalid, "{key}={value}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::net::{self, Endpoint};
 use crate::{Error, ErrorKind, EventKind, Result};
 
 /// What may be set where.
@@ -30,6 +31,10 @@ pub enum OptionKind {
     Folders,
     /// What to do with an item: `none`, `read`, `delete`, or `move:` and a folder as in `Folders`.
     AfterAck,
+    /// Places to connect to instead, separated by commas, each as curl's `--connect-to`: `host:port:host:port`.
+    ConnectTo,
+    /// Domains, separated by commas.
+    Domains,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The path of a file or folder.
@@ -74,11 +79,13 @@ const fn watch(
     OptionSpec { name, scope: OptionScope::Watch, kind, default, meaning }
 }
 
-use OptionKind::{AfterAck, Bool, Duration as Time, Events, Folders, Number, OneOf, Path, Secret, Text};
+use OptionKind::{
+    AfterAck, Bool, ConnectTo, Domains, Duration as Time, Events, Folders, Number, OneOf, Path, Secret, Text,
+};
 
 #[rustfmt::skip]
 pub(super) static TABLE: &[OptionSpec] = &[
-    watch("url", Text, "", "the server: a host, or a URL; what is missing becomes https and /EWS/Exchange.asmx"),
+    watch("url", Text, "auto", "the server: a host, or a URL, in which what is missing becomes https and /EWS/Exchange.asmx; auto: Autodiscover finds it by the mailbox's address"),
     watch("user", Text, "", "who signs in: an address, or DOMAIN\\name on premises"),
     watch("password", Secret, "", "the password of `user`"),
     watch("mailbox", Text, "", "the mailbox to watch, by its address; `user` where not set"),
@@ -99,6 +106,8 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("connection_minutes", Number(1, 30), "29", "how long a stream lasts before the server ends it and it is opened again"),
     watch("pull_interval", Time(0, 86_400), "10s", "mode=pull: how long to wait between two questions"),
     watch("pull_timeout_minutes", Number(1, 1440), "30", "mode=pull: after how long without a question the server may drop the subscription"),
+    watch("trusted_domains", Domains, "", "url=auto: domains that Autodiscover may send the sign-in to, each with what lies below it, beside that of the user's own address and those of Exchange Online"),
+    watch("connect_to", ConnectTo, "", "other places to connect to, as curl's --connect-to: `host:port:host:port`, from where to where; an empty host or port fits any, or stays; the certificate must be that of the first"),
     watch("ca_file", Path, "", "certificates (PEM) to trust beside the platform's"),
     watch("affinity", Text, "", "mode=streaming: which mailboxes may share a stream: those with the same text here, as Autodiscover tells it (GroupingInformation); where not set, all of a server until it says otherwise"),
     watch("allow_plaintext", Bool, "false", "send passwords over http to other hosts than this one"),
@@ -182,6 +191,15 @@ impl OptionSpec {
                     ),
                 )
             }
+            ConnectTo => {
+                let ok = list(value).next().is_some()
+                    && list(value).all(|rule| rule.parse::<net::ConnectTo>().is_ok());
+                bad(ok, "a list of host:port:host:port".into())
+            }
+            Domains => {
+                let ok = list(value).next().is_some() && list(value).all(|word| domain(word).is_some());
+                bad(ok, "a list of domains, as example.com,".into())
+            }
             OneOf(words) => bad(words.contains(&value), format!("one of {}", words.join(", "))),
             Path | Secret | Text => {
                 let empty = bad(!value.is_empty(), "a text that is not empty".into());
@@ -198,6 +216,14 @@ pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
 
 pub(super) fn event(word: &str) -> Option<EventKind> {
     EventKind::MAILBOX.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(word))
+}
+
+/// A domain in lower case, if it is one.
+pub(super) fn domain(word: &str) -> Option<String> {
+    if word.contains([':', '/']) {
+        return None;
+    }
+    Endpoint::parse(word).ok().map(|endpoint| endpoint.host().to_owned())
 }
 
 /// A number of seconds, or a duration as `1m 30s`.

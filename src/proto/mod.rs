@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a socket, a thread or a clock.
 
+pub mod autodiscover;
 mod base64;
 pub mod capture;
 mod cutter;
@@ -12,6 +13,7 @@ mod notifications;
 mod read;
 mod response_code;
 mod stream_decoder;
+mod version;
 mod write;
 mod xml;
 

@@ -4,17 +4,16 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::content::{self, Fetched};
 use super::core::{Core, Taken, closed};
-use super::links::{Links, Watch};
+use super::links::Watch;
 use super::signal::Waker;
 use super::spool::Spool;
 use super::status::Status;
-use super::threads::lock;
 use super::workers;
 use crate::engine::{Nack, Parked, WatchMode, WatchSpec, answer, item_content};
 use crate::net::{Cancel, Lookups};
@@ -56,7 +55,6 @@ use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 /// ```
 pub struct Client {
     pub(super) core: Arc<Core>,
-    links: Mutex<Links>,
     defaults: Options,
     close_timeout: Duration,
     last_watch: AtomicU64,
@@ -185,9 +183,8 @@ impl Client {
         waker: Arc<Waker>,
     ) -> Result<Client> {
         let config = ClientConfig::read(options);
-        let core = Core::start(&config, pairs, waker)?;
+        let core = Core::start(&config, lookups, pairs, waker)?;
         Ok(Client {
-            links: Mutex::new(Links::new(core.counters.clone(), lookups)),
             core,
             defaults: options.clone(),
             close_timeout: config.close_timeout,
@@ -210,7 +207,7 @@ impl Client {
     /// let client = Client::open(&Options::new())?;
     /// let e = client.watch(&Options::new()).unwrap_err();
     /// assert_eq!(e.kind(), ErrorKind::Invalid);
-    /// assert!(e.to_string().contains("url"));
+    /// assert!(e.to_string().contains("user"));
     /// # Ok::<(), ewsnotify::Error>(())
     /// ```
     ///
@@ -222,7 +219,7 @@ impl Client {
             return Err(closed());
         }
         let config = self.config(options)?;
-        let (endpoint, link) = lock(&self.links).link(&config)?;
+        let (endpoint, link) = self.core.links.link(&config)?;
         let id = self.last_watch.fetch_add(1, Ordering::Relaxed) + 1;
         let name = config.name();
         let spec = WatchSpec {
@@ -248,6 +245,7 @@ impl Client {
             coalesce: config.coalesce,
             after_ack: config.after_ack.clone(),
             stored: self.core.stored(&name)?,
+            locate: config.endpoint.is_none(),
             name,
         };
         self.core.add(Watch { id, config, endpoint, link }, spec)?;
@@ -470,7 +468,7 @@ impl Client {
             return Err(closed());
         }
         let config = self.config(options)?;
-        let (endpoint, link) = lock(&self.links).link(&config)?;
+        let (endpoint, link) = self.core.links.link(&config)?;
         self.ask_item(&Watch { id: 0, config, endpoint, link }, id, change_key, fetch)
     }
 
@@ -560,7 +558,7 @@ impl Client {
         }
         let ended = self.core.close(timeout);
         // With them go the sockets that were kept for further calls.
-        lock(&self.links).clear();
+        self.core.links.clear();
         ended
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
+use super::links::Watch;
 use super::threads::guarded;
-use super::workers::Job;
+use super::workers::Asked;
 use crate::engine::{ConnId, Input, answer};
 use crate::net::{Cancel, Opened, Post, Stream};
 use crate::proto::{self, Body, Framer, StreamDecoder};
@@ -18,12 +19,12 @@ use crate::{Error, ErrorKind, Result};
 const READ_STACK: usize = 192 * 1024;
 
 /// Opens a stream and starts its reader; or tells its end.
-pub(super) fn open(core: &Arc<Core>, conn: ConnId, job: &Job, cancel: &Cancel) {
-    let opened = guarded("opening a stream", || ask(job, cancel));
+pub(super) fn open(core: &Arc<Core>, conn: ConnId, watch: &Watch, asked: &Asked, cancel: &Cancel) {
+    let opened = guarded("opening a stream", || ask(watch, asked, cancel));
     let started = match opened {
         Ok(Opened::Stream(stream)) => {
             core.feed(Input::Opened(conn));
-            let envelope_timeout = job.watch.config.envelope_timeout;
+            let envelope_timeout = watch.config.envelope_timeout;
             core.threads.spawn("ewsn-stream", READ_STACK, {
                 let core = core.clone();
                 move || {
@@ -43,12 +44,12 @@ pub(super) fn open(core: &Arc<Core>, conn: ConnId, job: &Job, cancel: &Cancel) {
     }
 }
 
-fn ask(job: &Job, cancel: &Cancel) -> Result<Opened> {
-    let body = proto::write_request(&job.request, &job.header)?;
-    let (anchor, cookies) = job.way();
-    let soap_action = proto::soap_action(&job.request);
+fn ask(watch: &Watch, asked: &Asked, cancel: &Cancel) -> Result<Opened> {
+    let body = proto::write_request(&asked.request, &asked.header)?;
+    let (anchor, cookies) = asked.way(watch);
+    let soap_action = proto::soap_action(&asked.request);
     let post = Post { body: &body, soap_action, anchor_mailbox: Some(anchor), cookies };
-    job.watch.link.open(&post, cancel)
+    watch.link.open(&post, cancel)
 }
 
 /// An answer that is no stream: a fault, or response messages with an HTTP status of failure.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client::Pairs;
-use super::links::Watch;
+use super::links::{Links, Located, Watch};
 use super::log;
 use super::saver::Saver;
 use super::signal::{Signal, Waited, Waker};
@@ -14,9 +14,9 @@ use super::spool::{self, Folder, Spool};
 use super::status::Status;
 use super::status_file::{self, StatusFile};
 use super::threads::{Threads, guarded, lock};
-use super::workers::{Job, What, Workers};
-use crate::engine::{self, Command, ConnId, Engine, Input, Now, SaveId};
-use crate::net::{Cancel, Counters};
+use super::workers::{Asked, Job, What, Workers};
+use crate::engine::{self, Answer, CallId, Command, ConnId, Engine, Input, Now, SaveId};
+use crate::net::{Cancel, Counters, Lookups};
 use crate::options::ClientConfig;
 use crate::proto::{FrameLimits, Request, RequestVersion};
 use crate::store::embedded::Embedded;
@@ -39,6 +39,7 @@ pub(super) struct Core {
     openers: Arc<Workers>,
     pub threads: Threads,
     pub counters: Arc<Counters>,
+    pub links: Arc<Links>,
     max_envelope_bytes: usize,
     started: Instant,
     /// When the client is to close by itself, and how long that may take.
@@ -113,7 +114,12 @@ struct Timer {
 
 impl Core {
     /// `pairs`: the state, where the host keeps it.
-    pub fn start(config: &ClientConfig, pairs: Option<Pairs>, waker: Arc<Waker>) -> Result<Arc<Core>> {
+    pub fn start(
+        config: &ClientConfig,
+        lookups: Arc<Lookups>,
+        pairs: Option<Pairs>,
+        waker: Arc<Waker>,
+    ) -> Result<Arc<Core>> {
         let settings = engine::Settings {
             connections: config.connections,
             subscriptions_per_connection: config.subscriptions_per_connection,
@@ -134,6 +140,7 @@ impl Core {
             (None, None) => Folder::Private,
         };
         let (files, bytes) = (config.spool_files, config.spool_bytes);
+        let counters = Arc::<Counters>::default();
         let core = Arc::new(Core {
             signal: Signal::new(waker)?,
             spool: Spool::open(spool::Settings { folder, files, bytes })?,
@@ -141,7 +148,8 @@ impl Core {
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
             openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
             threads: Threads::default(),
-            counters: Arc::default(),
+            links: Links::new(counters.clone(), lookups),
+            counters,
             max_envelope_bytes: config.max_envelope_bytes,
             started: Instant::now(),
             drained: config.drain.map(|time| (time, config.close_timeout)),
@@ -345,6 +353,20 @@ impl Core {
         changed
     }
 
+    /// A watch's server was found, or was not.
+    pub fn located(self: &Arc<Self>, call: CallId, watch: &Arc<Watch>, found: Result<Located>) {
+        self.with(|state| {
+            let result = found.map(|Located { endpoint, link, affinity }| {
+                // Calls that are under way have the watch as it was.
+                if let Some(known) = state.watches.get_mut(&watch.id) {
+                    *known = Arc::new(Watch { endpoint, link, ..Watch::clone(known) });
+                }
+                Answer::Located { endpoint, affinity }
+            });
+            self.drive(state, Input::Called { call, result });
+        });
+    }
+
     /// Tells the host of trouble that no watch has.
     pub fn tell_trouble(&self, error: &Error) {
         self.with(|state| state.engine.tell_trouble(Event::error(SystemTime::now(), error)));
@@ -523,9 +545,19 @@ impl Core {
                 let pushed = match state.watches.get(&watch) {
                     Some(watch) => {
                         let mime = matches!(request, Request::GetItem { mime: true, .. });
-                        let what = What::Call(call, mime.then(|| self.spool.place()));
-                        let (header, watch) = (watch.header(version), watch.clone());
-                        let job = Job { what, watch, header, request, route };
+                        let place = mime.then(|| self.spool.place());
+                        let asked = Asked { header: watch.header(version), request, route };
+                        let what = What::Call { call, place, asked };
+                        self.workers.push(self, Job { what, watch: watch.clone() })
+                    }
+                    None => Err(closed()),
+                };
+                pushed.err().map(|e| Input::Called { call, result: Err(e) })
+            }
+            Command::Locate { call, watch, fresh } => {
+                let pushed = match state.watches.get(&watch) {
+                    Some(watch) => {
+                        let job = Job { what: What::Locate { call, fresh }, watch: watch.clone() };
                         self.workers.push(self, job)
                     }
                     None => Err(closed()),
@@ -537,10 +569,9 @@ impl Core {
                     Some(watch) => {
                         let cancel = Cancel::new();
                         state.streams.insert(conn, cancel.clone());
-                        let what = What::Open(conn, cancel);
-                        let (header, watch) = (watch.header(version), watch.clone());
-                        let job = Job { what, watch, header, request, route };
-                        self.openers.push(self, job)
+                        let asked = Asked { header: watch.header(version), request, route };
+                        let what = What::Open { conn, cancel, asked };
+                        self.openers.push(self, Job { what, watch: watch.clone() })
                     }
                     None => Err(closed()),
                 };

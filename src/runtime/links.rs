@@ -1,15 +1,20 @@
 //! Which watches share a server and a sign-in, and so a link: its pool of connections, its back-off, its workers.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
-use crate::Result;
-use crate::auth::{self, Secret};
-use crate::net::{self, Counters, Endpoint, HttpLink, Link, Lookups, Tls};
+use super::locate::Locations;
+use super::threads::lock;
+use crate::auth::{self, Auth, Secret};
+use crate::net::{
+    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tls,
+};
 use crate::options::{Access, WatchConfig};
 use crate::proto::{Header, RequestVersion};
+use crate::{Error, ErrorKind, Result};
 
 /// A watch, as the runtime knows it.
+#[derive(Clone)]
 pub(super) struct Watch {
     pub id: u64,
     pub config: WatchConfig,
@@ -25,56 +30,111 @@ impl Watch {
     }
 }
 
-/// The links of a client, and the TLS states behind them.
+/// What Autodiscover's answer comes to.
+pub(super) struct Located {
+    /// The number of the server, which watches of the same server and sign-in share.
+    pub endpoint: u32,
+    pub link: Arc<dyn Link>,
+    /// `GroupingInformation`.
+    pub affinity: Arc<str>,
+}
+
+/// The links of a client, the TLS states behind them, and what Autodiscover has found.
 pub(super) struct Links {
     counters: Arc<Counters>,
     lookups: Arc<Lookups>,
+    locations: Locations,
+    known: Mutex<Known>,
+    this: Weak<Links>,
+}
+
+#[derive(Default)]
+struct Known {
     tls: Vec<(Option<PathBuf>, Arc<Tls>)>,
-    links: Vec<(Key, Arc<dyn Link>)>,
+    /// By number; without a link where the server has to be found first.
+    links: Vec<(Key, Option<Arc<dyn Link>>)>,
 }
 
 #[derive(PartialEq)]
 struct Key {
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     user: String,
     password: Secret,
     net: net::Config,
 }
 
 impl Links {
-    pub fn new(counters: Arc<Counters>, lookups: Arc<Lookups>) -> Links {
-        Links { counters, lookups, tls: Vec::new(), links: Vec::new() }
+    pub fn new(counters: Arc<Counters>, lookups: Arc<Lookups>) -> Arc<Links> {
+        Arc::new_cyclic(|this| Links {
+            counters,
+            lookups,
+            locations: Locations::default(),
+            known: Mutex::default(),
+            this: this.clone(),
+        })
     }
 
-    /// The link for a watch, and its number.
-    pub fn link(&mut self, config: &WatchConfig) -> Result<(u32, Arc<dyn Link>)> {
-        let key = Key {
-            endpoint: config.endpoint.clone(),
-            user: config.user.clone(),
-            password: config.password.clone(),
-            net: config.net.clone(),
-        };
-        if let Some(at) = self.links.iter().position(|(known, _)| *known == key) {
-            return Ok((at as u32, self.links[at].1.clone()));
+    /// The link for a watch, and its number. Where the server has to be found first, a link that does so with its first call, and the
+    /// number that stands for the looking.
+    pub fn link(&self, config: &WatchConfig) -> Result<(u32, Arc<dyn Link>)> {
+        match &config.endpoint {
+            Some(endpoint) => self.link_to(config, endpoint),
+            None => {
+                let at = lock(&self.known).number(key(config, None), || Ok(None))?.0;
+                // Whether the sign-in can be sent at all is told now, and not when the server is known.
+                auth(config)?;
+                Ok((at, Arc::new(Locating { config: config.clone(), links: self.this.clone() })))
+            }
         }
-        let auth = Arc::new(auth::Basic::new(&config.user, config.password.clone())?);
-        let tls = self.tls(&config.net)?;
-        let link = HttpLink::with_lookups(
-            config.endpoint.clone(),
-            config.net.clone(),
-            auth,
-            tls,
-            self.counters.clone(),
-            self.lookups.clone(),
-        )?;
-        self.links.push((key, Arc::new(link)));
-        let at = self.links.len() - 1;
-        Ok((at as u32, self.links[at].1.clone()))
+    }
+
+    /// Finds the server of a watch. `fresh`: although it was found within the last day. Blocks.
+    pub fn locate(&self, config: &WatchConfig, fresh: bool, cancel: &Cancel) -> Result<Located> {
+        let tls = lock(&self.known).tls(&config.net)?;
+        let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
+        let asker = Asker { config: config.net.clone(), tls, counters, lookups };
+        let found = self.locations.find(config, &asker, &*auth(config)?, fresh, cancel)?;
+        let (endpoint, link) = self.link_to(config, found.ews())?;
+        // What the host says of it counts.
+        let affinity = match (&*config.affinity, &found.grouping) {
+            ("", Some(grouping)) => grouping.as_str().into(),
+            _ => config.affinity.clone(),
+        };
+        Ok(Located { endpoint, link, affinity })
+    }
+
+    fn link_to(&self, config: &WatchConfig, endpoint: &Endpoint) -> Result<(u32, Arc<dyn Link>)> {
+        let mut known = lock(&self.known);
+        let tls = known.tls(&config.net)?;
+        let (at, link) = known.number(key(config, Some(endpoint.clone())), || {
+            let (net, auth) = (config.net.clone(), auth(config)?);
+            let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
+            let link = HttpLink::with_lookups(endpoint.clone(), net, auth, tls, counters, lookups)?;
+            Ok(Some(Arc::new(link) as Arc<dyn Link>))
+        })?;
+        let link =
+            link.ok_or_else(|| Error::new(ErrorKind::Internal, "a server that is known has no link"))?;
+        Ok((at, link))
     }
 
     /// Lets go of all; a link ends with its last user.
-    pub fn clear(&mut self) {
-        self.links.clear();
+    pub fn clear(&self) {
+        lock(&self.known).links.clear();
+    }
+}
+
+impl Known {
+    fn number(
+        &mut self,
+        key: Key,
+        make: impl FnOnce() -> Result<Option<Arc<dyn Link>>>,
+    ) -> Result<(u32, Option<Arc<dyn Link>>)> {
+        if let Some(at) = self.links.iter().position(|(known, _)| *known == key) {
+            return Ok((at as u32, self.links[at].1.clone()));
+        }
+        let link = make()?;
+        self.links.push((key, link.clone()));
+        Ok((self.links.len() as u32 - 1, link))
     }
 
     fn tls(&mut self, config: &net::Config) -> Result<Arc<Tls>> {
@@ -84,5 +144,47 @@ impl Links {
         let tls = Arc::new(Tls::new(config.ca_file.as_deref())?);
         self.tls.push((config.ca_file.clone(), tls.clone()));
         Ok(tls)
+    }
+}
+
+fn key(config: &WatchConfig, endpoint: Option<Endpoint>) -> Key {
+    let (user, password) = (config.user.clone(), config.password.clone());
+    Key { endpoint, user, password, net: config.net.clone() }
+}
+
+pub(crate) fn auth(config: &WatchConfig) -> Result<Arc<dyn Auth>> {
+    Ok(Arc::new(auth::Basic::new(&config.user, config.password.clone())?))
+}
+
+/// Finds the server of a watch whenever something is asked: what was found before is at hand. For what is asked before the engine
+/// has heard which server it is: what a run before has left to fetch, and what the host asks itself.
+struct Locating {
+    config: WatchConfig,
+    links: Weak<Links>,
+}
+
+impl Locating {
+    fn link(&self, cancel: &Cancel) -> Result<Arc<dyn Link>> {
+        let links = self.links.upgrade().ok_or_else(super::core::closed)?;
+        Ok(links.locate(&self.config, false, cancel)?.link)
+    }
+}
+
+impl Link for Locating {
+    fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply> {
+        self.link(cancel)?.call(post, cancel)
+    }
+
+    fn call_into(
+        &self,
+        post: &Post<'_>,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.link(cancel)?.call_into(post, cancel, take)
+    }
+
+    fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
+        self.link(cancel)?.open(post, cancel)
     }
 }

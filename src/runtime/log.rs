@@ -56,6 +56,9 @@ pub(super) fn command(command: &Command) -> Option<Line> {
         Command::Call { call, watch, request, .. } => {
             line(Level::Debug, *watch, format!("call {call}: {}", request.operation()))
         }
+        Command::Locate { call, watch, .. } => {
+            line(Level::Debug, *watch, format!("call {call}: Autodiscover"))
+        }
         Command::Open { conn, watch, .. } => line(Level::Info, *watch, format!("stream {conn} is opened")),
         Command::Abort(conn) => line(Level::Debug, 0, format!("stream {conn} is shut")),
         Command::Save { save, changes } => {

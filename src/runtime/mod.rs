@@ -8,6 +8,7 @@ mod connection;
 mod content;
 mod core;
 mod links;
+mod locate;
 mod log;
 mod saver;
 mod signal;
@@ -22,6 +23,8 @@ mod tests;
 
 pub(crate) use client::Pairs;
 pub use client::{Client, Events, Next};
+pub(crate) use links::auth;
+pub(crate) use locate::search;
 pub(crate) use signal::Waker;
 pub use status::{ConnectionStatus, Status, WatchStatus};
 pub(crate) use threads::Threads;

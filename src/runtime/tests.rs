@@ -297,6 +297,7 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         after_ack: config.after_ack.clone(),
                         name: config.name(),
                         stored: Vec::new(),
+                        locate: false,
                     };
                     let link: Arc<dyn Link> = server.clone();
                     let watch = Watch { id, config: config.clone(), endpoint: spec.endpoint, link };

@@ -24,25 +24,31 @@ const STACK: usize = 1024 * 1024;
 pub(super) struct Job {
     pub what: What,
     pub watch: Arc<Watch>,
-    pub header: Header,
-    pub request: Request,
-    pub route: Option<Route>,
 }
 
 impl Job {
     /// Its number among the calls, or the streams.
     fn call(&self) -> u64 {
         match self.what {
-            What::Call(call, _) => call,
-            What::Open(conn, _) => conn,
+            What::Call { call, .. } | What::Locate { call, .. } => call,
+            What::Open { conn, .. } => conn,
         }
     }
+}
 
+/// What is asked of the server, and which way it goes.
+pub(super) struct Asked {
+    pub header: Header,
+    pub request: Request,
+    pub route: Option<Route>,
+}
+
+impl Asked {
     /// The mailbox that leads to the machine, and what the machine wants to be sent back.
-    pub fn way(&self) -> (&str, Option<&Cookies>) {
+    pub fn way<'a>(&'a self, watch: &'a Watch) -> (&'a str, Option<&'a Cookies>) {
         match &self.route {
             Some(route) => (&route.anchor, Some(&route.cookies)),
-            None => (&self.watch.config.mailbox, None),
+            None => (&watch.config.mailbox, None),
         }
     }
 }
@@ -50,9 +56,21 @@ impl Job {
 /// What comes of a job.
 pub(super) enum What {
     /// An answer; a message has its place in the spool.
-    Call(CallId, Option<Place>),
+    Call { call: CallId, place: Option<Place>, asked: Asked },
     /// A stream, or its end.
-    Open(ConnId, Cancel),
+    Open { conn: ConnId, cancel: Cancel, asked: Asked },
+    /// The watch's server. `fresh`: what was found before is not to be believed.
+    Locate { call: CallId, fresh: bool },
+}
+
+impl What {
+    /// Whether it says good-bye to the server, and so is done while the client closes.
+    fn is_goodbye(&self) -> bool {
+        match self {
+            What::Call { asked, .. } | What::Open { asked, .. } => is_goodbye(&asked.request),
+            What::Locate { .. } => false,
+        }
+    }
 }
 
 pub(super) struct Workers {
@@ -129,7 +147,7 @@ impl Workers {
     /// Queues a job. An error is the job's answer: it was not queued.
     pub fn push(self: &Arc<Self>, core: &Arc<Core>, job: Job) -> Result<()> {
         let mut state = lock(&self.state);
-        if state.stopped || (state.closing && !is_goodbye(&job.request)) {
+        if state.stopped || (state.closing && !job.what.is_goodbye()) {
             return Err(closed());
         }
         let link = job.watch.endpoint;
@@ -168,7 +186,7 @@ impl Workers {
         let mut dropped = Vec::new();
         for pool in state.pools.values_mut() {
             pool.queue.retain(|job| match job.what {
-                What::Call(call, _) if !is_goodbye(&job.request) => {
+                What::Call { call, .. } | What::Locate { call, .. } if !job.what.is_goodbye() => {
                     dropped.push(call);
                     false
                 }
@@ -199,12 +217,12 @@ impl Workers {
             let pool = state.pools.entry(link).or_default();
             if let Some(job) = pool.queue.pop() {
                 let cancel = match &job.what {
-                    What::Call(call, _) => {
+                    What::Call { call, .. } | What::Locate { call, .. } => {
                         let cancel = Cancel::new();
-                        state.running.insert(*call, (cancel.clone(), is_goodbye(&job.request)));
+                        state.running.insert(*call, (cancel.clone(), job.what.is_goodbye()));
                         cancel
                     }
-                    What::Open(_, cancel) => cancel.clone(),
+                    What::Open { cancel, .. } => cancel.clone(),
                 };
                 return Some((job, cancel));
             }
@@ -237,23 +255,29 @@ fn closed() -> Error {
 }
 
 fn work(workers: &Workers, core: &Arc<Core>, link: u32) {
-    while let Some((mut job, cancel)) = workers.take(link) {
-        match job.what {
-            What::Call(call, ref mut place) => {
-                let place = place.take();
-                let result = guarded("asking the server", || ask(core, &job, place, &cancel));
+    while let Some((Job { what, watch }, cancel)) = workers.take(link) {
+        match what {
+            What::Call { call, place, asked } => {
+                let ask = || ask(core, &watch, &asked, place, &cancel);
+                let result = guarded("asking the server", ask);
                 lock(&workers.state).running.remove(&call);
                 core.feed(Input::Called { call, result });
             }
-            What::Open(conn, _) => connection::open(core, conn, &job, &cancel),
+            What::Open { conn, asked, .. } => connection::open(core, conn, &watch, &asked, &cancel),
+            What::Locate { call, fresh } => {
+                let locate = || core.links.locate(&watch.config, fresh, &cancel);
+                let result = guarded("finding the server", locate);
+                lock(&workers.state).running.remove(&call);
+                core.located(call, &watch, result);
+            }
         }
     }
 }
 
 /// Asks the server, and makes of its answer what the engine wants to know.
-fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<Answer> {
-    if let Request::GetItem { mime: true, .. } = &job.request {
-        let fetched = content::fetch(&core.spool, place, &job.watch, &job.header, &job.request, cancel)?;
+fn ask(core: &Core, watch: &Watch, asked: &Asked, place: Option<Place>, cancel: &Cancel) -> Result<Answer> {
+    if let Request::GetItem { mime: true, .. } = &asked.request {
+        let fetched = content::fetch(&core.spool, place, watch, &asked.header, &asked.request, cancel)?;
         return Ok(match fetched {
             Fetched::Message(item, mime) => Answer::Message { item, mime },
             Fetched::NotKept(why) => {
@@ -266,8 +290,8 @@ fn ask(core: &Core, job: &Job, place: Option<Place>, cancel: &Cancel) -> Result<
             }
         });
     }
-    let (body, date) = exchange(&*job.watch.link, &job.header, &job.request, job.way(), cancel)?;
-    answer::of(&job.request, body, date)
+    let (body, date) = exchange(&*watch.link, &asked.header, &asked.request, asked.way(watch), cancel)?;
+    answer::of(&asked.request, body, date)
 }
 
 /// One question, its answer's body, and the server's time; a fault is an error.

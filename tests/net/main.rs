@@ -1,7 +1,9 @@
 //! The network part over real sockets on loopback, against servers that misbehave in every way that one can.
 
+mod asks;
 mod calls;
 mod cancels;
+mod connect_to;
 mod faults;
 mod long;
 mod lookups;

@@ -15,13 +15,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersi
 use crate::server::*;
 
 /// An authority of a test's own, with its certificate in a file.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: tempfile::NamedTempFile,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,11 +31,11 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), file }
     }
 
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         Config { ca_file: Some(self.file.path().to_owned()), ..config() }
     }
 
-    fn server_config(
+    pub fn server_config(
         &self,
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
@@ -65,10 +65,22 @@ fn serve(config: Arc<ServerConfig>, serve: impl Fn(TlsStream) + Send + Sync + 's
     })
 }
 
-fn answering(config: Arc<ServerConfig>) -> Server {
-    serve(config, |mut stream| {
-        while read_request(&mut stream).is_some() {
-            stream.write_all(&ok(ENVELOPE)).unwrap();
+pub fn answering(config: Arc<ServerConfig>) -> Server {
+    answering_with(config, |_, _| ok(ENVELOPE))
+}
+
+/// The answer to each request of a connection, by its head and its number from 0.
+pub fn answering_with(
+    config: Arc<ServerConfig>,
+    answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static,
+) -> Server {
+    serve(config, move |mut stream| {
+        let mut n = 0;
+        while let Some((head, _)) = read_request(&mut stream) {
+            if stream.write_all(&answer(&head, n)).is_err() {
+                return;
+            }
+            n += 1;
         }
     })
 }

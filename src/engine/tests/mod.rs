@@ -11,6 +11,7 @@ mod found;
 mod host;
 mod keeping;
 mod kept_by_host;
+mod locating;
 mod losing;
 mod owning;
 mod proof;
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub engine: Engine,
     pub now: Now,
     pub calls: VecDeque<(CallId, u64, RequestVersion, Request)>,
+    pub locates: VecDeque<(CallId, u64, bool)>,
     pub opens: VecDeque<(ConnId, u64, RequestVersion, Request)>,
     pub aborts: Vec<ConnId>,
     /// Which way calls and streams go.
@@ -53,6 +55,7 @@ impl Desk {
                 wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
             },
             calls: VecDeque::new(),
+            locates: VecDeque::new(),
             opens: VecDeque::new(),
             aborts: Vec::new(),
             ways: BTreeMap::new(),
@@ -77,6 +80,7 @@ impl Desk {
                     self.ways.extend(route.map(|route| (call, route)));
                     self.calls.push_back((call, watch, version, request))
                 }
+                Command::Locate { call, watch, fresh } => self.locates.push_back((call, watch, fresh)),
                 Command::Open { conn, watch, version, request, route } => {
                     self.stream_ways.extend(route.map(|route| (conn, route)));
                     self.opens.push_back((conn, watch, version, request))
@@ -280,6 +284,7 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         after_ack: AfterAck::None,
         name: format!("name{watch}").into(),
         stored: Vec::new(),
+        locate: false,
     }
 }
 

@@ -13,9 +13,22 @@ pub(crate) struct Writer {
 impl Writer {
     /// A document with the three namespaces declared on its root, which `content` fills.
     pub fn document(root: &str, content: impl FnOnce(&mut Writer) -> Result<()>) -> Result<Vec<u8>> {
+        Writer::document_of(root, &[("soap", SOAP), ("t", TYPES), ("m", MESSAGES)], content)
+    }
+
+    /// A document with other namespaces; one with an empty prefix is that of names without any.
+    pub fn document_of(
+        root: &str,
+        namespaces: &[(&str, &str)],
+        content: impl FnOnce(&mut Writer) -> Result<()>,
+    ) -> Result<Vec<u8>> {
         let config = EmitterConfig::new().pad_self_closing(false);
         let mut writer = Writer { events: config.create_writer(Vec::with_capacity(1024)) };
-        let start = XmlEvent::start_element(root).ns("soap", SOAP).ns("t", TYPES).ns("m", MESSAGES);
+        let start =
+            namespaces.iter().fold(XmlEvent::start_element(root), |start, (prefix, uri)| match *prefix {
+                "" => start.default_ns(*uri),
+                prefix => start.ns(prefix, *uri),
+            });
         writer.put(start)?;
         content(&mut writer)?;
         writer.put(XmlEvent::end_element())?;

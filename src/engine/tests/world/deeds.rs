@@ -33,6 +33,7 @@ impl World {
                     self.later(0.05, Act::Attach(conn, subscription_ids));
                 }
                 Command::Open { request, .. } => panic!("{request:?}"),
+                Command::Locate { .. } => panic!("its server is known"),
                 Command::Abort(conn) => self.abort(conn),
                 Command::Save { .. } => panic!("nothing is durable here"),
                 Command::Forget(_) => {}

@@ -1,0 +1,64 @@
+//! What an administrator can do about it.
+
+use crate::{Error, ErrorKind};
+
+/// By the server's response code: the texts of other errors say it themselves.
+pub(super) fn of(error: &Error) -> Option<&'static str> {
+    Some(match error.code()? {
+        "ErrorAccessDenied" => {
+            "give the user a right on the folder (reviewer, at least), or full access to the mailbox; or set access=impersonate \
+             if the user may impersonate"
+        }
+        "ErrorImpersonateUserDenied" | "ErrorImpersonationDenied" => {
+            "give the user the role ApplicationImpersonation (New-ManagementRoleAssignment), for this mailbox at least"
+        }
+        "ErrorNonExistentMailbox" => "check the mailbox's address, and that the mailbox is on this server",
+        "ErrorFolderNotFound" | "ErrorItemNotFound" => {
+            "check option folders: the folder is not there, or the user may not see it"
+        }
+        "ErrorExceededSubscriptionCount" => {
+            "the account has as many subscriptions as the throttling policy allows (EwsMaxSubscriptions): end other programs of \
+             the account, wait until the server forgets theirs, or raise the limit"
+        }
+        "ErrorExceededConnectionCount" => {
+            "the account has as many connections as the throttling policy allows (EWSMaxConcurrency, and 10 or 3 streams): end \
+             other programs of the account, or raise the limit"
+        }
+        "ErrorServerBusy" | "ErrorTooManyObjectsOpened" | "ErrorInsufficientResources" => {
+            "the server throttles the account now, or is overloaded: it passes by itself; a policy of its own for the account \
+             (New-ThrottlingPolicy) helps if it goes on"
+        }
+        _ => return None,
+    })
+}
+
+/// Whether it is a limit of the server's.
+pub(super) fn is_limit(error: &Error) -> bool {
+    let code = error.code().unwrap_or_default();
+    code.starts_with("ErrorExceeded")
+        || matches!(code, "ErrorServerBusy" | "ErrorTooManyObjectsOpened" | "ErrorInsufficientResources")
+        || matches!(error.http_status(), Some(429 | 503))
+}
+
+/// Autodiscover has found nothing; each step has been told already.
+pub(super) fn nothing_found(kind: ErrorKind, mailbox: &str) -> String {
+    let what = match kind {
+        ErrorKind::Auth => {
+            "the sign-in was refused where Autodiscover answers: check user and password, and that a way to sign in that is \
+             possible here (Basic) is enabled for Autodiscover"
+        }
+        ErrorKind::Invalid => {
+            "Autodiscover leads where nobody has confirmed the way, or does not know the mailbox: see above what to set or to \
+             correct"
+        }
+        ErrorKind::Tls => "TLS with the server fails: see above what its certificate or its settings lack",
+        ErrorKind::Protocol => {
+            "whoever answers at these addresses is no Exchange server: point autodiscover.DOMAIN at the server, or let \
+             http://autodiscover.DOMAIN redirect (302) to https"
+        }
+        _ => {
+            "nobody could be reached who knows it: check the names in DNS, and a firewall or proxy on the way"
+        }
+    };
+    format!("no server was found for {mailbox}: {what}; or name the server (--url, option url)")
+}

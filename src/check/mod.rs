@@ -1,0 +1,207 @@
+//! What stands between a program and a mailbox: looks at everything that a watch needs, one thing after the other, and says of each
+//! what was found, in words that an administrator can act on. The command `ewsnotify check` prints it.
+
+mod advice;
+mod server;
+
+use serde::Serialize;
+
+use crate::autodiscover::{Outcome, Search, Step};
+use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tls};
+use crate::options::WatchConfig;
+use crate::runtime;
+use crate::{Error, ErrorKind, Options, Result};
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Topic {
+    /// Where the server is, by the mailbox's address.
+    Autodiscover,
+    /// Whether the server can be reached at all.
+    Connection,
+    /// What TLS agrees on, and the certificate.
+    Tls,
+    /// Which ways to sign in the server offers, and whether ours works.
+    SignIn,
+    /// Which product answers.
+    Version,
+    /// The folders that are to be watched.
+    Folders,
+    /// The right to read what is in them.
+    Sync,
+    /// The right to subscribe.
+    Subscribe,
+    /// Whether events come through as they happen.
+    Stream,
+    /// The right to act in the name of mailboxes.
+    Impersonate,
+    /// Limits of the server's that were met.
+    Limits,
+}
+
+/// How good it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Grade {
+    /// As it should be.
+    Ok,
+    /// Nothing to do about it; for understanding the rest.
+    Note,
+    /// It works, and should be looked after.
+    Warning,
+    /// It does not work.
+    Failed,
+}
+
+/// What was found of one thing.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Finding {
+    /// Of what.
+    pub check: Topic,
+    /// How good it is.
+    pub grade: Grade,
+    /// In words: what was tried, what came back, and what to do.
+    pub message: String,
+    /// The server's response code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The HTTP status, where it is not 200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+}
+
+/// What it all comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// How many things do not work.
+    pub failed: usize,
+    /// How many should be looked after.
+    pub warnings: usize,
+    /// Whether the server refused the sign-in, or offers none that is possible here.
+    pub sign_in: bool,
+}
+
+/// Looks at everything that a watch with these options needs, on the calling thread; `tell` hears of each finding as it comes.
+/// Nothing is changed: a subscription is made and given back.
+///
+/// ```
+/// # #[cfg(feature = "sim")] {
+/// use ewsnotify::{Options, check, net::Cancel, sim::Sim};
+///
+/// let sim = Sim::builder().user("ada@example.test", "secret").start()?;
+/// let mut options = Options::new();
+/// options.set("url", sim.url())?.set("ca_file", sim.ca_file().unwrap().to_str().unwrap())?;
+/// options.set("user", "ada@example.test")?.set("password", "secret")?;
+///
+/// let summary = check::check(&options, &Cancel::new(), &mut |finding| println!("{}", finding.message))?;
+/// assert_eq!(summary.failed, 0);
+/// # }
+/// # Ok::<(), ewsnotify::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for options that do not fit together, those of a `ca_file` that cannot be used, and
+/// [`ErrorKind::Closed`] where `cancel` has ended it. What is wrong with the server is no error: it is told.
+pub fn check(options: &Options, cancel: &Cancel, tell: &mut dyn FnMut(Finding)) -> Result<Summary> {
+    let config = WatchConfig::read(options)?;
+    let tls = std::sync::Arc::new(Tls::new(config.net.ca_file.as_deref())?);
+    let counters = std::sync::Arc::<Counters>::default();
+    let asker = Asker { config: config.net.clone(), tls, counters, lookups: Lookups::system() };
+    let mut report = Report { tell, summary: Summary::default() };
+    let endpoint = match &config.endpoint {
+        Some(endpoint) => Some(endpoint.clone()),
+        None => discover(&config, &asker, cancel, &mut report)?,
+    };
+    if let Some(endpoint) = endpoint {
+        server::look(&config, &asker, &endpoint, cancel, &mut report)?;
+    }
+    Ok(report.summary)
+}
+
+/// Where findings go.
+struct Report<'a> {
+    tell: &'a mut dyn FnMut(Finding),
+    summary: Summary,
+}
+
+impl Report<'_> {
+    fn say(&mut self, check: Topic, grade: Grade, message: impl Into<String>) {
+        self.add(Finding { check, grade, message: message.into(), code: None, http_status: None });
+    }
+
+    /// Something that failed, with what to do.
+    fn fail(&mut self, check: Topic, error: &Error) {
+        if error.kind() == ErrorKind::Auth {
+            self.summary.sign_in = true;
+        }
+        let message = match advice::of(error) {
+            Some(advice) => format!("{error}: {advice}"),
+            None => error.to_string(),
+        };
+        let (code, http_status) = (error.code().map(str::to_owned), error.http_status());
+        self.add(Finding { check, grade: Grade::Failed, message, code, http_status });
+    }
+
+    fn add(&mut self, finding: Finding) {
+        match finding.grade {
+            Grade::Failed => self.summary.failed += 1,
+            Grade::Warning => self.summary.warnings += 1,
+            _ => {}
+        }
+        (self.tell)(finding);
+    }
+}
+
+/// Each candidate of Autodiscover's, and what came of them.
+fn discover(
+    config: &WatchConfig,
+    asker: &Asker,
+    cancel: &Cancel,
+    report: &mut Report<'_>,
+) -> Result<Option<Endpoint>> {
+    let search = Search::new(&config.mailbox, &config.user, &config.trusted_domains, None)?;
+    let auth = runtime::auth(config)?;
+    let mut refused = false;
+    let found = runtime::search(search, asker, &*auth, cancel, &mut |step: &Step| {
+        refused |= step.outcome == Outcome::SignIn;
+        report.say(Topic::Autodiscover, grade(step.outcome), step.text.clone());
+    });
+    match found {
+        Ok(found) => {
+            let mut text = format!("EWS of {} is at {}", found.address, found.ews());
+            match (&found.external, &found.internal) {
+                (Some(external), Some(internal)) if external != internal => {
+                    text += &format!(" from outside, and at {internal} from inside");
+                }
+                (None, _) => text += ", which is for clients from inside: no ExternalUrl is set for EWS",
+                _ => {}
+            }
+            if let Some(grouping) = &found.grouping {
+                let grouping: String = grouping.chars().take(60).flat_map(char::escape_debug).collect();
+                text += &format!("; GroupingInformation {grouping}");
+            }
+            let grade = if found.external.is_some() { Grade::Ok } else { Grade::Warning };
+            report.say(Topic::Autodiscover, grade, text);
+            Ok(Some(found.ews().clone()))
+        }
+        Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => Err(e),
+        Err(e) => {
+            report.summary.sign_in |= refused;
+            report.say(Topic::Autodiscover, Grade::Failed, advice::nothing_found(e.kind(), &config.mailbox));
+            Ok(None)
+        }
+    }
+}
+
+fn grade(outcome: Outcome) -> Grade {
+    match outcome {
+        Outcome::Found => Grade::Ok,
+        Outcome::Redirected | Outcome::Unreachable | Outcome::NotAutodiscover => Grade::Note,
+        _ => Grade::Warning,
+    }
+}

@@ -1,0 +1,84 @@
+//! A watch whose server has to be found first.
+
+use super::*;
+
+fn found(endpoint: u32) -> Answer {
+    Answer::Located { endpoint, affinity: "EX1".into() }
+}
+
+fn locating() -> Desk {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| (spec.endpoint, spec.locate) = (7, true));
+    d
+}
+
+// Nothing must be asked of a server that nobody has found; then all goes to the one that was.
+#[test]
+fn the_server_is_found_before_it_is_asked() {
+    let mut d = locating();
+    assert!(d.calls.is_empty());
+    let (call, watch, fresh) = d.locates.pop_front().expect("it is looked for");
+    assert_eq!((watch, fresh), (1, false));
+    d.answer(call, found(3));
+    d.subscribe("s1");
+    let (conn, ids) = d.open();
+    assert_eq!(ids, ["s1"]);
+    d.begin(conn);
+    assert_eq!(d.told(), [(1, EventKind::Connected)]);
+    assert_eq!(d.engine.status().connections[0].endpoint, 3);
+}
+
+// A look-up that fails is tried again, and told once; a refused sign-in is not tried until the account is locked.
+#[test]
+fn a_server_that_is_not_found_is_looked_for_again() {
+    let mut d = locating();
+    for n in 0..3 {
+        let (call, ..) = d.locates.pop_front().expect("it is looked for");
+        d.fail(call, error(ErrorKind::Connect));
+        let told = d.told();
+        assert_eq!(told.len(), usize::from(n == 0), "{told:?}");
+        d.wait(3.0);
+    }
+    let (call, ..) = d.locates.pop_front().expect("and again");
+    assert!(d.calls.is_empty() && d.locates.is_empty());
+    d.fail(call, error(ErrorKind::Auth));
+    assert_eq!(d.told(), [(1, EventKind::Error), (1, EventKind::Closed)]);
+    d.wait(1000.0);
+    assert!(d.locates.is_empty());
+}
+
+// Others of the found server must not wait for one that is still looked for, nor must its group be opened twice.
+#[test]
+fn watches_that_are_found_share_a_stream() {
+    let mut d = Desk::new(settings());
+    for watch in 1..=3 {
+        d.add(watch, |spec| (spec.endpoint, spec.locate) = (7, true));
+    }
+    let calls: Vec<CallId> = d.locates.drain(..).map(|(call, ..)| call).collect();
+    for call in &calls[..2] {
+        d.answer(*call, found(3));
+    }
+    d.subscribe_watch(1, "s1");
+    d.subscribe_watch(2, "s2");
+    assert_eq!(d.open().1, ["s1", "s2"], "the third has not been found");
+    d.answer(calls[2], found(4));
+    d.subscribe_watch(3, "s3");
+    assert_eq!(d.open().1, ["s3"], "it has another server");
+}
+
+// The host takes it back, or closes, while it is looked for.
+#[test]
+fn one_that_ends_while_it_is_looked_for() {
+    let mut d = locating();
+    let (call, ..) = d.locates.pop_front().unwrap();
+    d.feed(Input::Remove(1));
+    assert_eq!(d.told(), [(1, EventKind::Closed)]);
+    d.answer(call, found(3));
+    assert_eq!(d.forgotten, [1]);
+    let mut d = locating();
+    let (call, ..) = d.locates.pop_front().unwrap();
+    d.feed(Input::Close);
+    assert!(!d.finished);
+    d.fail(call, error(ErrorKind::Closed));
+    assert!(d.finished && d.calls.is_empty());
+}

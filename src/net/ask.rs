@@ -1,0 +1,290 @@
+//! Questions beside EWS: Autodiscover's, and what an administrator wants to know of a server. One request, and the answer as it
+//! came; what it means is for others to say.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::ClientConnection;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+
+use super::cancel::Cancel;
+use super::counters::Counters;
+use super::lane::{Answer, Ground, Lane, common_headers, value};
+use super::link::{drain, read_whole};
+use super::lookup::Lookups;
+use super::tls::{self, Tls};
+use super::url::Endpoint;
+use super::{Config, answer};
+use crate::Result;
+use crate::auth::{self, Auth, Context, Handshake, Secret};
+
+/// No answer to such a question takes longer: where many addresses are tried in turn, a dead one must not hold the others up.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Nor is one longer, and a page need not be read to its end.
+const MAX_BODY: u64 = 1024 * 1024;
+/// NTLM takes two turns.
+const MAX_CHALLENGES: u32 = 2;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
+    /// `GET`.
+    Get,
+    /// `POST` of XML.
+    Post {
+        /// The XML.
+        body: &'a [u8],
+        /// The operation's URI, without quotes, for SOAP.
+        soap_action: Option<&'a str>,
+        /// The mailbox by which Exchange finds the right machine.
+        mailbox: Option<&'a str>,
+    },
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; of a redirect or a 401, nothing.
+    pub body: Vec<u8>,
+    /// `Location`.
+    pub location: Option<String>,
+    /// The ways to sign in that the server offers (`WWW-Authenticate`), by their names, as it said when it was asked without.
+    pub offers: Vec<String>,
+    /// Whether a sign-in was sent.
+    pub signed: bool,
+    /// What TLS agreed on; `None` over plain http.
+    pub session: Option<Session>,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Told {
+    /// A header's value, if it is there and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// An answer made by hand, for tests of those who read it.
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, body: &str) -> Told {
+        let body = body.as_bytes().to_vec();
+        let headers = HeaderMap::new();
+        Told { status, body, location: None, offers: Vec::new(), signed: false, session: None, headers }
+    }
+}
+
+/// What TLS agreed on with a server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Session {
+    /// As `TLS 1.3`.
+    pub version: &'static str,
+    /// The cipher suite's name in the standard.
+    pub suite: String,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl Session {
+    pub(super) fn of(tls: &ClientConnection) -> Session {
+        let version = match tls.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS",
+        };
+        let suite = tls.negotiated_cipher_suite().map(|s| format!("{:?}", s.suite())).unwrap_or_default();
+        let chain = tls.peer_certificates().unwrap_or_default();
+        Session { version, suite, chain: chain.iter().map(|c| c.clone().into_owned()).collect() }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Session { version, suite, chain } = self;
+        f.debug_struct("Session")
+            .field("version", version)
+            .field("suite", suite)
+            .field("certificates", &chain.len())
+            .finish()
+    }
+}
+
+/// Asks. What the links of a client have in common, it has too.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// How to talk to servers.
+    pub config: Config,
+    /// Whom to trust.
+    pub tls: Arc<Tls>,
+    /// Where sockets are counted.
+    pub counters: Arc<Counters>,
+    /// The look-ups of names.
+    pub lookups: Arc<Lookups>,
+}
+
+impl Asker {
+    /// Asks once, and gives what came, whatever the status. A redirect is not followed.
+    ///
+    /// The sign-in goes only to a server that asks for it (401) and offers a way that it can go, and only over TLS: who merely
+    /// serves pages under a company's name never sees a password.
+    ///
+    /// ```no_run
+    /// use ewsnotify::net::{Asker, Cancel, Config, Endpoint, Lookups, Question, Tls};
+    ///
+    /// let tls = Tls::new(None)?.into();
+    /// let asker = Asker { config: Config::default(), tls, counters: Default::default(), lookups: Lookups::system() };
+    /// let endpoint = Endpoint::parse("mail.example.test")?;
+    /// let told = asker.ask(&endpoint, &Question::Get, None, &Cancel::new())?;
+    /// println!("it offers {:?} over {:?}", told.offers, told.session);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the network; `Limit` for an answer beyond 1 MiB; `Closed` where cancelled.
+    pub fn ask(
+        &self,
+        endpoint: &Endpoint,
+        question: &Question<'_>,
+        auth: Option<&dyn Auth>,
+        cancel: &Cancel,
+    ) -> Result<Told> {
+        let config = &self.config;
+        let wants_certificate = auth.is_some_and(|a| a.wants_certificate());
+        let ground = Arc::new(Ground {
+            endpoint: Arc::new(endpoint.clone()),
+            config: config.clone(),
+            tls: self.tls.clone(),
+            counters: self.counters.clone(),
+            lookups: self.lookups.clone(),
+            wants_certificate,
+            wants_session: true,
+        });
+        let auth = auth.filter(|_| endpoint.is_https());
+        let mut lane = Lane::new(&ground, auth.map_or_else(|| Box::new(Nobody) as _, |a| a.start()));
+        let allowed = config.call_timeout.min(LONGEST);
+        let until = Instant::now() + allowed;
+        let (mut authorization, mut turns, mut signed, mut offers) = (None, 0, false, Vec::new());
+        loop {
+            lane.slot.begin(cancel, until, allowed, authorization.take());
+            let mut answer = self.send(&lane, endpoint, question)?;
+            if answer.status == 401 {
+                let challenges = answer::challenges(&answer);
+                if offers.is_empty() {
+                    offers = schemes(&challenges);
+                }
+                let certificate = lane.slot.certificate();
+                let cx = Context { endpoint, certificate: certificate.as_deref() };
+                if turns < MAX_CHALLENGES
+                    && let Some(next) = sign(lane.handshake.as_mut(), turns, &challenges, &cx)?
+                {
+                    (authorization, signed) = (Some(next), true);
+                    turns += 1;
+                    drain(&mut answer)?;
+                    continue;
+                }
+            }
+            let wanted = !answer::is_redirect(answer.status) && answer.status != 401;
+            let body = if wanted { read_whole(endpoint, &mut answer, MAX_BODY)? } else { Vec::new() };
+            return Ok(Told {
+                status: answer.status,
+                body,
+                location: answer.header("location").map(str::to_owned),
+                offers,
+                signed,
+                session: lane.slot.session(),
+                headers: std::mem::take(&mut answer.headers),
+            });
+        }
+    }
+
+    fn send(&self, lane: &Lane, endpoint: &Endpoint, question: &Question<'_>) -> Result<Answer> {
+        let uri = endpoint.uri(endpoint.path())?;
+        match *question {
+            Question::Get => {
+                let mut request = Request::new(());
+                *request.uri_mut() = uri;
+                common_headers(request.headers_mut(), &self.config, None)?;
+                lane.run(request)
+            }
+            Question::Post { body, soap_action, mailbox } => {
+                let mut request = Request::new(body);
+                *request.method_mut() = Method::POST;
+                *request.uri_mut() = uri;
+                let headers = request.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8"));
+                if let Some(action) = soap_action {
+                    let action = value("the SOAP action", &format!("\"{action}\""))?;
+                    headers.insert(HeaderName::from_static("soapaction"), action);
+                }
+                common_headers(headers, &self.config, mailbox)?;
+                lane.run(request)
+            }
+        }
+    }
+
+    /// When the server's certificate expires, if the machine's clock and the chain allow to tell.
+    ///
+    /// The certificate was found good already; it is looked at again with a clock that is far ahead, and what is said of it then
+    /// has the date.
+    pub fn expires(&self, endpoint: &Endpoint, session: &Session) -> Option<SystemTime> {
+        let roots = Arc::new(self.tls.roots().ok()?);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().ok()?;
+        let (leaf, rest) = session.chain.split_first()?;
+        let name: ServerName<'_> = endpoint.server_name().ok()?;
+        let far = UnixTime::since_unix_epoch(Duration::from_secs(253_402_300_799));
+        match verifier.verify_server_cert(leaf, rest, &name, &[], far) {
+            Err(rustls::Error::InvalidCertificate(e)) => tls::expired_at(&e),
+            _ => None,
+        }
+    }
+}
+
+/// What to send after a 401, if anything: nothing to a server that offers other ways only.
+fn sign(
+    handshake: &mut dyn Handshake,
+    turn: u32,
+    challenges: &[String],
+    cx: &Context<'_>,
+) -> Result<Option<Secret>> {
+    if turn == 0
+        && let Some(first) = handshake.first(cx)?
+    {
+        let scheme = first.expose().split(' ').next().unwrap_or_default();
+        let offered = schemes(challenges).iter().any(|offer| offer.eq_ignore_ascii_case(scheme));
+        return Ok(offered.then_some(first));
+    }
+    match handshake.challenged(challenges, cx)? {
+        auth::Answer::Again(next) => Ok(Some(next)),
+        auth::Answer::Refused => Ok(None),
+    }
+}
+
+/// The names of the ways to sign in, each once.
+fn schemes(challenges: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for challenge in challenges {
+        let Some(name) = challenge.split([' ', ',']).next().filter(|name| !name.is_empty()) else { continue };
+        let name = answer::cut(name, 30);
+        if !names.contains(&name) && names.len() < 8 {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Nobody signs in.
+struct Nobody;
+
+impl Handshake for Nobody {
+    fn first(&mut self, _: &Context<'_>) -> Result<Option<Secret>> {
+        Ok(None)
+    }
+
+    fn challenged(&mut self, _: &[String], _: &Context<'_>) -> Result<auth::Answer> {
+        Ok(auth::Answer::Refused)
+    }
+}

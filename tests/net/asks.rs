@@ -1,0 +1,117 @@
+//! Questions beside EWS: the answer as it came, and the sign-in only for who asks for it.
+
+use std::sync::{Arc, mpsc};
+
+use ewsnotify::ErrorKind;
+use ewsnotify::auth::{Basic, Secret};
+use ewsnotify::net::{Asker, Cancel, Config, Endpoint, Lookups, Question, Tls, Told};
+
+use crate::server::*;
+use crate::tls::{Authority, answering_with};
+
+fn ask(url: &str, config: Config, sign_in: bool) -> ewsnotify::Result<Told> {
+    let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
+    let asker = Asker { config, tls, counters: Arc::default(), lookups: Lookups::system() };
+    let auth = Basic::new(USER, Secret::new(PASSWORD)).unwrap();
+    let question = Question::Post { body: b"<ask/>", soap_action: None, mailbox: Some(USER) };
+    let auth = sign_in.then_some(&auth as _);
+    asker.ask(&Endpoint::parse(url).unwrap(), &question, auth, &Cancel::new()).map_err(harmless)
+}
+
+/// A server over TLS with a list of answers, each for one request; the heads of the requests come out.
+fn scripted(answers: Vec<Vec<u8>>) -> (Server, Authority, mpsc::Receiver<String>) {
+    let authority = Authority::new();
+    let (send, heads) = mpsc::channel();
+    let config = authority.server_config("127.0.0.1", |_| (), rustls::ALL_VERSIONS);
+    let server = answering_with(config, move |head, n| {
+        let _ = send.send(head.to_owned());
+        answers[n.min(answers.len() - 1)].clone()
+    });
+    (server, authority, heads)
+}
+
+fn url(server: &Server) -> String {
+    format!("https://{}/autodiscover/autodiscover.svc", server.address)
+}
+
+fn unauthorized(offers: &str) -> Vec<u8> {
+    answer("401 Unauthorized", offers, "")
+}
+
+// Whoever runs a company's web server would be given its passwords unasked.
+#[test]
+fn the_password_goes_only_to_who_asks_for_it() {
+    for (answers, signed) in [
+        (vec![ok(ENVELOPE)], false),
+        (vec![answer("404 Not Found", "", "no")], false),
+        (vec![answer("302 Found", "Location: https://elsewhere.test/\r\n", "")], false),
+        (vec![unauthorized("WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n")], false),
+        (vec![unauthorized("")], false),
+        (
+            vec![
+                unauthorized("WWW-Authenticate: NTLM\r\nWWW-Authenticate: basic realm=\"x\"\r\n"),
+                ok(ENVELOPE),
+            ],
+            true,
+        ),
+        (vec![unauthorized("WWW-Authenticate: Basic\r\n")], true),
+    ] {
+        let requests = answers.len().max(if signed { 2 } else { 1 });
+        let (server, authority, heads) = scripted(answers);
+        let told = ask(&url(&server), authority.config(), true).unwrap();
+        let heads: Vec<String> = heads.try_iter().collect();
+        assert_eq!((told.signed, heads.len()), (signed, requests), "{told:?}");
+        assert!(header(&heads[0], "authorization").is_none(), "unasked");
+        assert_eq!(heads.get(1).and_then(|h| header(h, "authorization")), signed.then_some(SIGNATURE));
+    }
+}
+
+#[test]
+fn without_a_sign_in_nothing_is_sent() {
+    let (server, authority, heads) =
+        scripted(vec![unauthorized("WWW-Authenticate: Basic\r\nWWW-Authenticate: NTLM\r\n")]);
+    let told = ask(&url(&server), authority.config(), false).unwrap();
+    assert_eq!(
+        (told.status, told.signed, told.offers),
+        (401, false, vec!["Basic".to_owned(), "NTLM".to_owned()])
+    );
+    assert_eq!(heads.try_iter().count(), 1);
+    let session = told.session.unwrap();
+    assert_eq!(session.version, "TLS 1.3");
+}
+
+// Autodiscover's first question over http is for everybody to read.
+#[test]
+fn over_plain_http_no_password_goes_even_where_it_is_asked_for() {
+    let (send, heads) = mpsc::channel();
+    let server = Server::start(move |mut stream, _| {
+        while let Some((head, _)) = read_request(&mut stream) {
+            let _ = send.send(head);
+            let _ = std::io::Write::write_all(&mut stream, &unauthorized("WWW-Authenticate: Basic\r\n"));
+        }
+    });
+    let told = ask(&server.url(), Config { allow_plaintext: true, ..config() }, true).unwrap();
+    assert_eq!((told.status, told.signed), (401, false));
+    assert!(heads.try_iter().all(|head| header(&head, "authorization").is_none()));
+}
+
+// A page without an end would fill the memory.
+#[test]
+fn an_answer_that_is_too_long_is_not_read() {
+    let long = "x".repeat(2 << 20);
+    let (server, authority, _) = scripted(vec![ok(&long)]);
+    let e = ask(&url(&server), authority.config(), true).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
+}
+
+// An administrator is told of a certificate before it expires.
+#[test]
+fn when_the_certificate_expires() {
+    let (server, authority, _) = scripted(vec![ok(ENVELOPE)]);
+    let config = authority.config();
+    let told = ask(&url(&server), config.clone(), false).unwrap();
+    let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
+    let asker = Asker { config, tls, counters: Arc::default(), lookups: Lookups::system() };
+    let end = asker.expires(&Endpoint::parse(&url(&server)).unwrap(), &told.session.unwrap()).unwrap();
+    assert!(end > std::time::SystemTime::now());
+}
