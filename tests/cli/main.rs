@@ -3,6 +3,9 @@
 
 #[path = "../common/beside.rs"]
 mod beside;
+mod check;
+#[path = "../common/company.rs"]
+mod company;
 mod decode;
 mod demo;
 mod drain;

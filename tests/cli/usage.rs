@@ -12,6 +12,7 @@ fn help_is_help_and_wrong_usage_is_2() {
         "drain",
         "run",
         "status",
+        "check",
         "get",
         "simulate",
         "decode",
@@ -21,7 +22,9 @@ fn help_is_help_and_wrong_usage_is_2() {
     ] {
         assert!(help.out.contains(word), "{word}: {}", help.out);
     }
-    for subcommand in ["demo", "watch", "drain", "run", "status", "get", "simulate", "decode", "options"] {
+    for subcommand in
+        ["demo", "watch", "drain", "run", "status", "check", "get", "simulate", "decode", "options"]
+    {
         let help = run(&[subcommand, "--help"]);
         assert_eq!(help.code, Some(0));
         assert!(help.out.contains("Usage: ewsnotify"), "{}", help.out);

@@ -10,14 +10,25 @@ use crate::password;
 
 #[derive(clap::Args)]
 pub struct Connect {
-    /// The server: a host as mail.example.com, or a URL
+    /// The server: a host as mail.example.com, or a URL [default: Autodiscover finds it by the mailbox's address]
     #[arg(long, help_heading = "Server and mailbox")]
-    url: String,
+    url: Option<String>,
 
     /// Who signs in: an address, or DOMAIN\name on premises
     #[arg(long, help_heading = "Server and mailbox")]
     user: String,
 
+    /// The mailbox, by its address; for watch, drain and run several times [default: that of --user]
+    #[arg(long = "mailbox", value_name = "ADDRESS", help_heading = "Server and mailbox")]
+    mailboxes: Vec<String>,
+
+    #[command(flatten)]
+    with: With,
+}
+
+/// The flags that are the same wherever a server is asked.
+#[derive(clap::Args)]
+pub struct With {
     /// Take the password from this environment variable
     #[arg(long, value_name = "VAR", help_heading = "Server and mailbox")]
     password_env: Option<String>,
@@ -29,10 +40,6 @@ pub struct Connect {
     /// Not offered: every user of the machine can read the command line
     #[arg(long, hide = true, num_args = 0..=1)]
     password: Option<Option<String>>,
-
-    /// The mailbox, by its address; for watch, drain and run several times [default: that of --user]
-    #[arg(long = "mailbox", value_name = "ADDRESS", help_heading = "Server and mailbox")]
-    mailboxes: Vec<String>,
 
     /// Trust the certificates in this file (PEM) beside the platform's
     #[arg(long, value_name = "FILE", help_heading = "Server and mailbox")]
@@ -51,11 +58,18 @@ impl Connect {
 
     /// The environment variable that holds the password.
     pub fn password_env(&self) -> Option<&str> {
-        self.password_env.as_deref()
+        self.with.password_env.as_deref()
     }
 
     /// The options, the password among them; of several mailboxes, the first.
     pub fn options(&self) -> Outcome<Options> {
+        self.with.options(self.url.as_deref(), &self.user, self.mailboxes.first().map(String::as_str))
+    }
+}
+
+impl With {
+    /// The options, the password among them.
+    pub fn options(&self, url: Option<&str>, user: &str, mailbox: Option<&str>) -> Outcome<Options> {
         if self.password.is_some() {
             return Err(Failure::usage(
                 "a password has no place on the command line, where every user of the machine can read it: use \
@@ -63,8 +77,11 @@ impl Connect {
             ));
         }
         let mut options = Options::new();
-        options.set("url", &self.url)?.set("user", &self.user)?;
-        if let Some(mailbox) = self.mailboxes.first() {
+        options.set("user", user)?;
+        if let Some(url) = url {
+            options.set("url", url)?;
+        }
+        if let Some(mailbox) = mailbox {
             options.set("mailbox", mailbox)?;
         }
         if let Some(file) = &self.ca_file {
@@ -75,7 +92,7 @@ impl Connect {
             set(&mut options, pair)?;
         }
         // Last: nobody is asked for a password before the rest is right.
-        let password = password::read(self.password_env.as_deref(), self.password_stdin, &self.user)?;
+        let password = password::read(self.password_env.as_deref(), self.password_stdin, user)?;
         options.set("password", &password)?;
         Ok(options)
     }

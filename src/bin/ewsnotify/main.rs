@@ -2,6 +2,7 @@
 //! say which server and mailbox, `session` for what `watch`, `drain` and `run` have in common,
 //! `stop` for signals.
 
+mod check;
 mod connect;
 mod decode;
 mod demo;
@@ -32,6 +33,9 @@ use failure::{Failure, Outcome};
 const EXAMPLES: &str = "\
 Try it without a server of your own:
   ewsnotify demo
+
+Find out what stands between you and a mailbox:
+  ewsnotify check ada@example.com
 
 Be told of new mail, with subject and sender (the password comes from the environment, or is asked for):
   ewsnotify watch --url mail.example.com --user ada@example.com --password-env EWS_PASSWORD \\
@@ -70,6 +74,7 @@ enum Command {
     Drain(drain::Args),
     Run(run::Args),
     Status(status_file::Args),
+    Check(check::Args),
     Get(get::Args),
     Simulate(simulate::Args),
     Decode(decode::Args),
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
         Command::Drain(args) => drain::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status_file::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Get(args) => get::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Decode(args) => decode::run(&args),

@@ -94,6 +94,8 @@ fn kind(kind: OptionKind) -> String {
         OptionKind::Folders => "list of folders".into(),
         OptionKind::OneOf(words) => words.join(", "),
         OptionKind::AfterAck => "none, read, delete, move:FOLDER".into(),
+        OptionKind::ConnectTo => "list of host:port:host:port".into(),
+        OptionKind::Domains => "list of domains".into(),
         OptionKind::Path => "path".into(),
         OptionKind::Secret => "secret text".into(),
         _ => "text".into(),

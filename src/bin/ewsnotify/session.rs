@@ -185,7 +185,7 @@ impl Session {
             until_drained: until.drained,
             mailboxes: BTreeMap::new(),
             end: End::Stopped,
-            url: options.get("url").unwrap_or_default().to_owned(),
+            url: options.get("url").unwrap_or("the server").to_owned(),
         })
     }
 
