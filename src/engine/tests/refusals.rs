@@ -117,7 +117,7 @@ fn a_busy_answer_holds_the_whole_endpoint_back_but_no_other() {
 // Too many subscriptions or streams: asking every second would keep the limit used up.
 #[test]
 fn limits_that_free_themselves_slowly_are_waited_for() {
-    for (code, least) in [("ErrorExceededSubscriptionCount", 120.0), ("ErrorExceededConnectionCount", 30.0)] {
+    for (code, least) in [("ErrorExceededSubscriptionCount", 120.0), ("ErrorExceededConnectionCount", 5.0)] {
         let (mut d, call) = asking();
         d.fail(call, coded(code));
         assert_eq!(d.told(), [(1, EventKind::Error)]);
