@@ -5,7 +5,8 @@ use std::process::Command;
 
 use ewsnotify::ErrorKind;
 use ewsnotify::proto::{
-    DeleteType, FolderRef, Header, Id, NoticeKind, Request, RequestVersion, Scope, soap_action, write_request,
+    DeleteType, FolderRef, Header, Id, NoticeKind, PushUrl, Request, RequestVersion, Scope, soap_action,
+    write_request,
 };
 
 mod proto_support;
@@ -37,11 +38,20 @@ fn all_requests() -> Vec<Request> {
         timeout_minutes,
         watermark: watermark.map(str::to_owned),
     };
+    let push = |scope, watermark: Option<&str>, status_minutes, url: &str| Request::SubscribePush {
+        scope,
+        events: EVENTS.to_vec(),
+        watermark: watermark.map(str::to_owned),
+        status_minutes,
+        url: PushUrl::new(url),
+    };
     vec![
         Request::SubscribeStreaming { scope: some(), events: EVENTS.to_vec() },
         Request::SubscribeStreaming { scope: Scope::AllFolders, events: vec![NoticeKind::NewMail] },
         pull(some(), None, 1),
         pull(Scope::AllFolders, Some("AQAAAHg="), 1440),
+        push(some(), None, 1, "https://hook.example.test/?a=b&c='d'"),
+        push(Scope::AllFolders, Some("AQAAAHg="), 1440, &format!("http://h/{}", "x".repeat(2073))),
         Request::GetStreamingEvents { subscription_ids: vec!["JgBz".into()], minutes: 30 },
         Request::GetStreamingEvents { subscription_ids: vec!["JgBz".into(); 200], minutes: 1 },
         Request::GetEvents { subscription_id: "JgBz".into(), watermark: Some("AQAAAHg=".into()) },
@@ -142,6 +152,13 @@ fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
         timeout_minutes,
         watermark: Some(watermark.into()),
     };
+    let push = |status_minutes, watermark: &str, url: &str| Request::SubscribePush {
+        scope: Scope::AllFolders,
+        events: EVENTS.to_vec(),
+        watermark: Some(watermark.into()),
+        status_minutes,
+        url: PushUrl::new(url),
+    };
     let sync = |state: &str, max_changes| Request::SyncFolderItems {
         folder: inbox.clone(),
         sync_state: Some(state.into()),
@@ -156,6 +173,15 @@ fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
         pull(0, "AQ=="),
         pull(1441, "AQ=="),
         pull(5, ""),
+        push(0, "AQ==", "https://h/"),
+        push(1441, "AQ==", "https://h/"),
+        push(5, "", "https://h/"),
+        push(5, "AQ==", ""),
+        push(5, "AQ==", "https://"),
+        push(5, "AQ==", "ftp://h/"),
+        push(5, "AQ==", "https://h/ a"),
+        push(5, "AQ==", "https://h/\u{e9}"),
+        push(5, "AQ==", &format!("https://h/{}", "x".repeat(2073))),
         stream(0, 30),
         stream(201, 30),
         stream(1, 0),

@@ -410,6 +410,35 @@ pub enum Scope {
     Folders(Vec<FolderRef>),
 }
 
+/// Where a server is to send its notifications. There may be a secret in it, so no print shows it.
+///
+/// ```
+/// use ewsnotify::proto::PushUrl;
+/// let url = PushUrl::new("https://host.example.test/hook/s3cret");
+/// assert!(!format!("{url:?}").contains("s3cret"));
+/// assert!(url.expose().ends_with("s3cret"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct PushUrl(std::sync::Arc<str>);
+
+impl PushUrl {
+    /// Takes a URL as it is; [`write_request`](super::write_request) refuses what EWS would.
+    pub fn new(url: &str) -> PushUrl {
+        PushUrl(url.into())
+    }
+
+    /// The URL itself. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for PushUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// A request that the library can write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -418,6 +447,14 @@ pub enum Request {
     SubscribeStreaming { scope: Scope, events: Vec<NoticeKind> },
     /// `Subscribe` with a `PullSubscriptionRequest`; `timeout_minutes` is 1–1440.
     SubscribePull { scope: Scope, events: Vec<NoticeKind>, timeout_minutes: u32, watermark: Option<String> },
+    /// `Subscribe` with a `PushSubscriptionRequest`; `status_minutes` is `StatusFrequency`, 1–1440.
+    SubscribePush {
+        scope: Scope,
+        events: Vec<NoticeKind>,
+        watermark: Option<String>,
+        status_minutes: u32,
+        url: PushUrl,
+    },
     /// `GetStreamingEvents`; 1–200 ids, `minutes` is 1–30.
     GetStreamingEvents { subscription_ids: Vec<String>, minutes: u32 },
     /// `GetEvents`. The schema demands a watermark; where the server never gave one, a placeholder is written.

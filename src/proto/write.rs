@@ -62,7 +62,11 @@ pub fn soap_action(request: &Request) -> &'static str {
         };
     }
     match request {
-        Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => action!("Subscribe"),
+        Request::SubscribeStreaming { .. }
+        | Request::SubscribePull { .. }
+        | Request::SubscribePush { .. } => {
+            action!("Subscribe")
+        }
         Request::GetStreamingEvents { .. } => action!("GetStreamingEvents"),
         Request::GetEvents { .. } => action!("GetEvents"),
         Request::Unsubscribe { .. } => action!("Unsubscribe"),
@@ -121,6 +125,19 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
                         "t:Timeout",
                         &within(*timeout_minutes, 1, 1440, "the subscription's time-out in minutes")?,
                     )
+                })
+            })
+        }
+        Request::SubscribePush { scope, events, watermark, status_minutes, url } => {
+            w.element("m:Subscribe", |w| {
+                write_scope(w, "m:PushSubscriptionRequest", scope, |w| {
+                    write_event_types(w, events)?;
+                    if let Some(watermark) = watermark {
+                        w.text("t:Watermark", non_empty(watermark, "the watermark")?)?;
+                    }
+                    let minutes = within(*status_minutes, 1, 1440, "the minutes between two signs of life")?;
+                    w.text("t:StatusFrequency", &minutes)?;
+                    w.text("t:URL", push_url(url)?)
                 })
             })
         }
@@ -320,6 +337,21 @@ fn non_empty<'v>(value: &'v str, what: &str) -> Result<&'v str> {
     match value.is_empty() {
         true => Err(invalid(format!("A request cannot be written: {what} is empty."))),
         false => Ok(value),
+    }
+}
+
+/// A URL that EWS takes for push: 2083 characters is too long (ErrorInvalidPushSubscriptionUrl). The text does not repeat it.
+fn push_url(url: &super::PushUrl) -> Result<&str> {
+    let url = url.expose();
+    let scheme = ["http://", "https://"].iter().any(|s| {
+        url.get(..s.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(s)) && url.len() > s.len()
+    });
+    match scheme && url.len() < 2083 && url.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(url),
+        false => Err(invalid(
+            "A request cannot be written: the URL for push must be http or https, of printable ASCII, and shorter than 2083 \
+             characters.",
+        )),
     }
 }
 
