@@ -126,6 +126,8 @@ pub enum Reason {
     Missed,
     /// The server's own queue ran over (`ErrorMissedNotificationEvents`).
     MissedByServer,
+    /// A notification of a push did not come, or one behind it came first.
+    NotificationLost,
     /// The queue of this client ran over because the host did not take events.
     QueueOverflow,
     /// Another connection was opened to reach more mailboxes.

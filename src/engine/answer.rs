@@ -16,7 +16,12 @@ pub(crate) fn of(request: &Request, body: Body, date: Option<SystemTime>) -> Res
         )
     };
     match (request, body) {
-        (Request::SubscribeStreaming { .. } | Request::SubscribePull { .. }, Body::Subscribe(responses)) => {
+        (
+            Request::SubscribeStreaming { .. }
+            | Request::SubscribePull { .. }
+            | Request::SubscribePush { .. },
+            Body::Subscribe(responses),
+        ) => {
             let subscribed = first(responses, request)?;
             let no_id =
                 || Error::new(ErrorKind::Protocol, "the server's answer to Subscribe has no SubscriptionId");

@@ -116,8 +116,12 @@ impl Engine {
                 continue;
             }
             folder.dirty = folder.fills();
-            // This gap tells of it.
-            let by_dates = folder.read.take_if(|read| since < read.until).is_some();
+            // This gap tells of it as far as it reaches back; the next may reach further.
+            let by_dates = folder.read.is_some_and(|read| since < read.until);
+            folder.read = folder.read.filter(|read| !by_dates || read.since < since);
+            if let Some(read) = folder.read.as_mut().filter(|_| by_dates) {
+                read.until = since;
+            }
             if fill == Fill::Pending && (by_dates || !folder.dirty) {
                 fill = Fill::Partial;
             }
@@ -238,6 +242,8 @@ impl Engine {
         let patience = match w.spec.mode {
             WatchMode::Streaming { .. } => BEHIND,
             WatchMode::Pull { interval, .. } => BEHIND + 2 * interval,
+            // A server that does not reach us tries for so long.
+            WatchMode::Push { status_minutes, .. } => BEHIND + Duration::from_secs(60) * status_minutes,
         };
         let since = w.folders_known.values().flat_map(|f| f.suspects.iter().map(|(_, at)| *at)).min();
         let Some(since) = since else { return self.timers.clear(Timer::Suspect(id)) };

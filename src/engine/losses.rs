@@ -72,10 +72,10 @@ impl Engine {
             return self.stop(id, &error, verdict);
         }
         let mut wait = self.wait_for(id, &error, verdict);
-        match (verdict, self.watches.get(&id).map(|w| w.spec.mode)) {
+        match (verdict, self.watches.get(&id).map(|w| &w.spec.mode)) {
             // To ask less often than usual would only have the queue run over again.
             (Verdict::Missed, Some(WatchMode::Pull { interval, .. })) => {
-                wait = wait.min(interval.max(Duration::from_secs(1)));
+                wait = wait.min((*interval).max(Duration::from_secs(1)));
             }
             (Verdict::Missed, _) => {}
             _ => self.tell_failure(id, &error, wait, step == Step::Poll),
@@ -211,7 +211,7 @@ impl Engine {
         self.save_soon();
         self.forget_fetches(id);
         self.forget_opens(id);
-        for timer in [Timer::Watch(id), Timer::Sync(id), Timer::Suspect(id)] {
+        for timer in [Timer::Watch(id), Timer::Push(id), Timer::Sync(id), Timer::Suspect(id)] {
             self.timers.clear(timer);
         }
         if self.watches.get(&id).is_some_and(|w| w.is_blocked()) {

@@ -50,6 +50,8 @@ pub(super) enum Phase {
     Lobby,
     /// In a group, which cares for its stream.
     Grouped(GroupId),
+    /// Subscribed, and waits for what the server sends.
+    Pushed,
 }
 
 /// What is known of what the server does with events while no answer comes.
@@ -314,7 +316,11 @@ impl Engine {
         let actions = std::mem::take(&mut stored.actions);
         let mut watch = Watch::new(spec, self.now);
         watch.stored = stored;
+        let pushed = matches!(watch.spec.mode, WatchMode::Push { .. });
         self.watches.insert(id, watch);
+        if pushed {
+            self.push_watch(id);
+        }
         self.timers.set(Timer::Watch(id), self.now.mono);
         if bad > 0 {
             let message = format!("{bad} entries of the stored state cannot be read, and are left out");
@@ -371,6 +377,13 @@ impl Engine {
             (_, WatchMode::Pull { timeout_minutes, .. }, _) => {
                 Request::SubscribePull { scope, events, timeout_minutes: *timeout_minutes, watermark: None }
             }
+            (_, WatchMode::Push { url, status_minutes, .. }, _) => Request::SubscribePush {
+                scope,
+                events,
+                watermark: None,
+                status_minutes: *status_minutes,
+                url: url.clone(),
+            },
         };
         if step == Step::Subscribe {
             self.counters.subscribes += 1;
@@ -408,6 +421,7 @@ impl Engine {
                     // Where the server does not tell its time, ours at the question is the nearest.
                     self.begin_catch_up(id, date.unwrap_or(made.sent.wall));
                     self.actions_begin(id);
+                    self.push_begins(id);
                 }
             }
             (Step::Poll, Ok(Answer::Events(notification))) => self.polled(id, &made, notification),
@@ -525,10 +539,11 @@ impl Engine {
             Some(_) => Continuity::Broken(Reason::SubscriptionLost),
             None => Continuity::Queued { from: now.mono },
         };
-        if streaming {
-            self.enter_lobby(id);
-        } else {
-            self.due(id, Step::Poll, Duration::ZERO);
+        match self.watches.get(&id).map(|w| &w.spec.mode) {
+            // Begun when catch-up knows its folders: something may have come already.
+            Some(WatchMode::Push { .. }) => {}
+            _ if streaming => self.enter_lobby(id),
+            _ => self.due(id, Step::Poll, Duration::ZERO),
         }
     }
 
@@ -540,6 +555,9 @@ impl Engine {
         subscription: String,
         route: Option<Route>,
     ) {
+        if self.unpush(watch, &subscription) {
+            return;
+        }
         self.endpoint(endpoint).owners.unsubscribing(subscription.clone());
         let job = Job::Unsubscribe(subscription.clone());
         let request = Request::Unsubscribe { subscription_id: subscription };

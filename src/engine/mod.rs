@@ -23,6 +23,7 @@ mod losses;
 mod mailbox;
 mod pages;
 mod pull;
+mod push;
 mod save;
 mod status;
 mod stream;
@@ -37,8 +38,8 @@ use std::time::{Duration, SystemTime};
 use crate::cookies::Cookies;
 use crate::event::{Content, Spooled};
 use crate::proto::{
-    FolderRef, FolderStamp, HierarchyPage, Item, NoticeKind, Request, RequestVersion, Response, Streamed,
-    SyncPage,
+    FolderRef, FolderStamp, HierarchyPage, Item, NoticeKind, PushUrl, Request, RequestVersion, Response,
+    Streamed, SyncPage,
 };
 use crate::{Ack, Error, EventKind, Fetch, Reason};
 
@@ -51,6 +52,7 @@ use group::{Group, GroupId, Learned, Link};
 use host_state::HostState;
 use mailbox::{Owners, Step, Watch};
 use pages::Syncs;
+use push::Pushes;
 use save::{Batch, Saves};
 use timers::{Timer, Timers};
 
@@ -60,6 +62,7 @@ use delivery::Delivery;
 pub use delivery::Limits;
 pub use fetch::item_content;
 pub use folder::digest;
+pub use push::{PushAnswer, PushOutcome, PushPart, Pushed};
 pub use save::{NUMBERS, SaveId};
 pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
 
@@ -89,7 +92,7 @@ pub struct WatchSpec {
     pub folders: Vec<FolderRef>,
     /// The kinds that the host wants to be told; at least one.
     pub events: Vec<EventKind>,
-    /// Streaming or pull.
+    /// Streaming, pull or push.
     pub mode: WatchMode,
     /// What is fetched before an event is handed out.
     pub fetch: Fetch,
@@ -114,7 +117,7 @@ pub struct WatchSpec {
 }
 
 /// How a watch hears of events.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum WatchMode {
     /// On a stream that the server ends after so many minutes (1–30).
     Streaming {
@@ -127,6 +130,15 @@ pub enum WatchMode {
         interval: Duration,
         /// After how many minutes without a question the server may forget the subscription (1–1440).
         timeout_minutes: u32,
+    },
+    /// By what the server sends: [`Engine::pushed`].
+    Push {
+        /// Where it sends it to.
+        url: PushUrl,
+        /// After how many minutes without an event it sends a sign of life (1–1440).
+        status_minutes: u32,
+        /// After how long without anything the subscription is taken for dead.
+        silence: Duration,
     },
 }
 
@@ -331,6 +343,8 @@ pub enum Command {
         /// Keys, and their new values; `None` removes.
         changes: Vec<(String, Option<Vec<u8>>)>,
     },
+    /// A push subscription is to end: whoever answers for it without the engine is to answer `Unsubscribe`.
+    Unwanted(String),
     /// A watch has ended, and no command will name it any more.
     Forget(u64),
     /// Everything is closed; no command follows.
@@ -381,6 +395,7 @@ pub struct Engine {
     opens: Opens,
     windows: Windows,
     actions: Actions,
+    pushes: Pushes,
     /// The state, where the host keeps it.
     host: Option<HostState>,
     /// Events to be given again, and when.
@@ -481,6 +496,7 @@ impl Engine {
             opens: Opens::default(),
             windows: Windows::default(),
             actions: Actions::default(),
+            pushes: Pushes::default(),
             host: None,
             again: BTreeSet::new(),
             blocked: 0,
@@ -521,6 +537,7 @@ impl Engine {
         while let Some(timer) = self.timers.pop(self.now.mono) {
             match timer {
                 Timer::Watch(watch) => self.watch_due(watch),
+                Timer::Push(watch) => self.push_is_silent(watch),
                 Timer::Lobby(group) => self.leave_lobby(group),
                 Timer::Group(group) => self.group_due(group),
                 Timer::Fetch(endpoint) => self.pump_fetches(endpoint),
@@ -654,6 +671,7 @@ impl Engine {
     fn forget(&mut self, watch: u64) {
         let busy = self.calls_of.contains_key(&watch) || self.actions.len(watch) > 0;
         if !self.watches.contains_key(&watch) && !busy {
+            self.forget_push(watch);
             self.out.push_back(Command::Forget(watch));
         }
     }

@@ -173,8 +173,8 @@ impl Engine {
 
     fn watch_status(&self, id: u64, w: &Watch, [unacked, later, parked]: [usize; 3]) -> WatchStatus {
         let down = w.failing.or(w.down).filter(|_| w.connected.is_none());
-        let state = match (w.connected, down, w.spec.mode) {
-            (Some(_), _, WatchMode::Streaming { .. }) => WatchState::Connected,
+        let state = match (w.connected, down, &w.spec.mode) {
+            (Some(_), _, WatchMode::Streaming { .. } | WatchMode::Push { .. }) => WatchState::Connected,
             (Some(_), _, WatchMode::Pull { .. }) => WatchState::Pulling,
             (None, None, _) => WatchState::Starting,
             (None, Some(_), _) => {
@@ -182,7 +182,7 @@ impl Engine {
                     Phase::Due(_) => self.timers.get(Timer::Watch(id)),
                     Phase::Grouped(group) => self.timers.get(Timer::Group(group)),
                     Phase::Lobby => w.seat.and_then(|seat| self.timers.get(Timer::Lobby(seat))),
-                    Phase::Calling(..) => None,
+                    Phase::Calling(..) | Phase::Pushed => None,
                 };
                 WatchState::Reconnecting { since: w.certain, retry_at }
             }

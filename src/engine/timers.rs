@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(super) enum Timer {
     /// A watch's next step.
     Watch(u64),
+    /// What is to be done if nothing is pushed to a watch.
+    Push(u64),
     /// Watches of a group that wait for its stream.
     Lobby(u64),
     /// A group's next stream, or the end of one that said `Closed`.

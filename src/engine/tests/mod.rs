@@ -16,6 +16,7 @@ mod losing;
 mod owning;
 mod proof;
 mod pulling;
+mod pushing;
 mod refusals;
 mod streaming;
 mod world;
@@ -43,6 +44,7 @@ pub(super) struct Desk {
     pub stream_ways: BTreeMap<ConnId, Route>,
     pub told: VecDeque<Event>,
     pub forgotten: Vec<u64>,
+    pub unwanted: Vec<String>,
     pub finished: bool,
 }
 
@@ -62,6 +64,7 @@ impl Desk {
             stream_ways: BTreeMap::new(),
             told: VecDeque::new(),
             forgotten: Vec::new(),
+            unwanted: Vec::new(),
             finished: false,
         }
     }
@@ -87,6 +90,7 @@ impl Desk {
                 }
                 Command::Abort(conn) => self.aborts.push(conn),
                 Command::Save { .. } => panic!("nothing is durable here"),
+                Command::Unwanted(id) => self.unwanted.push(id),
                 Command::Forget(watch) => self.forgotten.push(watch),
                 Command::Finished => self.finished = true,
             }
@@ -172,7 +176,9 @@ impl Desk {
             request => (call, request),
         };
         match request {
-            Request::SubscribeStreaming { .. } | Request::SubscribePull { .. } => {}
+            Request::SubscribeStreaming { .. }
+            | Request::SubscribePull { .. }
+            | Request::SubscribePush { .. } => {}
             other => panic!("{other:?}"),
         }
         self.answer(call, Answer::Subscribed { id: id.to_owned(), watermark: None, date: None });

@@ -11,7 +11,7 @@ impl World {
         let subs: Vec<String> =
             self.server.subs.iter().filter(|(_, s)| s.mailbox < 100).map(|(id, _)| id.clone()).collect();
         let sub = (!subs.is_empty()).then(|| subs[self.rng.usize(..subs.len())].clone());
-        match (self.rng.u8(..26), socket, sub) {
+        match (self.rng.u8(..30), socket, sub) {
             (0 | 1, Some(conn), _) => {
                 self.hit_on("half-open link", conn);
                 self.cut(conn, 20.0, 15.0, Err(error(ErrorKind::Io)));
@@ -49,6 +49,8 @@ impl World {
                 let mailbox = sub.mailbox;
                 match sub.conn {
                     Some(conn) => self.write(conn, bad_ids("ErrorMissedNotificationEvents", &[&id])),
+                    // Of a push nothing is missed: it is told from the mailbox's table.
+                    None if sub.push.is_some() => return,
                     None => sub.missed = !sub.pull || gromox,
                 }
                 self.hit_of("missed by the server", mailbox);
@@ -96,6 +98,10 @@ impl World {
                 self.hit_of("reordered", mailbox);
                 self.reorder[mailbox] = true;
             }
+            (26, ..) => self.push_fault = Some("push lost"),
+            (27, ..) => self.push_fault = Some("push held"),
+            (28, ..) => self.push_fault = Some("push unanswered"),
+            (29, ..) => self.replay(),
             _ => self.strangers_mail(),
         }
     }
@@ -104,6 +110,10 @@ impl World {
     fn end_subscription(&mut self, what: &'static str, id: &str, code: &str) {
         let Some(sub) = self.server.subs.remove(id) else { return };
         self.hit_of(what, sub.mailbox);
+        // Or it falls silent.
+        if sub.push.is_some() && self.rng.bool() {
+            self.push_error(id, code);
+        }
         if let Some(conn) = sub.conn {
             self.write(conn, bad_ids(code, &[id]));
         }

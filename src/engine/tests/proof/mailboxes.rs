@@ -18,7 +18,11 @@ impl World {
             2 => vec![NewMail, Modified, Deleted],
             _ => EventKind::MAILBOX.to_vec(),
         };
-        if self.rng.u8(..3) == 0 {
+        let mode = self.rng.u8(..6);
+        // gromox has no push.
+        if mode == 2 && !self.server.gromox {
+            World::watch_by_push(&mut spec);
+        } else if mode < 2 {
             let interval = Duration::from_secs(self.rng.u64(5..40));
             spec.mode = WatchMode::Pull { interval, timeout_minutes: 30 };
         }
@@ -194,6 +198,8 @@ impl World {
             for id in subs {
                 if let Some(conn) = self.server.put(&id, &notice) {
                     self.write(conn, server::told(&id, vec![notice.clone()]));
+                } else if self.server.subs.get(&id).is_some_and(|s| s.push.is_some()) {
+                    self.push_soon(&id);
                 }
             }
         }

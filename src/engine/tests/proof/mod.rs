@@ -10,6 +10,7 @@ mod host;
 mod keep;
 mod ledger;
 mod mailboxes;
+mod pushes;
 mod schedules;
 mod server;
 mod soap;
@@ -43,6 +44,12 @@ enum Act {
     /// A stream's request reaches the server.
     Attach(u64, Vec<String>),
     Heartbeat(u64),
+    /// A push subscription may have something to send.
+    Send(String),
+    /// A push arrives.
+    Deliver(String, Box<pushes::Message>),
+    /// One arrives late.
+    Replay(Box<pushes::Message>),
     /// The server's time for a stream is over.
     Close(u64),
     /// The server notices that a socket is dead.
@@ -117,6 +124,9 @@ struct World {
     /// The next sync of this mailbox is denied.
     denying: Option<usize>,
     denied: BTreeSet<usize>,
+    /// What happens to the next push, and what the last ones were.
+    push_fault: Option<&'static str>,
+    history: VecDeque<(usize, pushes::Message)>,
     hits: Hits,
     trace: bool,
     /// How long it goes on at least when everything is over.
@@ -194,6 +204,8 @@ impl World {
             unanswered: 0,
             denying: None,
             denied: BTreeSet::new(),
+            push_fault: None,
+            history: VecDeque::new(),
             hits: Hits::default(),
             trace: number("EWSN_PROOF_SEED").is_some(),
             quiet: Duration::from_secs(match seed % 16 {
@@ -325,6 +337,9 @@ impl World {
                     self.at(self.mono + Duration::from_secs(pause), Act::Heartbeat(conn));
                 }
             }
+            Act::Send(id) => self.send(&id),
+            Act::Deliver(id, message) => self.deliver(&id, *message),
+            Act::Replay(message) => drop(self.receive(*message)),
             Act::Close(conn) => {
                 if self.sockets.get(&conn).is_some_and(|s| s.believed) {
                     self.write(conn, closed());
@@ -527,7 +542,7 @@ impl World {
                     let slow = if self.mono < self.slow_until { 2.0 } else { 0.01 };
                     self.later(slow, Act::Saved(self.life, save));
                 }
-                Command::Forget(_) => {}
+                Command::Forget(_) | Command::Unwanted(_) => {}
                 other => panic!("{other:?}"),
             }
         }

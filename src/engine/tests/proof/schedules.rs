@@ -128,6 +128,10 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("lost subscription", &[]),
     ("missed by the server", &[]),
     ("park", OUT),
+    ("push held", OFF),
+    ("push lost", OFF),
+    ("push replayed", OFF),
+    ("push unanswered", OFF),
     ("read flag told by sync", NO_PAGE),
     ("refused connection", &[]),
     ("release", OUT),
@@ -150,13 +154,15 @@ const FAULTS: &[(&str, &[&str])] = &[
 ];
 
 /// The gaps that must have been told.
-const GAPS: [&str; 12] = [
+const GAPS: [&str; 14] = [
     "gap: BadEnvelope Pending",
     "gap: ConnectionLost Pending",
     "gap: Denied None",
     "gap: ForeignEvent Pending",
     "gap: Missed Pending",
+    "gap: IdleTimeout Pending",
     "gap: MissedByServer Pending",
+    "gap: NotificationLost Pending",
     "gap: QueueOverflow Pending",
     "gap: Restarted Partial",
     "gap: Restarted Pending",

@@ -5,7 +5,7 @@ use super::*;
 /// So many changes in a page: several pages are needed for anything.
 pub(super) const PAGE: usize = 4;
 /// So many events in an answer to GetEvents.
-const EVENTS: usize = 3;
+pub(super) const EVENTS: usize = 3;
 /// The folders of a mailbox that are watched, and one that is not.
 pub(super) const FOLDERS: [&str; 3] = ["A", "B", "elsewhere"];
 
@@ -28,9 +28,10 @@ pub(super) struct Subscription {
     pub mailbox: usize,
     kinds: Vec<NoticeKind>,
     pub pull: bool,
-    queue: VecDeque<Notice>,
+    pub push: Option<pushes::Push>,
+    pub queue: VecDeque<Notice>,
     /// How many events were asked for and forgotten, where there are watermarks.
-    base: usize,
+    pub base: usize,
     pub missed: bool,
     /// It tells nothing any more, and does not say so.
     pub dead: bool,
@@ -104,11 +105,31 @@ impl Server {
             false => format!("{}-{}", self.life, self.next_sub),
         };
         let queue = VecDeque::new();
-        let sub =
-            Subscription { mailbox, kinds, pull, queue, base: 0, missed: false, dead: false, conn: None };
+        let sub = Subscription {
+            mailbox,
+            kinds,
+            pull,
+            push: None,
+            queue,
+            base: 0,
+            missed: false,
+            dead: false,
+            conn: None,
+        };
         self.subs.insert(id.clone(), sub);
         let watermark = (pull && !self.gromox).then(|| "0".to_owned());
         Answer::Subscribed { id, watermark, date: None }
+    }
+
+    /// By push; its watermarks count from 0.
+    pub fn subscribe_push(&mut self, mailbox: usize, kinds: Vec<NoticeKind>) -> (String, Answer) {
+        let Answer::Subscribed { id, date, .. } = self.subscribe(mailbox, kinds, false) else {
+            unreachable!("it subscribes")
+        };
+        if let Some(sub) = self.subs.get_mut(&id) {
+            sub.push = Some(pushes::Push::default());
+        }
+        (id.clone(), Answer::Subscribed { id, watermark: Some("0".to_owned()), date })
     }
 
     pub fn restart(&mut self) {
@@ -126,6 +147,11 @@ impl Server {
         }
         if sub.conn.is_some() {
             return sub.conn;
+        }
+        if sub.push.is_some() {
+            // The mailbox's table, as for pull.
+            sub.queue.push_back(notice.clone());
+            return None;
         }
         if sub.missed || (sub.queue.len() >= bound && (gromox || !sub.pull)) {
             sub.missed = true;

@@ -91,9 +91,17 @@ pub(super) fn asked(request: &Request, version: RequestVersion) -> Request {
         "GetFolder" => Request::GetFolder { folders: ids(&read) },
         "Subscribe" => {
             let (scope, events) = (Scope::Folders(ids(&read)), kinds(&read));
-            match read.all("PullSubscriptionRequest").is_empty() {
-                true => Request::SubscribeStreaming { scope, events },
-                false => Request::SubscribePull {
+            let is = |kind: &str| !read.all(kind).is_empty();
+            match () {
+                () if is("PushSubscriptionRequest") => Request::SubscribePush {
+                    scope,
+                    events,
+                    watermark: text("Watermark"),
+                    status_minutes: number("StatusFrequency"),
+                    url: PushUrl::new(&text("URL").expect("a URL")),
+                },
+                () if is("StreamingSubscriptionRequest") => Request::SubscribeStreaming { scope, events },
+                () => Request::SubscribePull {
                     scope,
                     events,
                     timeout_minutes: number("Timeout"),
@@ -129,6 +137,22 @@ pub(super) fn asked(request: &Request, version: RequestVersion) -> Request {
     };
     assert_eq!(understood, *request, "{}", String::from_utf8_lossy(&xml));
     understood
+}
+
+/// A push as Exchange writes it and the library reads it.
+pub(super) fn pushed(message: &pushes::Message) -> pushes::Message {
+    let mut content = String::new();
+    if let Some(notification) = &message.body {
+        Form::Exchange.notification(&mut content, notification);
+    }
+    let class = if message.class == ResponseClass::Success { "Success" } else { "Error" };
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><soap11:Envelope xmlns:soap11=\"{SOAP}\"><soap11:Header><t:RequestServerVersion Version=\"Exchange2016\" {T}/></soap11:Header><soap11:Body><m:SendNotification {T} {M}><m:ResponseMessages><m:SendNotificationResponseMessage ResponseClass=\"{class}\"><m:ResponseCode>{}</m:ResponseCode>{content}</m:SendNotificationResponseMessage></m:ResponseMessages></m:SendNotification></soap11:Body></soap11:Envelope>",
+        message.code.as_str()
+    );
+    let mut read = crate::proto::read_push(xml.as_bytes()).expect("the library reads it");
+    assert_eq!(read.len(), 1);
+    read.remove(0)
 }
 
 /// The answer as the library reads it, from the server's XML. What went wrong below HTTP stays as it is.

@@ -52,6 +52,11 @@ impl World {
             )),
             Request::SubscribeStreaming { events, .. } => Ok(self.server.subscribe(mailbox, events, false)),
             Request::SubscribePull { events, .. } => Ok(self.server.subscribe(mailbox, events, true)),
+            Request::SubscribePush { events, .. } => {
+                let (id, answer) = self.server.subscribe_push(mailbox, events);
+                self.push_soon(&id);
+                Ok(answer)
+            }
             Request::GetEvents { subscription_id, watermark } => {
                 self.server.events(&subscription_id, watermark)
             }
