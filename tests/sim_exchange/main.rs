@@ -10,6 +10,7 @@ mod events;
 mod faults;
 mod operations;
 mod pull;
+mod push;
 mod streams;
 mod support;
 mod sync;

@@ -12,6 +12,7 @@ mod item;
 mod mailbox;
 mod note;
 mod ops;
+mod push;
 mod settings;
 mod stream;
 mod subscription;
@@ -30,6 +31,7 @@ use world::World;
 pub use autodiscover::Guide;
 pub use back_ends::Routing;
 pub use change::Deletion;
+pub use push::{Post, Posted, PushFault};
 pub use settings::{Failure, Fate, Settings, Told};
 pub use stream::Stream;
 
@@ -59,12 +61,14 @@ pub enum Next {
 pub struct Exchange {
     world: Mutex<World>,
     changed: Condvar,
+    /// The first push subscription is there.
+    hooked: Condvar,
 }
 
 impl Exchange {
     /// An organisation without mailboxes.
     pub fn new(style: Style) -> Exchange {
-        Exchange { world: Mutex::new(World::new(style)), changed: Condvar::new() }
+        Exchange { world: Mutex::new(World::new(style)), changed: Condvar::new(), hooked: Condvar::new() }
     }
 
     /// Whose way of speaking it has.
@@ -81,8 +85,12 @@ impl Exchange {
     pub fn answer_at(&self, user: &str, routing: &Routing<'_>, soap: &[u8]) -> (Answer, Option<String>) {
         let mut world = self.lock();
         let answer = ops::answer(&mut world, user, routing, soap);
+        let hooked = !world.hooks.is_empty();
         drop(world);
         self.changed.notify_all();
+        if hooked {
+            self.hooked.notify_all();
+        }
         answer
     }
 
@@ -122,6 +130,7 @@ impl Exchange {
     pub fn wake_all(&self) {
         self.lock().wakes += 1;
         self.changed.notify_all();
+        self.hooked.notify_all();
     }
 
     /// The world is whole whenever the lock is free, so a panic of another thread harms nothing.

@@ -26,6 +26,10 @@ pub struct Settings {
     /// Whether a SyncState that is no good is answered as none at all, with everything as new. Exchange refuses it with
     /// `ErrorInvalidSyncStateData`; gromox says nothing.
     pub silent_reset: bool,
+    /// How long a minute of StatusFrequency lasts: less than a minute compresses time.
+    pub push_minute: Duration,
+    /// How long the first wait for another attempt to push is; each further one is twice as long.
+    pub push_retry: Duration,
     /// Whether SyncStates outlive a restart of the server, as they do.
     pub states_survive_restart: bool,
 }
@@ -42,6 +46,8 @@ impl Settings {
             max_subscriptions: 5000,
             max_streams: None,
             silent_reset: gromox,
+            push_minute: Duration::from_secs(60),
+            push_retry: Duration::from_secs(30),
             states_survive_restart: true,
         }
     }

@@ -40,7 +40,7 @@ pub(super) enum Mode {
         minutes: u32,
         from: u64,
     },
-    /// Accepted; nothing is ever sent.
+    /// What is sent is the affair of its hook; gromox's has none, and nothing is ever sent.
     Push,
 }
 

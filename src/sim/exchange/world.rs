@@ -10,6 +10,7 @@ use super::change::Editor;
 use super::ids::{self, Guid};
 use super::mailbox::Mailbox;
 use super::note::{Note, Thing, Watched};
+use super::push::{Hooks, PushFault};
 use super::settings::{Failure, Fate, Settings, Told};
 use super::subscription::{Mode, Subscription};
 use crate::event::EventKind;
@@ -48,6 +49,10 @@ pub(super) struct World {
     pub(super) guides: HashMap<String, Guide>,
     /// What it says of other mailboxes.
     pub(super) ews_url: String,
+    /// How the push subscriptions stand.
+    pub(super) hooks: Hooks,
+    pub(super) push_faults: VecDeque<PushFault>,
+    pub(super) attempts: u64,
 }
 
 impl World {
@@ -76,6 +81,9 @@ impl World {
             receipts: Vec::new(),
             guides: HashMap::new(),
             ews_url: String::new(),
+            hooks: Hooks::new(),
+            push_faults: VecDeque::new(),
+            attempts: 0,
         }
     }
 
@@ -116,8 +124,8 @@ impl World {
                     continue;
                 }
                 let fate = match subscription.mode {
-                    Mode::Push => continue,
                     _ if subscription.deaf => Fate::Unheard,
+                    Mode::Push => continue,
                     Mode::Pull { .. } if style == Style::Exchange => continue,
                     _ if subscription.missed
                         || (subscription.stream.is_none()
@@ -218,6 +226,7 @@ impl World {
 
     /// Forgets a subscription. What waited for it is lost.
     pub(super) fn lose(&mut self, id: &str) {
+        self.unhook(id);
         let Some(mut subscription) = self.subscriptions.remove(id) else { return };
         if let Some(ids) = self.by_mailbox.get_mut(&subscription.mailbox) {
             ids.remove(id);
@@ -273,9 +282,13 @@ impl World {
 
     /// Writes down what is told.
     pub(super) fn record(&mut self, id: &str, notes: &[Note], connection: u64) {
+        self.write_down(id, notes, Fate::Told, connection);
+    }
+
+    pub(super) fn write_down(&mut self, id: &str, notes: &[Note], fate: Fate, connection: u64) {
         let Some(subscription) = self.subscriptions.get(id) else { return };
         for note in notes {
-            self.ledger.push(told(self.style, &self.mailboxes, subscription, note, Fate::Told, connection));
+            self.ledger.push(told(self.style, &self.mailboxes, subscription, note, fate, connection));
         }
     }
 
@@ -285,7 +298,7 @@ impl World {
     }
 }
 
-fn told(
+pub(super) fn told(
     style: Style,
     mailboxes: &BTreeMap<String, Mailbox>,
     subscription: &Subscription,

@@ -127,6 +127,28 @@ pub(super) fn stream_envelope(style: Style, first: bool, message: &str) -> Vec<u
     .into_bytes()
 }
 
+/// What Exchange sends to the URL of a push subscription; with a code, an error.
+pub(super) fn push(code: Option<&str>, inside: &str) -> Vec<u8> {
+    let refusal = code.map(|code| Refusal::new(code, "An error occurred while reading events."));
+    let message = named_message("SendNotificationResponseMessage", refusal.as_ref(), inside);
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><soap11:Envelope xmlns:soap11=\"{SOAP}\"><soap11:Header>\
+         <t:RequestServerVersion Version=\"Exchange2016\" xmlns:t=\"{TYPES}\"/></soap11:Header><soap11:Body>\
+         <m:SendNotification xmlns:t=\"{TYPES}\" xmlns:m=\"{MESSAGES}\">{}</m:SendNotification></soap11:Body>\
+         </soap11:Envelope>",
+        messages(&message)
+    )
+    .into_bytes()
+}
+
+/// The notification in it.
+pub(super) fn push_notification(id: &str, previous: &str, more: bool, events: &str) -> String {
+    format!(
+        "<m:Notification><t:SubscriptionId>{id}</t:SubscriptionId><t:PreviousWatermark>{previous}</t:PreviousWatermark>\
+         <t:MoreEvents>{more}</t:MoreEvents>{events}</m:Notification>"
+    )
+}
+
 /// A SOAP fault.
 pub(super) fn fault(style: Style, refusal: &Refusal) -> Vec<u8> {
     let (code, text) = (escape(&refusal.code), escape(&refusal.text));

@@ -47,6 +47,15 @@ pub(super) fn start(listener: TcpListener, shared: &Arc<Shared>, schedule: Vec<A
         thread.map_err(|e| failed("starting a thread", e))
     };
     running.threads.push(spawn("sim-accept", Box::new(move || accept_all(&listener, &asleep, &of_accept)))?);
+    let of_push = shared.clone();
+    match spawn("sim-push", Box::new(move || super::push::run(&of_push))) {
+        Ok(thread) => running.threads.push(thread),
+        Err(e) => {
+            shared.stop();
+            running.join();
+            return Err(e);
+        }
+    }
     if !schedule.is_empty() {
         let of_schedule = shared.clone();
         match spawn("sim-schedule", Box::new(move || keep(schedule, &of_schedule))) {

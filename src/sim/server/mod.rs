@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod listen;
 mod out;
+mod push;
 pub mod record;
 pub mod script;
 mod shared;
@@ -112,6 +113,11 @@ impl Sim {
     /// Lets one more user in, with a mailbox of the same address.
     pub fn add_user(&self, address: &str, password: &str) {
         self.shared.add_user(address, password);
+    }
+
+    /// Trusts this authority (PEM) when it sends to an https URL of a push subscription, beside its own.
+    pub fn trust_pushes(&self, ca_pem: &str) {
+        self.shared.trust_pushes(ca_pem);
     }
 
     /// From now on this fault waits for its request. Faults are asked in the order in which they were added.
@@ -296,6 +302,9 @@ impl Builder {
             users: HashMap::new(),
         }));
         shared.exchange.set_ews_url(&url);
+        if let Some(pem) = &ca_pem {
+            shared.trust_pushes(pem);
+        }
         for (user, password) in &self.users {
             shared.add_user(user, password);
         }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::fault::{Cut, Due, Fault, Faults, Occasion};
 use super::record::{End, Request, Stats, StreamLog};
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     refuse: AtomicBool,
     book: Mutex<Book>,
     changed: Condvar,
+    /// Whom to trust with pushes (PEM).
+    push_roots: Mutex<Vec<String>>,
 }
 
 /// A connection as other threads see it.
@@ -86,6 +90,7 @@ impl Shared {
             refuse: AtomicBool::new(false),
             book: Mutex::default(),
             changed: Condvar::new(),
+            push_roots: Mutex::default(),
         }
     }
 
@@ -104,6 +109,22 @@ impl Shared {
     pub(super) fn knows(&self, user: &str, password: &[u8]) -> bool {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         users.get(&user.to_lowercase()).is_some_and(|p| p == password)
+    }
+
+    pub(super) fn trust_pushes(&self, pem: &str) {
+        self.push_roots.lock().unwrap_or_else(PoisonError::into_inner).push(pem.to_owned());
+    }
+
+    /// TLS for a push.
+    pub(super) fn push_tls(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        for pem in &*self.push_roots.lock().unwrap_or_else(PoisonError::into_inner) {
+            let certs = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
+            roots.add_parsable_certificates(certs);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
     }
 
     pub(super) fn add_fault(&self, fault: Fault) {

@@ -7,6 +7,7 @@ use super::super::super::Style;
 use super::super::back_ends;
 use super::super::ids;
 use super::super::note::{Note, Watched, element};
+use super::super::push::Hook;
 use super::super::stream::{self, Stream};
 use super::super::subscription::Mode;
 use super::super::tree::{Node, Ns, Violation};
@@ -57,6 +58,7 @@ pub(super) fn subscribe(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
                     try your request again.";
         return Err(Refusal::new("ErrorExceededSubscriptionCount", text).into());
     }
+    let mut hook = None;
     let mode = match ask.name.as_str() {
         "StreamingSubscriptionRequest" => Mode::Streaming,
         "PullSubscriptionRequest" => Mode::Pull { minutes, from },
@@ -69,6 +71,7 @@ pub(super) fn subscribe(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
                 )
                 .into());
             }
+            hook = Some((url.to_owned(), minutes)).filter(|_| call.style == Style::Exchange);
             Mode::Push
         }
     };
@@ -76,6 +79,10 @@ pub(super) fn subscribe(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
     let id = call.world.subscribe(&user, &key, watched, kinds, mode).ok_or_else(super::no_mailbox)?;
     if let Some(made) = call.world.subscriptions.get_mut(&id) {
         made.server.clone_from(&call.machine.server);
+    }
+    if let Some((url, minutes)) = hook {
+        let now = call.world.now();
+        call.world.hook(&id, Hook::new(&url, minutes, from, now));
     }
     let mut content = format!("<m:SubscriptionId>{id}</m:SubscriptionId>");
     if mode != Mode::Streaming && call.style == Style::Exchange {
