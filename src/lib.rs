@@ -74,6 +74,7 @@ mod ffi;
 pub mod net;
 mod options;
 pub mod proto;
+mod push;
 pub mod runtime;
 mod signals;
 #[cfg(feature = "sim")]
@@ -81,10 +82,11 @@ pub mod sim;
 mod spooled;
 mod store;
 
-pub use engine::{Nack, Parked};
+pub use engine::{Nack, Parked, PushOutcome};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Level, Origin, Reason};
 pub use options::{Ack, Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
+pub use push::{Push, PushDone, PushEvent, PushFed, PushMessage, push_parse};
 pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};
 
 /// The README's programs are compiled with the tests.

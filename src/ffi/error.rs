@@ -229,6 +229,7 @@ mod tests {
             include_str!("event.rs"),
             include_str!("mod.rs"),
             include_str!("options.rs"),
+            include_str!("push.rs"),
         ];
         // They touch atomics and constants only, or what `guard` itself uses.
         let plain = [

@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod handle;
 mod options;
+mod push;
 mod text;
 
 use std::ffi::c_char;

@@ -31,6 +31,19 @@ pub(crate) struct ClientConfig {
     /// After how long the client closes by itself.
     pub drain: Option<Duration>,
     pub log: Option<Level>,
+    pub push: PushConfig,
+}
+
+/// Of a client's own web server.
+#[derive(Clone, Debug)]
+pub(crate) struct PushConfig {
+    pub listen: Option<String>,
+    pub secret: Option<Secret>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub connections: usize,
+    pub max_bytes: usize,
+    pub timeout: Duration,
 }
 
 /// How a mailbox is reached.
@@ -68,6 +81,9 @@ pub(crate) struct WatchConfig {
     pub affinity: Arc<str>,
     pub pull_interval: Duration,
     pub pull_timeout_minutes: u32,
+    pub push_url: Option<Secret>,
+    pub push_status_minutes: u32,
+    pub push_silence: Duration,
     pub envelope_timeout: Duration,
     pub net: net::Config,
 }
@@ -95,6 +111,15 @@ impl ClientConfig {
                 "info" => Some(Level::Info),
                 "debug" => Some(Level::Debug),
                 _ => None,
+            },
+            push: PushConfig {
+                listen: options.get("push_listen").map(str::to_owned),
+                secret: options.secret("push_secret").cloned(),
+                cert: options.get("push_cert").map(PathBuf::from),
+                key: options.get("push_key").map(PathBuf::from),
+                connections: number(options, "push_connections"),
+                max_bytes: number(options, "push_max_bytes"),
+                timeout: time(options, "push_timeout"),
             },
         }
     }
@@ -161,7 +186,11 @@ impl WatchConfig {
             access,
             folders,
             events,
-            mode: if options.value("mode") == "pull" { Mode::Pull } else { Mode::Streaming },
+            mode: match options.value("mode") {
+                "pull" => Mode::Pull,
+                "push" => Mode::Push,
+                _ => Mode::Streaming,
+            },
             fetch: match options.value("fetch") {
                 "mime" => Fetch::Mime,
                 "summary" => Fetch::Summary,
@@ -178,6 +207,12 @@ impl WatchConfig {
             affinity: options.value("affinity").into(),
             pull_interval: time(options, "pull_interval"),
             pull_timeout_minutes: number(options, "pull_timeout_minutes"),
+            push_url: options.secret("push_url").cloned(),
+            push_status_minutes: number(options, "push_status_minutes"),
+            push_silence: options.get("push_silence").map_or_else(
+                || Duration::from_secs(120 * number::<u64>(options, "push_status_minutes")),
+                |_| time(options, "push_silence"),
+            ),
             envelope_timeout: time(options, "envelope_timeout"),
             net: net::Config {
                 connect_timeout: time(options, "connect_timeout"),

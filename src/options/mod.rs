@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 /// The `url` of whoever has Autodiscover look for it.
 const AUTO: &str = "auto";
 
-pub(crate) use config::{Access, ClientConfig, WatchConfig};
+pub(crate) use config::{Access, ClientConfig, PushConfig, WatchConfig};
 pub use table::{OptionKind, OptionScope, OptionSpec};
 
 /// How a watch hears of events.
@@ -28,6 +28,8 @@ pub enum Mode {
     Streaming,
     /// A question for events at an interval.
     Pull,
+    /// Requests that the server sends when something has happened.
+    Push,
 }
 
 /// What is fetched of an item before its event is handed out.
@@ -270,7 +272,11 @@ mod tests {
             ("events", "NewMial"),
             ("events", ""),
             ("folders", "Inbox/Support"),
-            ("mode", "push"),
+            ("mode", "polling"),
+            ("push_status_minutes", "0"),
+            ("push_connections", "0"),
+            ("push_timeout", "0s"),
+            ("push_max_bytes", "100"),
             ("user", ""),
             ("connect_to", "mail.example.test:443"),
             ("connect_to", ","),

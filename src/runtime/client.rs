@@ -1,6 +1,7 @@
 //! What a host holds.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use super::content::{self, Fetched};
 use super::core::{Core, Taken, closed};
 use super::links::Watch;
+use super::push;
 use super::signal::Waker;
 use super::spool::Spool;
 use super::status::Status;
@@ -19,6 +21,7 @@ use crate::engine::{Nack, Parked, WatchMode, WatchSpec, answer, item_content};
 use crate::net::{Cancel, Lookups};
 use crate::options::{Access, ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
+use crate::push::PushFed;
 use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 
 /// One process's watches, their connections and the queue of their events.
@@ -236,6 +239,16 @@ impl Client {
                     interval: config.pull_interval,
                     timeout_minutes: config.pull_timeout_minutes,
                 },
+                Mode::Push => {
+                    let base = config.push_url.as_ref().map(|url| url.expose());
+                    let url = push::url(base, self.core.listener.as_deref())?;
+                    self.core.start_drops()?;
+                    WatchMode::Push {
+                        url,
+                        status_minutes: config.push_status_minutes,
+                        silence: config.push_silence,
+                    }
+                }
             },
             fetch: config.fetch,
             catch_up: config.catch_up,
@@ -507,6 +520,46 @@ impl Client {
         let mut content = item_content(item, mime);
         content.told();
         Ok(content)
+    }
+
+    /// Takes the body of a POST that Exchange sent to the host's own web server (`mode=push` with option `push_url`), and says what to
+    /// answer. It returns at once: fetching, catching up and the host's own work come later. The events come by
+    /// [`next`](Self::next), in their order and with the promises of a stream. After [`close`](Self::close), and for subscriptions
+    /// that this client does not have, the answer is `Unsubscribe`.
+    ///
+    /// A web process without a client uses [`push_parse`](crate::push_parse), or puts the body into the folder `push` of the
+    /// client's state directory, as the examples in `ffi-examples` do.
+    ///
+    /// ```
+    /// let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// # let body = br#"<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><SendNotification
+    /// #     xmlns="http://schemas.microsoft.com/exchange/services/2006/messages"><ResponseMessages>
+    /// #     <SendNotificationResponseMessage ResponseClass="Success"><Notification><SubscriptionId>HwBz=</SubscriptionId>
+    /// #     <StatusEvent/></Notification></SendNotificationResponseMessage></ResponseMessages></SendNotification>
+    /// #     </s:Body></s:Envelope>"#;
+    /// let fed = client.push_feed(body)?; // of somebody else's subscription
+    /// assert_eq!(fed.http_status, 200);
+    /// assert!(fed.reply.contains("Unsubscribe"));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] and [`ErrorKind::Limit`] for a body that is no notification: to be answered with status 400.
+    pub fn push_feed(&self, body: &[u8]) -> Result<PushFed> {
+        self.core.push(body).map(PushFed::from)
+    }
+
+    /// Where the library's own listener is, with option `push_listen`: for a port that the system chose.
+    ///
+    /// ```
+    /// let mut options = ewsnotify::Options::new();
+    /// options.set("push_listen", "127.0.0.1:0")?;
+    /// let client = ewsnotify::Client::open(&options)?;
+    /// assert!(client.push_address().is_some_and(|address| address.port() > 0));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn push_address(&self) -> Option<SocketAddr> {
+        self.core.listener.as_ref().map(|listener| listener.address())
     }
 
     /// What is going on. With a state directory most of it lies there too, as `status.json`, for those who do not have the library.

@@ -1,13 +1,16 @@
 //! The engine under its lock, and the execution of its commands.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client::Pairs;
+use super::drops::Drops;
 use super::links::{Links, Located, Watch};
 use super::log;
+use super::push;
 use super::saver::Saver;
 use super::signal::{Signal, Waited, Waker};
 use super::spool::{self, Folder, Spool};
@@ -15,10 +18,10 @@ use super::status::Status;
 use super::status_file::{self, StatusFile};
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Asked, Job, What, Workers};
-use crate::engine::{self, Answer, CallId, Command, ConnId, Engine, Input, Now, SaveId};
-use crate::net::{Cancel, Counters, Lookups};
+use crate::engine::{self, Answer, CallId, Command, ConnId, Engine, Input, Now, Pushed, SaveId};
+use crate::net::{Cancel, Counters, Listener, Lookups};
 use crate::options::ClientConfig;
-use crate::proto::{FrameLimits, Request, RequestVersion};
+use crate::proto::{FrameLimits, Notification, Request, RequestVersion, Response};
 use crate::store::embedded::Embedded;
 use crate::{Error, ErrorKind, Event, Level, Result};
 
@@ -40,6 +43,12 @@ pub(super) struct Core {
     pub threads: Threads,
     pub counters: Arc<Counters>,
     pub links: Arc<Links>,
+    /// Where servers send to, if the port is ours.
+    pub listener: Option<Arc<Listener>>,
+    /// Where a web process puts what servers send to it, if there is a state directory for that.
+    drops: Mutex<Option<Arc<Drops>>>,
+    drops_dir: Option<PathBuf>,
+    max_push_bytes: usize,
     max_envelope_bytes: usize,
     started: Instant,
     /// When the client is to close by itself, and how long that may take.
@@ -141,6 +150,7 @@ impl Core {
         };
         let (files, bytes) = (config.spool_files, config.spool_bytes);
         let counters = Arc::<Counters>::default();
+        let listener = push::listen(&config.push)?;
         let core = Arc::new(Core {
             signal: Signal::new(waker)?,
             spool: Spool::open(spool::Settings { folder, files, bytes })?,
@@ -150,6 +160,10 @@ impl Core {
             threads: Threads::default(),
             links: Links::new(counters.clone(), lookups),
             counters,
+            drops: Mutex::new(None),
+            drops_dir: config.state_dir.clone().filter(|_| listener.is_none()),
+            listener,
+            max_push_bytes: config.push.max_bytes,
             max_envelope_bytes: config.max_envelope_bytes,
             started: Instant::now(),
             drained: config.drain.map(|time| (time, config.close_timeout)),
@@ -168,7 +182,7 @@ impl Core {
             move || core.tick()
         })?;
         core.set_timer(None);
-        if let Err(e) = core.take_numbers(config, pairs) {
+        if let Err(e) = core.take_numbers(config, pairs).and_then(|()| core.start_listening()) {
             // Its threads would own the state directory for ever.
             core.stop();
             core.threads.wait(Instant::now() + GRACE);
@@ -337,6 +351,35 @@ impl Core {
         found.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there is no watch {watch}")))
     }
 
+    /// Begins to take what a web process puts into files, for a watch that hears by push.
+    pub fn start_drops(self: &Arc<Self>) -> Result<()> {
+        let mut drops = lock(&self.drops);
+        if let (None, Some(dir)) = (&*drops, &self.drops_dir) {
+            *drops = Some(Drops::start(self, dir, self.max_push_bytes)?);
+        }
+        Ok(())
+    }
+
+    /// Takes what a server has sent by itself.
+    pub fn pushed(self: &Arc<Self>, messages: Vec<Response<Option<Notification>>>) -> Pushed {
+        self.with(|state| {
+            let now = self.now();
+            let pushed = state.engine.pushed(now, messages);
+            if let Some(wanted) = self.log {
+                log::tell(state, now.wall, wanted, log::pushed(&pushed));
+            }
+            self.perform(state, VecDeque::new());
+            pushed
+        })
+    }
+
+    /// Tells a line of the log that is of no watch.
+    pub fn log(&self, level: Level, text: String) {
+        if let Some(wanted) = self.log {
+            self.with(|state| log::tell(state, SystemTime::now(), wanted, log::line(level, 0, text)));
+        }
+    }
+
     /// Tells the engine what happened and does what follows.
     pub fn feed(self: &Arc<Self>, input: Input) {
         self.with(|state| self.drive(state, input));
@@ -431,7 +474,9 @@ impl Core {
             let state = lock(&self.state);
             (state.engine.status(), state.engine.waiting_events())
         };
-        Status::new(engine, self.now().mono, waiting, self.threads.count(), &self.counters)
+        let push_listen = self.listener.as_ref().map(|listener| listener.address());
+        let status = Status::new(engine, self.now().mono, waiting, self.threads.count(), &self.counters);
+        Status { push_listen, ..status }
     }
 
     pub fn picture(&self) -> Picture {
@@ -480,6 +525,12 @@ impl Core {
         self.timer_changed.notify_all();
         self.workers.stop();
         self.openers.stop();
+        if let Some(listener) = &self.listener {
+            listener.stop();
+        }
+        if let Some(drops) = &*lock(&self.drops) {
+            drops.stop();
+        }
         if let Some(saver) = &self.saver {
             saver.stop();
         }
@@ -593,6 +644,12 @@ impl Core {
                 }
                 None => Some(Input::Saved { save, result: Ok(()) }),
             },
+            Command::Unwanted(subscription) => {
+                if let Some(drops) = &*lock(&self.drops) {
+                    drops.unwant(subscription);
+                }
+                None
+            }
             Command::Forget(watch) => {
                 state.watches.remove(&watch);
                 None

@@ -1,8 +1,9 @@
 //! Lines of the log: what the engine is told and what it commands, in words. They are events; nothing is written anywhere.
 
 use super::core::State;
-use crate::engine::{Command, Input};
+use crate::engine::{Command, Input, PushAnswer, PushOutcome, Pushed};
 use crate::event::Detail;
+use crate::proto::PushReply;
 use crate::{Error, Event, EventKind, Level};
 
 /// A line is cut here: the errors of servers may be long.
@@ -15,7 +16,7 @@ pub(super) struct Line {
     text: String,
 }
 
-fn line(level: Level, watch: u64, text: impl Into<String>) -> Option<Line> {
+pub(super) fn line(level: Level, watch: u64, text: impl Into<String>) -> Option<Line> {
     Some(Line { level, watch, text: text.into() })
 }
 
@@ -64,7 +65,33 @@ pub(super) fn command(command: &Command) -> Option<Line> {
         Command::Save { save, changes } => {
             line(Level::Debug, 0, format!("save {save}: {} keys", changes.len()))
         }
+        Command::Unwanted(_) => line(Level::Debug, 0, "a push subscription is to end by the next answer"),
         Command::Forget(_) | Command::Finished => None,
+    }
+}
+
+/// What a server sent by itself.
+pub(super) fn pushed(pushed: &Pushed) -> Option<Line> {
+    let events: usize = pushed.parts.iter().map(|p| p.events).sum();
+    let watch = pushed.parts.iter().find_map(|p| p.watch).unwrap_or(0);
+    let is = |outcome| pushed.parts.iter().any(|p| p.outcome == outcome);
+    match pushed.answer {
+        PushAnswer::Later => {
+            line(Level::Warn, 0, "a push was put off: too many come for subscriptions that are not there yet")
+        }
+        PushAnswer::Reply(PushReply::Unsubscribe) => {
+            line(Level::Info, 0, "a push of a subscription that nobody here has was answered Unsubscribe")
+        }
+        PushAnswer::Reply(_) if is(PushOutcome::Gap) => line(
+            Level::Warn,
+            watch,
+            format!("a push of {events} events does not go on from the last that came"),
+        ),
+        PushAnswer::Reply(_) if is(PushOutcome::Lost) => line(Level::Warn, watch, "a push tells of an error"),
+        PushAnswer::Reply(_) if is(PushOutcome::Repeated) => {
+            line(Level::Info, watch, "a push came once more")
+        }
+        PushAnswer::Reply(_) => line(Level::Debug, watch, format!("a push of {events} events")),
     }
 }
 

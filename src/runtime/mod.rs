@@ -1,15 +1,18 @@
 //! Threads, the queue and the timer: executes the engine's commands and feeds it what came of them.
 //!
 //! Decides nothing. Threads: a timer, up to `workers` workers for each server and sign-in, a reader a stream, for each opening of
-//! a stream a short-lived one with the deep stack that a handshake needs, and with a state directory one that writes it. No lock is held while host code runs.
+//! a stream a short-lived one with the deep stack that a handshake needs, with a state directory one that writes it, and for push
+//! one that serves the port or takes what lies in the folder. No lock is held while host code runs.
 
 mod client;
 mod connection;
 mod content;
 mod core;
+mod drops;
 mod links;
 mod locate;
 mod log;
+mod push;
 mod saver;
 mod signal;
 mod spool;

@@ -25,6 +25,9 @@ pub struct Status {
     pub gaps: u64,
     /// Events that belonged to nobody here, and were dropped.
     pub foreign: u64,
+    /// Where the library listens for pushes, with option `push_listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push_listen: Option<std::net::SocketAddr>,
     /// Live threads of the library.
     pub threads: usize,
     /// Open sockets.
@@ -160,6 +163,7 @@ impl Status {
             events: status.counters.events,
             gaps: status.counters.gaps,
             foreign: status.counters.foreign,
+            push_listen: None,
             threads,
             sockets: counters.sockets_open(),
             lookups: counters.lookups_waiting() + counters.lookups_abandoned(),

@@ -246,6 +246,7 @@ impl Workers {
 
 fn is_goodbye(request: &Request) -> bool {
     use Request::{DeleteItem, MarkRead, MoveItem, SubscribePull, SubscribeStreaming, Unsubscribe};
+    // Of a push subscription nothing has to be taken off the server: it ends by what its notifications are answered.
     matches!(request, Unsubscribe { .. } | SubscribeStreaming { .. } | SubscribePull { .. })
         || matches!(request, MarkRead { .. } | MoveItem { .. } | DeleteItem { .. })
 }

@@ -13,14 +13,17 @@ use crate::support::{
 
 const MAIL: &[u8] = b"From: =?utf-8?Q?J=C3=B6rg?= <joerg@example.test>\r\nSubject: Hello\r\n\r\nWorld\r\n";
 
-// A program that reads the lines must see a mail in both modes, and must be able to stop the command without an error.
+// A program that reads the lines must see a mail in each mode, and must be able to stop the command without an error.
 #[test]
-fn tells_in_json_in_both_modes_and_ends_with_0_on_a_signal() {
-    for (mode, signal) in [("streaming", Signal::INT), ("pull", Signal::TERM)] {
+fn tells_in_json_in_each_mode_and_ends_with_0_on_a_signal() {
+    for (mode, signal) in [("streaming", Signal::INT), ("pull", Signal::TERM), ("push", Signal::INT)] {
         let sim = sim();
         let reach = reach(&sim);
-        let rest =
-            ["--mode", mode, "--fetch", "summary", "--event", "NewMail", "--option", "pull_interval=0s"];
+        let mut rest =
+            vec!["--mode", mode, "--fetch", "summary", "--event", "NewMail", "--option", "pull_interval=0s"];
+        if mode == "push" {
+            rest.extend(["--listen", "127.0.0.1:0"]);
+        }
         let mut watch = Running::start(command(&line("watch", &reach, &rest)));
         watch.event("Connected");
         sim.exchange().deliver(USER, MAIL).unwrap();
@@ -282,7 +285,7 @@ fn wrong_values_are_refused_before_anything_is_sent() {
         (vec!["--folder", "Inbox/Support"], "folders"),
         (vec!["--option", "idle_timout=5s"], "idle_timeout"),
         (vec!["--option", "idle_timeout"], "KEY=VALUE"),
-        (vec!["--mode", "push"], "streaming"),
+        (vec!["--mode", "polling"], "streaming"),
         (vec!["--for", "soon"], "--for"),
         (vec!["--folder", "inbox", "--all-folders"], "--all-folders"),
     ] {

@@ -31,9 +31,18 @@ pub struct Choice {
     #[arg(long, conflicts_with = "folders")]
     all_folders: bool,
 
-    /// How to hear of events: on a hanging request, or by asking at an interval [default: streaming]
-    #[arg(long, value_parser = ["streaming", "pull"])]
+    /// How to hear of events: on a hanging request, by asking at an interval, or by requests that the server sends
+    /// [default: streaming]
+    #[arg(long, value_parser = ["streaming", "pull", "push"])]
     mode: Option<String>,
+
+    /// Take the server's requests (--mode push) on this address and port; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Push")]
+    listen: Option<String>,
+
+    /// Where the server is to send them to, as it reaches --listen; the secret is put behind it [default: that address]
+    #[arg(long, value_name = "URL", requires = "listen", help_heading = "Push")]
+    push_url: Option<String>,
 }
 
 /// What to be told.
@@ -97,7 +106,8 @@ impl Choice {
         if self.all_folders {
             own.set("all_folders", "true")?;
         }
-        for (key, value) in [("mode", &self.mode), ("fetch", &wanted.and_then(|w| w.fetch.clone()))] {
+        let fetch = wanted.and_then(|w| w.fetch.clone());
+        for (key, value) in [("mode", &self.mode), ("fetch", &fetch), ("push_listen", &self.listen)] {
             if let Some(value) = value {
                 own.set(key, value)?;
             }
@@ -107,10 +117,13 @@ impl Choice {
             own.set("state_dir", dir)?;
         }
         let mut options = self.connect.options()?;
-        for key in ["folders", "events", "all_folders", "mode", "fetch", "state_dir"] {
+        for key in ["folders", "events", "all_folders", "mode", "fetch", "push_listen", "state_dir"] {
             if let Some(value) = own.get(key) {
                 options.set(key, value)?;
             }
+        }
+        if let Some(url) = &self.push_url {
+            options.set("push_url", url)?;
         }
         Ok(options)
     }

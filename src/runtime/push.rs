@@ -1,0 +1,196 @@
+//! What a server sends by itself: to our own small listener, or to the host's web server, which hands it on.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::threads::guarded;
+use crate::engine::{PushAnswer, Pushed};
+use crate::net::{self, Answered, ListenConfig, Listener};
+use crate::options::PushConfig;
+use crate::proto::{self, PushReply, PushUrl};
+use crate::push::{PushDone, PushFed};
+use crate::{Error, ErrorKind, Level, Result};
+
+/// A TLS handshake and reading XML, in a debug build.
+const STACK: usize = 1024 * 1024;
+/// What is refused again and again for the same reason is told so often.
+const OFTEN: Duration = Duration::from_secs(60);
+/// A shorter secret could be guessed.
+const SHORTEST_SECRET: usize = 16;
+
+/// Opens the port, if the options want one.
+pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
+    let Some(address) = &config.listen else { return Ok(None) };
+    let address: SocketAddr = address.parse().map_err(|_| {
+        invalid("option push_listen: an address and a port are wanted, as 127.0.0.1:8443, [::1]:8443 or 0.0.0.0:0")
+    })?;
+    let secret = match &config.secret {
+        None => net::random_secret()?,
+        Some(secret) => {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+            if secret.expose().len() < SHORTEST_SECRET || !secret.expose().bytes().all(plain) {
+                let text = format!(
+                    "option push_secret: at least {SHORTEST_SECRET} letters, digits, '-', '.', '_' and '~' are wanted, since it is part of a URL"
+                );
+                return Err(invalid(text));
+            }
+            secret.clone()
+        }
+    };
+    let tls = match (&config.cert, &config.key) {
+        (Some(cert), Some(key)) => Some(net::server_tls(cert, key)?),
+        (None, None) => None,
+        _ => return Err(invalid("options push_cert and push_key belong together: one of them is not set")),
+    };
+    let listener = Listener::open(ListenConfig {
+        address,
+        tls,
+        secret,
+        connections: config.connections,
+        max_bytes: config.max_bytes,
+        timeout: config.timeout,
+    })?;
+    Ok(Some(Arc::new(listener)))
+}
+
+/// What the server is told to send to. `base` is option `push_url`; with a listener its secret is put behind it.
+pub(super) fn url(base: Option<&str>, listener: Option<&Listener>) -> Result<PushUrl> {
+    if let Some(base) = base {
+        let good = ["http://", "https://"].iter().any(|s| {
+            base.get(..s.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(s)) && base.len() > s.len()
+        });
+        if !good || !base.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(invalid("option push_url: a URL of http or https is wanted"));
+        }
+    }
+    let Some(listener) = listener else {
+        return base.map(PushUrl::new).ok_or_else(|| {
+            invalid("mode=push needs option push_url, where your own web server takes notifications, or push_listen for one of the library's")
+        });
+    };
+    let own = || {
+        let (address, scheme) = (listener.address(), if listener.is_tls() { "https" } else { "http" });
+        match address.ip().is_unspecified() {
+            true => {
+                Err(invalid("option push_listen names no address that a server could send to: set push_url"))
+            }
+            false => Ok(format!("{scheme}://{address}")),
+        }
+    };
+    let base = base.map_or_else(own, |base| Ok(base.to_owned()))?;
+    if base.contains(['?', '#']) {
+        return Err(invalid(
+            "option push_url: with push_listen, the secret is put behind its path, so it has no query",
+        ));
+    }
+    Ok(PushUrl::new(&format!("{}/{}", base.trim_end_matches('/'), listener.secret().expose())))
+}
+
+fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Invalid, text)
+}
+
+impl Core {
+    /// Takes the body of a push; what is to be answered, at once.
+    pub fn push(self: &Arc<Self>, body: &[u8]) -> Result<Pushed> {
+        let messages = guarded("reading a push", || proto::read_push(body))?;
+        guarded("taking a push", || Ok(self.pushed(messages)))
+    }
+
+    /// Begins to serve the port, if there is one.
+    pub(super) fn start_listening(self: &Arc<Self>) -> Result<()> {
+        let Some(listener) = self.listener.clone() else { return Ok(()) };
+        self.log(Level::Info, format!("the push listener is open on {}", listener.address()));
+        self.threads.spawn("ewsn-listen", STACK, {
+            let core = self.clone();
+            move || {
+                let mut notes = Notes::default();
+                let mut answer = |body: &[u8]| match core.push(body).map(|pushed| pushed.answer) {
+                    Ok(PushAnswer::Reply(reply)) => Answered::Reply(reply.body()),
+                    Ok(PushAnswer::Later) => Answered::Later,
+                    Err(_) => Answered::Bad,
+                };
+                let mut note = |what, peer| {
+                    if let Some(line) = notes.line(what, peer, Instant::now()) {
+                        core.log(Level::Warn, line);
+                    }
+                };
+                let served = guarded("listening for pushes", || {
+                    listener.run(&mut answer, &mut note);
+                    Ok(())
+                });
+                if let Err(e) = served {
+                    core.tell_trouble(&e.context("nothing listens for pushes any more"));
+                }
+            }
+        })
+    }
+}
+
+impl From<Pushed> for PushFed {
+    fn from(pushed: Pushed) -> PushFed {
+        let (http_status, reply) = match pushed.answer {
+            PushAnswer::Reply(reply) => (200, reply.body()),
+            PushAnswer::Later => (503, ""),
+        };
+        let done = |p: crate::engine::PushPart| PushDone {
+            subscription: p.subscription,
+            watch: p.watch,
+            outcome: p.outcome,
+            events: p.events,
+        };
+        PushFed { http_status, reply, messages: pushed.parts.into_iter().map(done).collect() }
+    }
+}
+
+/// Whether a push was answered with the end of its subscription.
+pub(super) fn is_unsubscribe(pushed: &Pushed) -> bool {
+    pushed.answer == PushAnswer::Reply(PushReply::Unsubscribe)
+}
+
+/// What was refused, so told that a flood of it does not flood the log.
+#[derive(Default)]
+pub(super) struct Notes(BTreeMap<&'static str, (Option<Instant>, u64)>);
+
+impl Notes {
+    /// Whether to tell of something now, with how many of its like were not told.
+    pub fn is_due(&mut self, what: &'static str, now: Instant) -> Option<u64> {
+        let (told, untold) = self.0.entry(what).or_default();
+        if told.is_some_and(|at| now.saturating_duration_since(at) < OFTEN) {
+            *untold += 1;
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(untold))
+    }
+
+    fn line(&mut self, what: &'static str, peer: IpAddr, now: Instant) -> Option<String> {
+        let more = match self.is_due(what, now)? {
+            0 => String::new(),
+            n => format!("; {n} more since the last such line"),
+        };
+        Some(format!("push listener: refused {what}, from {peer}{more}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A stranger who knocks a million times would push everything else out of the log.
+    #[test]
+    fn what_is_refused_is_told_now_and_then() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        let peer = IpAddr::from([192, 0, 2, 7]);
+        let first = notes.line("this", peer, now).unwrap();
+        assert!(first.contains("this") && first.contains("192.0.2.7"), "{first}");
+        for _ in 0..1000 {
+            assert_eq!(notes.line("this", peer, now), None);
+        }
+        assert!(notes.line("that", peer, now).is_some());
+        assert!(notes.line("this", peer, now + OFTEN).unwrap().contains("1000 more"));
+    }
+}
