@@ -686,3 +686,19 @@ const char *ewsn_options_describe(void);
  Frees options. NULL, and ones that were freed already, do no harm.
  */
 void ewsn_options_free(ewsn_options *o);
+
+/*
+ Takes the body of a POST that Exchange sends by itself (`SendNotification`) apart, without a client, so in any web process. JSON:
+ `reply` (the body to answer with, status 200, `Content-Type: text/xml; charset=utf-8`), `unsubscribe` (the same, to end the
+ subscription), and `messages`, each with `subscription`, `previous_watermark`, `watermark`, `more_events`, `events`, and in errors
+ `code` and `message`. Valid until this thread's next call of it; NULL for what is no notification, to be answered with status 400.
+ */
+const char *ewsn_push_parse_json(const char *body);
+
+/*
+ Gives the same body to a client whose watches have option `mode=push`; their events come as all others. Returns at once. JSON:
+ `http_status` (200, or 503 where there is no room now) and `reply` (the body) to answer with, and `messages` with what became of
+ each: `subscription`, `watch`, `outcome`, `events`. Valid until this thread's next call of it; NULL as above.
+ */
+const char *ewsn_push_feed_json(ewsn_client *c,
+                                const char *body);

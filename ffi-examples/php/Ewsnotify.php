@@ -76,6 +76,14 @@ final class Client
         return self::decode(self::ffi()->ewsn_options_describe());
     }
 
+    /**
+     * Takes the body of a POST that Exchange sends by itself apart, without a client: reply, unsubscribe, messages.
+     */
+    public static function pushParse(string $body): array
+    {
+        return self::decode(self::ffi()->ewsn_push_parse_json($body));
+    }
+
     /** Begins to watch a mailbox; the number that its events carry. */
     public function watch(array $options = []): int
     {
@@ -136,6 +144,15 @@ final class Client
     public function saveMime(int $watch, string $itemId, ?string $changeKey, string $path): void
     {
         self::check(self::ffi()->ewsn_save_mime($this->handle, $watch, $itemId, $changeKey, $path));
+    }
+
+    /**
+     * Gives such a body to this client, whose watches have mode=push: http_status and reply to answer with, messages with what became
+     * of each. The events come by next().
+     */
+    public function pushFeed(string $body): array
+    {
+        return self::decode(self::ffi()->ewsn_push_feed_json($this->handle, $body));
     }
 
     /** What is going on: watches, connections, counters. */

@@ -26,7 +26,7 @@ import os
 import time
 from typing import Any, Callable, Dict, Iterator, Optional
 
-__all__ = ["Client", "EwsError", "EwsLocked", "options", "version"]
+__all__ = ["Client", "EwsError", "EwsLocked", "options", "push_parse", "version"]
 
 _OK, _TIMEOUT, _CLOSED, _INTERRUPTED = 0, 1, 2, 4
 _E_LOCKED = -13
@@ -82,6 +82,8 @@ def _load() -> ctypes.CDLL:
         ("get_item_json", text, client, u64, text, text),
         ("save_mime", i32, client, u64, text, text, text),
         ("status_json", text, client),
+        ("push_parse_json", text, text),
+        ("push_feed_json", text, client, text),
         ("close", i32, client, i32),
         ("free", None, client),
     ]:
@@ -128,6 +130,12 @@ def version() -> str:
 def options() -> list:
     """All options: `name`, `scope`, `default`, `meaning`."""
     return json.loads(_lib.ewsn_options_describe())
+
+
+def push_parse(body: bytes) -> dict:
+    """Takes the body of a POST that Exchange sends by itself apart, without a client: `reply`, `unsubscribe`, `messages`."""
+    text = _lib.ewsn_push_parse_json(body)
+    return json.loads(text) if text is not None else _fail()
 
 
 class Client:
@@ -224,6 +232,13 @@ class Client:
         """Asks for a whole message and writes it into a new file."""
         key = change_key.encode() if change_key is not None else None
         _check(_lib.ewsn_save_mime(self._handle, watch, item_id.encode(), key, os.fsencode(path)))
+
+    def push_feed(self, body: bytes) -> dict:
+        """Gives such a body to this client, whose watches have `mode="push"`: `http_status` and `reply` to answer with, `messages`
+        with what became of each. The events come by `next`.
+        """
+        text = _lib.ewsn_push_feed_json(self._handle, body)
+        return json.loads(text) if text is not None else _fail()
 
     def status(self) -> dict:
         """What is going on: watches, connections, counters."""

@@ -132,4 +132,22 @@ for ($round = 0; $round < 2; ++$round) {
     }
 }
 must(count(array_unique($ids)) === 2 && count($ids) === 2 && $state !== [], 'the state');
+
+// What a server sends by itself, with and without a client.
+$body = '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><SendNotification '
+    . 'xmlns="http://schemas.microsoft.com/exchange/services/2006/messages"><ResponseMessages><SendNotificationResponseMessage '
+    . 'ResponseClass="Success"><Notification><SubscriptionId>HwBz=</SubscriptionId><NewMailEvent><ItemId Id="AAMk"/></NewMailEvent>'
+    . '</Notification></SendNotificationResponseMessage></ResponseMessages></SendNotification></s:Body></s:Envelope>';
+$push = Client::pushParse($body);
+must($push['messages'][0]['events'][0]['item_id'] === 'AAMk' && str_contains($push['reply'], '>OK<'), 'push_parse');
+$client = Client::open($options);
+$fed = $client->pushFeed($body);
+must($fed['http_status'] === 200 && str_contains($fed['reply'], '>Unsubscribe<'), 'push_feed');
+try {
+    $client->pushFeed('<html/>');
+    must(false, 'a page was taken for a notification');
+} catch (Failure $e) {
+    must($e->status === -8, $e->getMessage());
+}
+unset($client);
 echo "{\"type\":\"fine\"}\n";

@@ -163,4 +163,21 @@ with ewsnotify.Client(**options, drain_seconds=1) as client:
             break
     else:
         raise SystemExit("the descriptor does not tell of the end")
+
+# What a server sends by itself, with and without a client.
+PUSH = b"""<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><SendNotification
+    xmlns="http://schemas.microsoft.com/exchange/services/2006/messages"><ResponseMessages><SendNotificationResponseMessage
+    ResponseClass="Success"><Notification><SubscriptionId>HwBz=</SubscriptionId><NewMailEvent><ItemId Id="AAMk"/></NewMailEvent>
+    </Notification></SendNotificationResponseMessage></ResponseMessages></SendNotification></s:Body></s:Envelope>"""
+push = ewsnotify.push_parse(PUSH)
+assert push["messages"][0]["events"][0]["item_id"] == "AAMk" and ">OK<" in push["reply"], push
+with ewsnotify.Client(**options) as client:
+    fed = client.push_feed(PUSH)
+    assert (fed["http_status"], fed["messages"][0]["outcome"]) == (200, "unknown") and ">Unsubscribe<" in fed["reply"], fed
+    try:
+        client.push_feed(b"<html/>")
+    except ewsnotify.EwsError as e:
+        assert e.status == -8, e
+    else:
+        raise SystemExit("a page was taken for a notification")
 print(json.dumps({"type": "fine"}), flush=True)
