@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ewsnotify::sim::exchange::PushFault;
 use ewsnotify::sim::fault::{Action, Cut, Fault};
 use ewsnotify::sim::{Sim, Style};
 use ewsnotify::{Client, ErrorKind, Event, EventKind, Fill, Next, Options, Reason};
@@ -15,7 +16,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn server(style: Style) -> Sim {
     let sim = Sim::builder().style(style).user(ADA, "secret").start().unwrap();
-    sim.exchange().configure(|s| s.heartbeat = Duration::from_millis(300));
+    sim.exchange().configure(|s| {
+        s.heartbeat = Duration::from_millis(300);
+        (s.push_minute, s.push_retry) = (Duration::from_millis(10), Duration::from_millis(20));
+    });
     sim
 }
 
@@ -24,6 +28,10 @@ fn options(sim: &Sim, settings: &[(&str, &str)]) -> Options {
     options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
     options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
     options.set("pull_interval", "20ms").unwrap().set("events", "NewMail").unwrap();
+    options.set("push_silence", "3s").unwrap();
+    if settings.contains(&("mode", "push")) {
+        options.set("push_listen", "127.0.0.1:0").unwrap();
+    }
     for (key, value) in settings {
         options.set(key, value).unwrap();
     }
@@ -80,7 +88,11 @@ fn state(dir: &Path) -> (&'static str, &str) {
 #[test]
 fn links_that_are_cut_lose_nothing_and_double_nothing() {
     for style in [Style::Exchange, Style::Gromox] {
-        for mode in ["streaming", "pull"] {
+        for mode in ["streaming", "pull", "push"] {
+            // gromox has no push.
+            if (style, mode) == (Style::Gromox, "push") {
+                continue;
+            }
             let sim = server(style);
             let client = watch(&options(&sim, &[("mode", mode)]));
             let mut events = Vec::new();
@@ -89,6 +101,11 @@ fn links_that_are_cut_lose_nothing_and_double_nothing() {
             for round in 0..6 {
                 items.push(deliver(&sim, round * 3));
                 sim.cut_streams([Cut::Fin, Cut::Reset][round as usize % 2]);
+                if mode == "push" {
+                    use PushFault::{Cut, Held, Lost, Repeated, Unanswered};
+                    let faults = [Lost, Unanswered, Held, Cut, Repeated, Lost];
+                    sim.exchange().fail_push(faults[round as usize].clone());
+                }
                 if round == 3 {
                     sim.exchange().restart();
                 }
@@ -97,7 +114,7 @@ fn links_that_are_cut_lose_nothing_and_double_nothing() {
                 until(&client, &mut events, |e| told(e).len() == items.len());
             }
             assert_eq!(told(&events), once(&items), "{style:?} {mode}");
-            if mode == "streaming" {
+            if mode != "pull" {
                 assert!(
                     count(&events, EventKind::Gap) >= 3,
                     "{style:?} {:#?}",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ewsnotify::sim::exchange::Deletion;
+use ewsnotify::sim::exchange::{Deletion, PushFault};
 use ewsnotify::sim::fault::Cut;
 use ewsnotify::sim::{Sim, Style};
 use ewsnotify::{Client, Event, EventKind, Fill, Next, Options, Reason};
@@ -16,7 +16,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn server(style: Style) -> Sim {
     let sim = Sim::builder().style(style).user(ADA, "secret").start().unwrap();
-    sim.exchange().configure(|s| s.heartbeat = Duration::from_millis(300));
+    sim.exchange().configure(|s| {
+        s.heartbeat = Duration::from_millis(300);
+        (s.push_minute, s.push_retry) = (Duration::from_millis(10), Duration::from_millis(20));
+    });
     sim
 }
 
@@ -25,6 +28,9 @@ fn watch(sim: &Sim, mode: &str, state: Option<&Path>) -> Client {
     options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
     options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
     options.set("pull_interval", "20ms").unwrap().set("mode", mode).unwrap();
+    if mode == "push" {
+        options.set("push_silence", "3s").unwrap().set("push_listen", "127.0.0.1:0").unwrap();
+    }
     options.set("events", "NewMail,Created,Deleted,Modified").unwrap().set("all_folders", "true").unwrap();
     if let Some(dir) = state {
         options.set("state_dir", dir.to_str().unwrap()).unwrap();
@@ -88,7 +94,11 @@ fn folders(events: &[Event], kind: EventKind) -> BTreeSet<String> {
 #[test]
 fn links_that_are_cut_lose_nothing_in_any_folder() {
     for style in [Style::Exchange, Style::Gromox] {
-        for mode in ["streaming", "pull"] {
+        for mode in ["streaming", "pull", "push"] {
+            // gromox has no push.
+            if (style, mode) == (Style::Gromox, "push") {
+                continue;
+            }
             let sim = server(style);
             sim.exchange().create_folder(ADA, "inbox", "Bills").unwrap();
             put(&sim, "Inbox/Bills", 0);
@@ -101,6 +111,9 @@ fn links_that_are_cut_lose_nothing_in_any_folder() {
                 let n = 10 * round;
                 items.push(put(&sim, "Inbox/Bills", n + 1));
                 sim.cut_streams([Cut::Fin, Cut::Reset][round as usize % 2]);
+                if mode == "push" {
+                    sim.exchange().fail_push([PushFault::Lost, PushFault::Held][round as usize % 2].clone());
+                }
                 if round == 2 {
                     sim.exchange().restart();
                 }

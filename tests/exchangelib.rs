@@ -10,8 +10,10 @@ mod beside;
 use std::path::PathBuf;
 use std::process::Command;
 
+use ewsnotify::proto::PushReply;
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::exchange::Guide;
+use ewsnotify::{Client, Options};
 
 const USER: &str = "ada@example.test";
 
@@ -27,9 +29,14 @@ fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
     guide("moved@example.test", Guide::RedirectAddress("ada@mail.example.test".into()));
     let svc = "https://mail.example.test/autodiscover/autodiscover.svc";
     guide("elsewhere@example.test", Guide::RedirectUrl(svc.into()));
+    let mut options = Options::new();
+    let secret = "0123456789abcdef";
+    options.set("push_listen", "127.0.0.1:0").unwrap().set("push_secret", secret).unwrap();
+    let receiver = Client::open(&options).unwrap();
+    let url = format!("http://{}/{secret}", receiver.push_address().unwrap());
     let out = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/exchangelib_client.py"))
-        .args([sim.url(), USER, "geheim & <mehr>"])
+        .args([sim.url(), USER, "geheim & <mehr>", &url, PushReply::Ok.body()])
         .env("REQUESTS_CA_BUNDLE", sim.ca_file().unwrap())
         .env("PYTHONIOENCODING", "utf-8")
         .env_remove("HTTPS_PROXY")
@@ -49,6 +56,9 @@ fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
         "item: by the id of its event",
         "sync: create, read_flag_change, delete",
         "unsubscribed",
+        "push: a status, then events that go on from it",
+        "push: unsubscribed by the answer",
+        "push: our receiver's replies",
         "sync: pages, moves, deletions, a moved folder, a bad state",
         "refused: a bad and a dead item id",
         "refused: a wrong password: UnauthorizedError",

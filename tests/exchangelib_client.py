@@ -1,13 +1,18 @@
 """exchangelib, a client that we did not write, at work against the simulator. Called by exchangelib.rs.
 
-Usage: exchangelib_client.py URL USER PASSWORD; the CA comes by REQUESTS_CA_BUNDLE. Prints one line for each thing that
+Usage: exchangelib_client.py URL USER PASSWORD PUSH_URL OK_REPLY; the CA comes by REQUESTS_CA_BUNDLE. Prints one line for each thing that
 worked; ends with a traceback at the first that does not.
 """
 
 import datetime
+import http.server
+import queue
 import sys
 import threading
 from urllib.parse import urlsplit
+import urllib.error
+import urllib.request
+from xml.etree import ElementTree
 
 from exchangelib import (
     BASIC,
@@ -42,9 +47,10 @@ from exchangelib.properties import (
     NewMailEvent,
     StatusEvent,
 )
+from exchangelib.services import SendNotification
 from exchangelib.version import EXCHANGE_2016, Version
 
-URL, USER, PASSWORD = sys.argv[1:4]
+URL, USER, PASSWORD, PUSH_URL, OK_REPLY = sys.argv[1:6]
 ALL = {CopiedEvent, CreatedEvent, DeletedEvent, FreeBusyChangedEvent, ModifiedEvent, MovedEvent, NewMailEvent}
 
 
@@ -182,6 +188,72 @@ empty = [e for n in account.inbox.get_events(pull_id, pulled[-1].watermark) for 
 assert [type(e) for e in empty] == [StatusEvent], empty
 account.inbox.unsubscribe(pull_id)
 say("pull: events by watermark, then a status")
+
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Answers as exchangelib's documentation has it."""
+
+    came = queue.Queue()
+    ended = queue.Queue()
+    end = False
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        parser = SendNotification(protocol=None)
+        notifications = list(parser.parse(body))
+        reply = parser.unsubscribe_payload() if Receiver.end else parser.ok_payload()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/xml; charset=utf-8")
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+        if Receiver.end:
+            Receiver.ended.put(True)
+        for notification in notifications:
+            Receiver.came.put((notification, body))
+
+    def log_message(self, *_):
+        pass
+
+
+def shape(xml):
+    """An element with its text and children, whatever its prefixes."""
+    return (xml.tag, (xml.text or "").strip(), [shape(child) for child in xml])
+
+
+receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+threading.Thread(target=receiver.serve_forever, daemon=True).start()
+push_id, watermark = account.inbox.subscribe_to_push(
+    callback_url=f"http://127.0.0.1:{receiver.server_port}/hook", status_frequency=1
+)
+first, _ = Receiver.came.get(timeout=60)
+assert (first.subscription_id, first.previous_watermark) == (push_id, watermark), first
+assert [type(e) for e in first.events] == [StatusEvent], first
+Message(account=account, folder=account.inbox, subject="push").save()
+kinds, previous = [], first.events[-1].watermark
+while len(kinds) < 2:
+    notification, body = Receiver.came.get(timeout=60)
+    assert notification.previous_watermark == previous, notification
+    previous = notification.events[-1].watermark
+    kinds += [type(e) for e in notification.events]
+assert kinds == [CreatedEvent, ModifiedEvent], kinds
+say("push: a status, then events that go on from it")
+Receiver.end = True
+Message(account=account, folder=account.inbox, subject="the last").save()
+Receiver.ended.get(timeout=60)
+receiver.shutdown()
+say("push: unsubscribed by the answer")
+
+# What our own receiver answers is what exchangelib would.
+request = urllib.request.Request(PUSH_URL, data=body, headers={"Content-Type": "text/xml; charset=utf-8"})
+with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as reply:
+    assert reply.headers["Content-Type"] == "text/xml; charset=utf-8"
+    ours = reply.read()
+theirs = SendNotification(protocol=None)
+assert shape(ElementTree.fromstring(ours)) == shape(ElementTree.fromstring(theirs.unsubscribe_payload())), ours
+assert shape(ElementTree.fromstring(OK_REPLY)) == shape(ElementTree.fromstring(theirs.ok_payload())), OK_REPLY
+say("push: our receiver's replies")
 
 mails = [Message(account=account, folder=account.inbox, subject=f"page {n}").save() for n in range(5)]
 changes = list(account.inbox.sync_items(only_fields=["subject"], max_changes_returned=2))

@@ -1,4 +1,4 @@
-//! Each fault that the simulator can be told to make, in both modes and styles: the watch ends up connected, what was lost is
+//! Each fault that the simulator can be told to make, in each mode and style: the watch ends up connected, what was lost is
 //! named by a `Gap`, and everything else is told exactly once.
 #![cfg(feature = "sim")]
 
@@ -11,7 +11,7 @@ use ewsnotify::EventKind;
 use ewsnotify::sim::Style;
 use ewsnotify::sim::exchange::Failure;
 use ewsnotify::sim::fault::{Action, Cut, Fault};
-use watching::{ADA, Watching, server};
+use watching::{ADA, Watching, modes, server};
 
 const MODES: [&str; 2] = ["streaming", "pull"];
 const STYLES: [Style; 2] = [Style::Exchange, Style::Gromox];
@@ -67,7 +67,7 @@ fn survive_after(fault: impl Fn(&str) -> Fault + Sync, before: impl Fn(&Watching
 #[test]
 fn without_faults_all_is_told_once_and_no_gap() {
     for style in STYLES {
-        for mode in MODES {
+        for &mode in modes(style) {
             let mut w = watching(mode, style, &[]);
             for _ in 0..100 {
                 w.deliver();
@@ -203,7 +203,7 @@ fn servers_that_do_not_shake_hands() {
 #[test]
 fn subscriptions_that_are_lost() {
     for style in STYLES {
-        for mode in MODES {
+        for &mode in modes(style) {
             for restart in [false, true] {
                 let mut w = watching(mode, style, &[]);
                 for _ in 0..3 {
@@ -265,18 +265,20 @@ fn queues_of_the_server_that_run_over() {
 // A host that does not take its events is told that some are missing, and memory stays bounded.
 #[test]
 fn queues_of_ours_that_run_over() {
-    let mut w = watching("streaming", Style::Exchange, &[("queue_events", "20")]);
-    for _ in 0..200 {
-        w.deliver();
+    for mode in ["streaming", "push"] {
+        let mut w = watching(mode, Style::Exchange, &[("queue_events", "20")]);
+        for _ in 0..200 {
+            w.deliver();
+        }
+        // Whatever the server has is with the client when the heartbeats after it are.
+        assert!(w.sim.wait_until(Duration::from_secs(30), |_| w.client.status().queued >= 20));
+        w.settle();
+        let told = w.count(EventKind::NewMail);
+        assert!(told < 200, "{told}");
+        assert!(w.compare_where(true) > 0);
+        let gap = w.events.iter().find(|e| e.kind == EventKind::Gap).unwrap().detail.clone().unwrap();
+        assert_eq!(gap.reason, Some(ewsnotify::Reason::QueueOverflow));
     }
-    // Whatever the server has is with the client when the heartbeats after it are.
-    assert!(w.sim.wait_until(Duration::from_secs(30), |_| w.client.status().queued >= 20));
-    w.settle();
-    let told = w.count(EventKind::NewMail);
-    assert!(told < 200, "{told}");
-    assert!(w.compare_where(true) > 0);
-    let gap = w.events.iter().find(|e| e.kind == EventKind::Gap).unwrap().detail.clone().unwrap();
-    assert_eq!(gap.reason, Some(ewsnotify::Reason::QueueOverflow));
 }
 
 // A throttled account waits as long as it is asked to, also when the refusal is a SOAP fault.

@@ -13,16 +13,16 @@ use ewsnotify::sim::exchange::Deletion;
 use ewsnotify::sim::fault::{Action, Fault};
 use ewsnotify::sim::{Answer, Style};
 use ewsnotify::{Client, Content, ErrorKind, Event, EventKind, Fetch, Next, Options, Reason};
-use watching::{ADA, Watching, server};
+use watching::{ADA, Watching, modes, server};
 
 const BOB: &str = "bob@example.test";
 const HOUR: Duration = Duration::from_secs(3600);
 
-// Each kind of event, told with the ids of its thing, in both modes and styles.
+// Each kind of event, told with the ids of its thing, in each mode and style.
 #[test]
 fn every_kind_of_event() {
     for style in [Style::Exchange, Style::Gromox] {
-        for mode in ["streaming", "pull"] {
+        for &mode in modes(style) {
             let mut w = Watching::start(server(style), &[("mode", mode), ("folders", "inbox,calendar")]);
             w.connected();
             let exchange = w.sim.exchange();
@@ -286,7 +286,7 @@ fn a_watch_that_ends() {
 // then on all is well again, and it is told that there was a loss.
 #[test]
 fn a_subscription_that_dies_silently() {
-    for mode in ["streaming", "pull"] {
+    for &mode in modes(Style::Exchange) {
         let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
         w.connected();
         w.settle();

@@ -5,12 +5,12 @@ use ewsnotify::sim::fault::{Action, Fault};
 use ewsnotify::sim::{Sim, Style};
 use ewsnotify::{Client, ErrorKind, EventKind, Fetch, Options, Reason};
 
-use crate::watching::{ADA, Watching, server};
+use crate::watching::{ADA, Watching, modes, server};
 
 // A wrong password is told once, with what to do, and not tried again and again until the account is locked.
 #[test]
 fn a_wrong_password() {
-    for mode in ["streaming", "pull"] {
+    for &mode in modes(Style::Exchange) {
         let mut w = Watching::start(server(Style::Exchange), &[("password", "wr0ng-one"), ("mode", mode)]);
         let closed = w.until("Closed", |e| e.kind == EventKind::Closed);
         assert_eq!(closed.detail.unwrap().reason, Some(Reason::SignInRefused));

@@ -29,8 +29,20 @@ pub struct Watching {
 /// A server with TLS whose streams say something often enough for short time-outs.
 pub fn server(style: Style) -> Sim {
     let sim = Sim::builder().style(style).user(ADA, "secret").start().unwrap();
-    sim.exchange().configure(|s| s.heartbeat = Duration::from_millis(300));
+    sim.exchange().configure(|s| {
+        s.heartbeat = Duration::from_millis(300);
+        // A sign of life of a push each 300 ms, and soon another try.
+        (s.push_minute, s.push_retry) = (Duration::from_millis(10), Duration::from_millis(20));
+    });
     sim
+}
+
+/// In which ways a server of that style tells.
+pub fn modes(style: Style) -> &'static [&'static str] {
+    match style {
+        Style::Exchange => &["streaming", "pull", "push"],
+        _ => &["streaming", "pull"],
+    }
 }
 
 impl Watching {
@@ -42,6 +54,11 @@ impl Watching {
             options.set("ca_file", file.to_str().unwrap()).unwrap();
         }
         options.set("pull_interval", "20ms").unwrap();
+        // Only mode=push uses it.
+        options.set("push_silence", "3s").unwrap();
+        if settings.contains(&("mode", "push")) && !settings.iter().any(|(key, _)| *key == "push_url") {
+            options.set("push_listen", "127.0.0.1:0").unwrap();
+        }
         // What the streams alone bring: catch-up has tests of its own.
         options.set("catch_up", "false").unwrap();
         for (key, value) in settings {

@@ -1,0 +1,314 @@
+//! The listener against whatever the internet sends to an open port: bounded memory and threads, right events, a clear log.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use ewsnotify::sim::Style;
+use ewsnotify::sim::exchange::PushFault;
+use ewsnotify::{Event, EventKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::raw::{SECRET, answer, ask, connect, notification, path, post};
+use crate::watching::{Watching, server};
+
+const MOST: usize = 65_536;
+const CONNECTIONS: usize = 40;
+
+fn watching() -> (Watching, SocketAddr) {
+    let settings = [
+        ("mode", "push"),
+        ("push_secret", SECRET),
+        ("push_max_bytes", "65536"),
+        ("push_connections", "40"),
+        ("push_timeout", "2s"),
+        ("log", "warn"),
+    ];
+    let mut w = Watching::start(server(Style::Exchange), &settings);
+    w.connected();
+    w.settle();
+    let address = w.client.push_address().unwrap();
+    (w, address)
+}
+
+/// What this process has in memory, in KiB.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The lines of the log about the listener.
+fn log(w: &Watching) -> Vec<String> {
+    let lines = w.events.iter().filter(|e| e.kind == EventKind::Log);
+    let lines = lines.filter_map(|e: &Event| e.detail.as_ref()?.message.clone());
+    lines.filter(|l| l.starts_with("push listener:")).collect()
+}
+
+/// All mail is told, once, and no gap.
+fn is_well(mut w: Watching) -> Vec<String> {
+    for _ in 0..3 {
+        w.deliver();
+    }
+    w.settle();
+    assert_eq!((w.compare(), w.count(EventKind::Gap)), (0, 0), "{:#?}", w.events);
+    log(&w)
+}
+
+// Who does not know the secret learns nothing; what is wrong is said to who does.
+#[test]
+fn each_bad_request_has_its_answer_and_its_line() {
+    let (w, address) = watching();
+    let good = notification("x", "a", "b", "i");
+    let head = |rest: &str| format!("POST {} HTTP/1.1\r\nHost: h\r\n{rest}\r\n", path()).into_bytes();
+    let chunked =
+        |chunks: &str| [head("Transfer-Encoding: chunked\r\n"), chunks.as_bytes().to_vec()].concat();
+    let right: Vec<(Vec<u8>, u16)> = vec![
+        (post(&path(), &good), 200),
+        (post(&format!("/{SECRET}?x=y"), &good), 200),
+        (chunked(&format!("{:x}\r\n{good}\r\n0\r\n\r\n", good.len())), 200),
+        (post(&path(), ""), 400),
+        (post(&path(), "<html>"), 400),
+        (post(&path(), &good.replace("SendNotification", "Something")), 400),
+        (post(&path(), &format!("<!DOCTYPE x [<!ENTITY a \"b\">]>{good}")), 400),
+        (post("/", &good), 404),
+        (post(&format!("/{}", &SECRET[1..]), &good), 404),
+        (post(&format!("/{SECRET}x"), &good), 404),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), 404),
+        (format!("GET {} HTTP/1.1\r\n\r\n", path()).into_bytes(), 405),
+        (head(""), 411),
+        (head(&format!("Content-Length: {}\r\n", MOST + 1)), 413),
+        (chunked("10001\r\n"), 413),
+        (chunked("FFFFFFFFFFFFFFFFF\r\n"), 400),
+        (chunked("nonsense\r\n"), 400),
+        (chunked("1\r\nxx\r\n"), 400),
+        (chunked(&format!("0\r\n{}", "x: y\r\n".repeat(1000))), 400),
+        (head("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), 400),
+        (head("Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
+        (head("Content-Length: -1\r\n"), 400),
+        (head("Content-Encoding: gzip\r\nContent-Length: 1\r\n"), 415),
+        (head("Transfer-Encoding: gzip\r\n"), 501),
+        (head(&"x: y\r\n".repeat(100)), 431),
+        (head(&format!("x: {}\r\n", "y".repeat(20_000))), 431),
+        (vec![b'x'; 100_000], 431),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400),
+        (b"\0\0\0\0\r\n\r\n".to_vec(), 400),
+    ];
+    for (bytes, status) in &right {
+        let shown = bytes[..bytes.len().min(300)].escape_ascii();
+        match ask(address, bytes) {
+            Some((answered, body)) => {
+                assert_eq!(answered, *status, "{shown}");
+                assert_eq!(body.contains("SubscriptionStatus"), *status == 200, "{shown}");
+            }
+            None => panic!("no answer to {shown}"),
+        }
+    }
+    let lines = is_well(w);
+    for what in [
+        "a path without the secret",
+        "too large",
+        "chunks that are none",
+        "two lengths",
+        "no notification",
+        "127.0.0.1",
+    ] {
+        assert!(lines.iter().any(|l| l.contains(what)), "{what}: {lines:#?}");
+    }
+    assert!(lines.iter().all(|l| !l.contains(SECRET)), "{lines:#?}");
+    assert!(lines.len() < 30, "each reason once: {lines:#?}");
+}
+
+// Several on one connection are answered in their order, whatever the pieces; after a bad one nothing more is taken.
+#[test]
+fn pipelined_requests() {
+    let (w, address) = watching();
+    let good = || post(&path(), &notification("x", "a", "b", "i"));
+    let all = good().repeat(200);
+    let mut sock = connect(address);
+    let reader = std::thread::spawn({
+        let mut sock = sock.try_clone().unwrap();
+        move || (0..200).map_while(|_| answer(&mut sock)).filter(|(status, _)| *status == 200).count()
+    });
+    for piece in all.chunks(777) {
+        sock.write_all(piece).unwrap();
+    }
+    assert_eq!(reader.join().unwrap(), 200);
+    // Waits for its hundred as .NET does.
+    let body = notification("x", "a", "b", "i");
+    let head =
+        format!("POST {} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", path(), body.len());
+    sock.write_all(head.as_bytes()).unwrap();
+    assert_eq!(answer(&mut sock).unwrap().0, 100);
+    sock.write_all(body.as_bytes()).unwrap();
+    assert_eq!(answer(&mut sock).unwrap().0, 200);
+    // A half-closed one gets its answer, too.
+    sock.write_all(&good()).unwrap();
+    sock.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(answer(&mut sock).unwrap().0, 200);
+    assert!(answer(&mut sock).is_none());
+    let mut sock = connect(address);
+    sock.write_all(&[good(), post("/wrong", ""), good()].concat()).unwrap();
+    let statuses: Vec<u16> = std::iter::from_fn(|| answer(&mut sock)).map(|(status, _)| status).collect();
+    assert_eq!(statuses, [200, 404]);
+    is_well(w);
+}
+
+// A thousand that send nothing, or a byte now and then, must not keep Exchange out, nor cost a thread each.
+#[test]
+fn a_thousand_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(65_536).min(65_536);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).unwrap();
+    let (mut w, address) = watching();
+    let (threads, before) = (w.client.status().threads, memory());
+    let mut socks: Vec<TcpStream> = Vec::new();
+    for n in 0..1000 {
+        let mut sock = connect(address);
+        // Half of a head, or of a body of one who does know.
+        let begun = match n % 3 {
+            0 => Vec::new(),
+            1 => b"POST /x HTTP/1.1\r\nHost".to_vec(),
+            _ => {
+                let whole = post("/wrong-but-long", &"x".repeat(1000));
+                whole[..60].to_vec()
+            }
+        };
+        let _ = sock.write_all(&begun);
+        socks.push(sock);
+        if n % 100 == 0 {
+            w.deliver();
+        }
+    }
+    w.settle();
+    assert_eq!(w.client.status().threads, threads);
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB");
+    // All but so many were let go; each that was let go sees its end.
+    let has_ended = |s: &mut TcpStream| !matches!(s.read(&mut [0; 100]), Ok(n) if n > 0);
+    let ended = socks[..1000 - 2 * CONNECTIONS].iter_mut().map(has_ended).filter(|ended| *ended).count();
+    assert_eq!(ended, 1000 - 2 * CONNECTIONS);
+    // The rest is ended by its time.
+    for sock in &mut socks {
+        while matches!(sock.read(&mut [0; 100]), Ok(n) if n > 0) {}
+    }
+    let lines = is_well(w);
+    assert!(lines.iter().any(|l| l.contains("push_connections")), "{lines:#?}");
+    assert!(lines.len() < 10, "{lines:#?}");
+}
+
+// Who sends a body a byte at a time, for ever, is let go by its time; so is who never reads its answer.
+#[test]
+fn slow_senders_and_readers() {
+    let (w, address) = watching();
+    let whole = post(&path(), &notification("x", "a", "b", "i"));
+    let mut slow: Vec<TcpStream> = (0..20).map(|_| connect(address)).collect();
+    let mut open: BTreeSet<usize> = (0..slow.len()).collect();
+    'bytes: for byte in whole.iter().cycle() {
+        for n in open.clone() {
+            let sock = &mut slow[n];
+            sock.set_read_timeout(Some(std::time::Duration::from_millis(5))).unwrap();
+            let gone = sock.write_all(&[*byte]).is_err() || matches!(sock.read(&mut [0; 100]), Ok(0));
+            if gone {
+                open.remove(&n);
+            }
+        }
+        if open.is_empty() {
+            break 'bytes;
+        }
+    }
+    // So many answers that the system does not take them all: nothing more is read of who does not read.
+    let mut deaf = connect(address);
+    deaf.set_write_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let request = whole.repeat(100);
+    let mut sent = 0;
+    while sent < 200 << 20 {
+        match deaf.write(&request) {
+            Ok(n) => sent += n,
+            Err(_) => break,
+        }
+    }
+    assert!(sent < 200 << 20, "it is let go");
+    is_well(w);
+}
+
+// What anybody saw and sends again, or what overtakes, is no new mail.
+#[test]
+fn replayed_and_reordered_notifications() {
+    let (mut w, _) = watching();
+    for _ in 0..3 {
+        for fault in [PushFault::Repeated, PushFault::Unanswered, PushFault::Held, PushFault::Repeated] {
+            w.sim.exchange().fail_push(fault);
+            w.deliver();
+            w.settle();
+        }
+    }
+    w.settle();
+    w.compare();
+    assert!(w.count(EventKind::Gap) >= 1, "what overtakes is one");
+    let told = w.events.iter().filter(|e| e.kind == EventKind::Gap);
+    for gap in told {
+        assert_eq!(gap.detail.as_ref().unwrap().reason, Some(ewsnotify::Reason::NotificationLost));
+    }
+}
+
+// An hour's worth of noise: nothing of it may be seen in what the host is told, in threads or in memory.
+#[test]
+fn an_hour_of_noise_in_a_minute() {
+    let (mut w, address) = watching();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let before = memory();
+    let noise = |seed: u64| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let good = post(&path(), &notification("x", "a", "b", "i"));
+        for _ in 0..700 {
+            let mut bytes = match rng.u8(..6) {
+                0 => good.clone(),
+                1 => post("/wrong", &"x".repeat(rng.usize(..2000))),
+                2 => (0..rng.usize(..5000)).map(|_| rng.u8(..)).collect(),
+                3 => good.repeat(rng.usize(1..20)),
+                4 => format!(
+                    "POST {} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+                    path(),
+                    rng.u32(..)
+                )
+                .into_bytes(),
+                _ => post(&path(), &"<a>".repeat(rng.usize(..20_000))),
+            };
+            for _ in 0..rng.usize(..4) {
+                if !bytes.is_empty() {
+                    let at = rng.usize(..bytes.len());
+                    bytes[at] = rng.u8(..);
+                }
+            }
+            let mut sock = connect(address);
+            let _ = sock.write_all(&bytes);
+            match rng.u8(..3) {
+                0 => {}
+                1 => {
+                    let _ = sock.shutdown(Shutdown::Write);
+                    while matches!(sock.read(&mut [0; 4096]), Ok(n) if n > 0) {}
+                }
+                _ => drop(answer_of_anything(&mut sock)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let noises: Vec<_> = (0..4).map(|n| scope.spawn(move || noise(seed.wrapping_add(n)))).collect();
+        while !noises.iter().all(|n| n.is_finished()) {
+            w.deliver();
+            w.settle();
+        }
+    });
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB");
+    let lines = is_well(w);
+    assert!(!lines.is_empty() && lines.len() < 60, "{lines:#?}");
+}
+
+/// The first bytes of whatever comes.
+fn answer_of_anything(sock: &mut TcpStream) -> usize {
+    sock.set_read_timeout(Some(std::time::Duration::from_millis(20))).unwrap();
+    sock.read(&mut [0; 4096]).unwrap_or(0)
+}

@@ -1,0 +1,282 @@
+//! The library's own listener and a server that sends to it.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ewsnotify::sim::Style;
+use ewsnotify::sim::exchange::PushFault;
+use ewsnotify::{Client, ErrorKind, EventKind, Options, Reason, push_parse};
+use rcgen::{CertificateParams, KeyPair};
+
+use crate::beside;
+use crate::raw::{SECRET, ask, connect, envelope, notification, path, post};
+use crate::watching::{ADA, Watching, server};
+
+/// A connected watch by push.
+fn watching(settings: &[(&str, &str)]) -> Watching {
+    let mut w = Watching::start(server(Style::Exchange), &[&[("mode", "push")], settings].concat());
+    w.connected();
+    w.settle();
+    w
+}
+
+// Whatever happens to a notification on its way, nothing may be lost without a word or told twice.
+#[test]
+fn each_way_in_which_a_push_goes_wrong() {
+    for (fault, gaps) in [
+        (PushFault::Lost, true),
+        (PushFault::Unanswered, false),
+        (PushFault::Repeated, false),
+        (PushFault::Held, true),
+        (PushFault::Cut, false),
+        (PushFault::Error("ErrorReadEventsFailed".into(), true), true),
+        (PushFault::Error("ErrorReadEventsFailed".into(), false), true),
+    ] {
+        let mut w = watching(&[]);
+        w.sim.exchange().fail_push(fault.clone());
+        w.deliver();
+        assert!(
+            w.sim.wait_until(Duration::from_secs(60), |_| w.sim.exchange().waiting_push_faults() == 0),
+            "{fault:?}"
+        );
+        for _ in 0..3 {
+            w.deliver();
+        }
+        w.settle();
+        w.settle();
+        let lost = w.compare();
+        assert_eq!(w.count(EventKind::Gap) > 0, gaps, "{fault:?}: {:#?}", w.events);
+        assert!(gaps || lost == 0, "{fault:?}");
+        w.assert_no_busy_loop(20);
+    }
+}
+
+// An administrator sees the port, and nothing of the secret in what is told.
+#[test]
+fn the_subscription_ends_by_the_answer_and_the_secret_is_told_nowhere() {
+    let mut w = watching(&[("push_secret", SECRET), ("log", "debug")]);
+    let address = w.client.push_address().unwrap();
+    assert_eq!(w.client.status().push_listen, Some(address));
+    w.client.unwatch(1).unwrap();
+    w.until("Closed", |e| e.kind == EventKind::Closed);
+    // The next sign of life is answered so.
+    assert!(w.sim.wait_until(Duration::from_secs(60), |_| w.sim.exchange().subscriptions(ADA).is_empty()));
+    assert_eq!(w.sim.stats().of("Unsubscribe"), 0);
+    let told: Vec<String> = w.events.iter().map(ewsnotify::Event::to_json).collect();
+    assert!(told.iter().any(|t| t.contains("the push listener is open on")), "{told:#?}");
+    assert!(told.iter().all(|t| !t.contains(SECRET)), "{told:#?}");
+    assert!(!format!("{:?}", w.client).contains(SECRET));
+    w.client.close();
+    assert_eq!(w.client.status().threads, 0);
+    // The port is free again.
+    std::net::TcpListener::bind(address).unwrap();
+}
+
+// At the end everybody who still sends has to be told that nobody listens any more.
+#[test]
+fn a_client_that_closes_answers_unsubscribe() {
+    let w = watching(&[]);
+    w.client.close();
+    let fed = w.client.push_feed(notification("x", "a", "b", "i").as_bytes()).unwrap();
+    assert_eq!(fed.http_status, 200);
+    assert!(fed.reply.contains(">Unsubscribe<"));
+}
+
+// Exchange trusts no plain http, and a certificate is a file that an administrator renews.
+#[test]
+fn over_https() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cert_file, key_file) = (write("cert.pem", &cert.pem()), write("key.pem", &key.serialize_pem()));
+    // The URL has to have the name that is in the certificate, so the port has to be known before.
+    let sim = server(Style::Exchange);
+    sim.trust_pushes(&cert.pem());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (listen, url) = (format!("127.0.0.1:{port}"), format!("https://localhost:{port}/hook/"));
+    let mut w = Watching::start(
+        sim,
+        &[
+            ("mode", "push"),
+            ("push_listen", &listen),
+            ("push_url", &url),
+            ("push_cert", &cert_file),
+            ("push_key", &key_file),
+            ("push_secret", SECRET),
+        ],
+    );
+    w.connected();
+    for _ in 0..20 {
+        w.deliver();
+    }
+    w.settle();
+    assert_eq!((w.compare(), w.count(EventKind::Gap)), (0, 0));
+    let address = w.client.push_address().unwrap();
+    // By hand: several requests on one connection, in one piece of TLS.
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut link = rustls::StreamOwned::new(tls, connect(address));
+    let requests: Vec<u8> =
+        (0..50).flat_map(|n| post(&path(), &notification("x", "a", "b", &format!("{n:0>2000}")))).collect();
+    let (mut reader, requests) = (&mut link, requests);
+    reader.write_all(&requests).unwrap();
+    for _ in 0..50 {
+        let (status, body) = crate::raw::answer(&mut reader).unwrap();
+        assert_eq!(status, 200);
+        assert!(body.contains(">Unsubscribe<"));
+    }
+    // Who does not speak TLS is no harm.
+    assert_eq!(ask(address, &post(&path(), "x")), None);
+    w.settle();
+}
+
+// What the documents and captures show must be accepted, or a real server's subscription would die.
+#[test]
+fn what_servers_were_seen_to_send_is_accepted() {
+    let mut options = Options::new();
+    options.set("push_listen", "127.0.0.1:0").unwrap().set("push_secret", SECRET).unwrap();
+    let client = Client::open(&options).unwrap();
+    let address = client.push_address().unwrap();
+    let whole = notification("XXXXX=", "AAAAA=", "BBBBB=", "AAMk");
+    let mut bodies = vec![
+        whole.clone(),
+        // Once seen: the header's element in the other namespace, as 2007 SP1 writes it.
+        whole.replace(
+            "t:RequestServerVersion Version=\"Exchange2010\" xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"",
+            "m:RequestServerVersion Version=\"Exchange2007_SP1\" xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\"",
+        ),
+        whole.replace("<soap11:Header>", "<soap11:Header><x:Other xmlns:x=\"urn:x\"><x:In/></x:Other>"),
+        // A byte order mark, white space, another prefix.
+        format!("\u{feff}{}", whole.replace("soap11:", "s:").replace("xmlns:soap11", "xmlns:s").replace("><", ">\r\n  <")),
+        // Without the Notification that the schema demands.
+        envelope(
+            "<m:SendNotificationResponseMessage ResponseClass=\"Error\"><m:MessageText>Gone.</m:MessageText>\
+             <m:ResponseCode>ErrorReadEventsFailed</m:ResponseCode><m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>\
+             </m:SendNotificationResponseMessage>",
+        ),
+    ];
+    if let Some(sample) = beside::shared("ews/samples/exchangelib/test_sync_test_push_message_parsing_1.xml")
+    {
+        bodies.push(std::fs::read_to_string(sample).unwrap());
+    }
+    for body in &bodies {
+        let push = push_parse(body.as_bytes()).unwrap();
+        match &push.messages[0].code {
+            Some(code) => assert_eq!(
+                (code.as_str(), push.messages[0].subscription.is_none()),
+                ("ErrorReadEventsFailed", true)
+            ),
+            None => {
+                assert_eq!(push.messages[0].subscription.as_deref(), Some("XXXXX="), "{body}");
+                assert_eq!(push.messages[0].previous_watermark.as_deref(), Some("AAAAA="));
+                assert_eq!(push.messages[0].watermark.as_deref(), Some("BBBBB="));
+            }
+        }
+        for quoted in [true, false] {
+            let request = String::from_utf8(post(&path(), body)).unwrap();
+            let request = if quoted {
+                request
+            } else {
+                request.replacen("Soapaction: \"", "SOAPAction: ", 1).replacen(
+                    "SendNotification\"\r",
+                    "SendNotification\r",
+                    1,
+                )
+            };
+            let (status, reply) = ask(address, request.as_bytes()).unwrap();
+            assert_eq!(status, 200, "{body}");
+            // Of nobody here; with the shape that the server wants, to the letter.
+            assert!(reply.contains("<m:SubscriptionStatus>Unsubscribe</m:SubscriptionStatus>"), "{reply}");
+        }
+    }
+}
+
+// A typing error in an option would be found by a server that never reaches us.
+#[test]
+fn options_that_do_not_fit_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let nothing = dir.path().join("nothing.pem");
+    std::fs::write(&nothing, "no PEM").unwrap();
+    let nothing = nothing.to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (settings, kind, says) in [
+        (vec![("push_listen", "localhost")], ErrorKind::Invalid, "push_listen"),
+        (vec![("push_listen", taken.as_str())], ErrorKind::Io, "push_listen"),
+        (
+            vec![("push_listen", "127.0.0.1:0"), ("push_secret", "short-secret")],
+            ErrorKind::Invalid,
+            "push_secret",
+        ),
+        (
+            vec![("push_listen", "127.0.0.1:0"), ("push_secret", "0123456789abcdef/../x")],
+            ErrorKind::Invalid,
+            "push_secret",
+        ),
+        (vec![("push_listen", "127.0.0.1:0"), ("push_cert", nothing)], ErrorKind::Invalid, "push_key"),
+        (
+            vec![("push_listen", "127.0.0.1:0"), ("push_cert", nothing), ("push_key", nothing)],
+            ErrorKind::Invalid,
+            "push_cert",
+        ),
+    ] {
+        let mut options = Options::new();
+        settings.iter().for_each(|(k, v)| {
+            options.set(k, v).unwrap();
+        });
+        let e = Client::open(&options).unwrap_err();
+        assert_eq!(e.kind(), kind, "{settings:?}: {e}");
+        assert!(e.to_string().contains(says), "{settings:?}: {e}");
+        assert!(!e.to_string().contains("short-secret") && !e.to_string().contains("../x"), "{e}");
+    }
+    for (settings, says) in [
+        (vec![], "push_listen"),
+        (vec![("push_url", "gopher://hunter2")], "push_url"),
+        (vec![("push_listen", "127.0.0.1:0"), ("push_url", "https://h/?q=hunter2")], "push_url"),
+        (vec![("push_listen", "0.0.0.0:0")], "push_url"),
+    ] {
+        let mut options = Options::new();
+        options
+            .set("url", "mail.example.test")
+            .unwrap()
+            .set("user", ADA)
+            .unwrap()
+            .set("password", "x")
+            .unwrap();
+        options.set("mode", "push").unwrap();
+        settings.iter().for_each(|(k, v)| {
+            options.set(k, v).unwrap();
+        });
+        let e = Client::open(&options).unwrap().watch(&Options::new()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Invalid, "{settings:?}: {e}");
+        assert!(e.to_string().contains(says) && !e.to_string().contains("hunter2"), "{settings:?}: {e}");
+    }
+}
+
+// A receiver that was away for a moment is sent everything again; one that was away for long makes a new subscription.
+#[test]
+fn a_server_that_could_not_reach_us_comes_back() {
+    let mut w = watching(&[]);
+    let before = w.count(EventKind::Resubscribed);
+    assert_eq!(w.sim.exchange().lose_subscription(ADA), 1);
+    w.deliver();
+    let gone = w.until("Disconnected", |e| e.kind == EventKind::Disconnected);
+    assert_eq!(gone.detail.unwrap().reason, Some(Reason::IdleTimeout));
+    w.settle();
+    assert_eq!(w.count(EventKind::Resubscribed), before + 1);
+    w.compare();
+}
