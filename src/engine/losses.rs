@@ -43,6 +43,9 @@ impl Engine {
                 };
             }
             Verdict::FolderGone => return self.folder_gone(id, &error),
+            _ if step == Step::Subscribe && self.cannot_resume(id, &error) => {
+                return self.due(id, step, Duration::ZERO);
+            }
             _ if step == Step::Subscribe && error.code() == Some(TOO_MANY) && self.forsake(id) => {
                 return self.due(id, step, FORSAKEN);
             }

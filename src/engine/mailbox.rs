@@ -380,7 +380,7 @@ impl Engine {
             (_, WatchMode::Push { url, status_minutes, .. }, _) => Request::SubscribePush {
                 scope,
                 events,
-                watermark: None,
+                watermark: self.push_resume(id),
                 status_minutes: *status_minutes,
                 url: url.clone(),
             },

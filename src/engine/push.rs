@@ -22,6 +22,8 @@ const MARKS: usize = 32;
 /// So many notifications, and events in them, may come before the answer to their Subscribe does.
 const EARLY: usize = 256;
 const EARLY_EVENTS: usize = 10_000;
+/// The server does not remember so far back.
+const BAD_WATERMARK: &str = "ErrorInvalidWatermark";
 /// A server checks the URL at once. After so long without a word the host is told that it does not reach us.
 const FIRST: Duration = Duration::from_secs(120);
 
@@ -100,6 +102,8 @@ struct State {
     marks: VecDeque<Digest>,
     /// The host was told that the server does not reach us.
     told_unreached: bool,
+    /// Where the next subscription is to go on from: the last watermark of the one before.
+    resume: Option<String>,
 }
 
 /// How a notification fits to what was handled.
@@ -116,7 +120,8 @@ impl Engine {
     /// A watch begins that hears by push.
     pub(super) fn push_watch(&mut self, id: u64) {
         let (heard, sure) = (self.now.mono, self.now.wall);
-        let state = State { id: None, heard, sure, marks: VecDeque::new(), told_unreached: false };
+        let state =
+            State { id: None, heard, sure, marks: VecDeque::new(), told_unreached: false, resume: None };
         self.pushes.watches.insert(id, state);
     }
 
@@ -152,7 +157,7 @@ impl Engine {
         if let Some(old) = state.id.replace(subscription.clone()) {
             self.pushes.ids.remove(&old);
         }
-        (state.heard, state.sure) = (now.mono, w.certain);
+        (state.heard, state.sure, state.resume) = (now.mono, w.certain, None);
         state.marks = mark.into_iter().collect();
         self.pushes.ids.insert(subscription.clone(), id);
         self.watch_silence(id);
@@ -349,8 +354,24 @@ impl Engine {
         self.watch_silence(id);
     }
 
+    /// Where a subscription is to go on from, so that also those are told of what was missed who do not sync.
+    pub(super) fn push_resume(&self, id: u64) -> Option<String> {
+        self.pushes.watches.get(&id)?.resume.clone()
+    }
+
+    /// A Subscribe has failed: whether because of where it was to go on from, which is too long ago.
+    pub(super) fn cannot_resume(&mut self, id: u64, error: &Error) -> bool {
+        let Some(state) = self.pushes.watches.get_mut(&id) else { return false };
+        error.code() == Some(BAD_WATERMARK) && state.resume.take().is_some()
+    }
+
     /// The subscription is of no use any more. Should the server still have it, its next notification is answered so.
     fn push_lost(&mut self, id: u64, reason: Reason, error: &Error) {
+        let head =
+            self.watches.get(&id).and_then(|w| w.subscription.as_ref()).and_then(|s| s.watermark.clone());
+        if let Some(state) = self.pushes.watches.get_mut(&id) {
+            state.resume = head;
+        }
         self.lost(id, reason, error, true);
     }
 }

@@ -19,10 +19,7 @@ fn by_push(spec: &mut WatchSpec) {
 #[track_caller]
 fn subscribed(d: &mut Desk, id: &str, mark: Option<&str>) {
     let (call, _, request) = d.call();
-    assert!(
-        matches!(request, Request::SubscribePush { status_minutes: 10, watermark: None, .. }),
-        "{request:?}"
-    );
+    assert!(matches!(request, Request::SubscribePush { status_minutes: 10, .. }), "{request:?}");
     let watermark = mark.map(str::to_owned);
     d.answer(call, Answer::Subscribed { id: id.into(), watermark, date: None });
 }
@@ -253,6 +250,32 @@ fn after_silence_there_is_a_new_subscription_and_a_gap() {
     // It was not dead after all.
     d.refused(mails("p1", "w1", &[("a", "w2")]));
     assert!(d.told.is_empty());
+}
+
+// Without sync, what was missed would stay missed though the server remembers it; with a watermark that is too old there would be
+// no subscription at all.
+#[test]
+fn a_new_subscription_goes_on_from_the_last_watermark_if_the_server_remembers() {
+    let from = |request: &Request| match request {
+        Request::SubscribePush { watermark, .. } => watermark.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut d = connected();
+    d.push(mails("p1", "w1", &[("a", "w2")]));
+    d.wait(1201.0);
+    let (call, _, request) = d.call();
+    assert_eq!(from(&request).as_deref(), Some("w2"));
+    d.answer(call, Answer::Subscribed { id: "p2".into(), watermark: Some("w2".into()), date: None });
+    d.push(mails("p2", "w2", &[("missed", "w3")]));
+    assert!(d.story().contains(&"1 NewMail missed".to_owned()));
+    d.wait(1201.0);
+    let (call, _, request) = d.call();
+    assert_eq!(from(&request).as_deref(), Some("w3"));
+    d.fail(call, coded("ErrorInvalidWatermark"));
+    let (call, _, request) = d.call();
+    assert_eq!(from(&request), None, "at once");
+    d.fail(call, coded("ErrorInvalidWatermark"));
+    assert!(d.calls.is_empty(), "and then not again without end");
 }
 
 // An administrator whose firewall keeps the server out would wait for ever.
