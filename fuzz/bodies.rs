@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use ewsnotify::proto::{FrameLimits, Framer, StreamDecoder, capture, read_envelope};
+use ewsnotify::proto::{FrameLimits, Framer, StreamDecoder, capture, read_envelope, read_push};
 
 /// Known frames of both servers, so that the fast way is taken; then the bytes as an envelope, and as the notifications
 /// and the inside of an event of a known frame.
@@ -32,6 +32,8 @@ pub fn decode(data: &[u8]) {
             assert_eq!(decoded.ok(), read_envelope(&envelope).ok(), "{}", envelope.escape_ascii());
         }
         assert!(decoder.decode(&first).is_ok());
+        let push = [PUSH.0.as_bytes(), &inside, PUSH.1.as_bytes()].concat();
+        let _ = (read_push(data), read_push(&push));
     }
 }
 
@@ -83,3 +85,11 @@ const FRAMES: [(&str, &str); 2] = [
          </m:GetStreamingEventsResponse></SOAP:Body></SOAP:Envelope>",
     ),
 ];
+
+const PUSH: (&str, &str) = (
+    "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><m:SendNotification \
+     xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
+     xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\"><m:ResponseMessages>\
+     <m:SendNotificationResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>",
+    "</m:SendNotificationResponseMessage></m:ResponseMessages></m:SendNotification></s:Body></s:Envelope>",
+);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ewsnotify::proto::PushReply;
 use ewsnotify::sim::Style;
-use ewsnotify::{EventKind, Reason};
+use ewsnotify::{Client, EventKind, Next, Options, Reason};
 
 use crate::feeding::Web;
 use crate::raw::{LONG, SECRET, ask, notification, post};
@@ -212,6 +212,67 @@ fn files_of_all_sorts() {
     w.deliver();
     let gap = w.until("a gap", |e| e.kind == EventKind::Gap);
     assert_eq!(gap.detail.unwrap().reason, Some(Reason::NotificationLost));
+}
+
+// A worker that is killed leaves a subscription that goes on: what comes of it is of no use to the next run, which must neither tell
+// it twice nor miss anything.
+#[test]
+fn a_worker_that_starts_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let folder = state.join("push");
+    // As a web process that does not look at what is unwanted.
+    let web = Web::start({
+        let (folder, mut count) = (folder.clone(), 0);
+        move |body| {
+            count += 1;
+            put(&folder, &format!("5-{count:010}"), body.as_bytes());
+            (200, PushReply::Ok.body().to_owned())
+        }
+    });
+    let sim = server(Style::Exchange);
+    let mut options = Options::new();
+    options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
+    options
+        .set("ca_file", sim.ca_file().unwrap().to_str().unwrap())
+        .unwrap()
+        .set("events", "NewMail")
+        .unwrap();
+    options.set("mode", "push").unwrap().set("push_url", &format!("http://{}/", web.address)).unwrap();
+    options.set("state_dir", state.to_str().unwrap()).unwrap();
+    let mut mails = Vec::new();
+    let mut told = Vec::new();
+    for run in 0..4 {
+        let client = Client::open(&options).unwrap();
+        client.watch(&Options::new()).unwrap();
+        let mut drained = false;
+        loop {
+            match client.next(LONG) {
+                Next::Event(event) if event.kind == EventKind::NewMail => told.push(event.item_id.unwrap()),
+                Next::Event(event) => drained |= event.kind == EventKind::Drained,
+                other => panic!("{other:?} in run {run}"),
+            }
+            // What came while nobody was there, and then some that come live.
+            if drained && told.len() == mails.len() {
+                if mails.len() == 7 * run + 4 {
+                    break;
+                }
+                mails.push(sim.exchange().deliver(ADA, b"Subject: live\r\n\r\n").unwrap());
+            }
+        }
+        // What the last one was given is acknowledged by the question for more.
+        assert!(!matches!(client.next(Duration::ZERO), Next::Closed));
+        client.close();
+        let files = names(&folder).len();
+        for _ in 0..3 {
+            mails.push(sim.exchange().deliver(ADA, b"Subject: meanwhile\r\n\r\n").unwrap());
+        }
+        assert!(sim.wait_until(LONG, |_| names(&folder).len() > files), "the web process goes on");
+    }
+    told.sort();
+    let mut wanted: Vec<String> = mails[..mails.len() - 3].to_vec();
+    wanted.sort();
+    assert_eq!(told, wanted, "each once");
 }
 
 // A disk that takes nothing: the server is told to try again, the worker says so and goes on when there is room.

@@ -291,6 +291,29 @@ fn what_finds_no_room_is_in_its_gap() {
     assert!(since <= happened, "{since:?} {happened:?}");
 }
 
+// A gap that reaches into a reading by dates tells of that part; one that reaches back further has the rest to tell of.
+#[test]
+fn a_reading_by_dates_that_a_gap_tells_of_in_part_stays_in_doubt_for_the_rest() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| spec.catch_up = true);
+    d.subscribe("s1");
+    let conn = d.open().0;
+    d.begin(conn);
+    d.wait(50.0);
+    d.message(conn, ok());
+    d.wait(10.0);
+    d.page(FOLDER, "1", true, vec![]);
+    d.feed(Input::BadEnvelope { conn, error: error(ErrorKind::Protocol) });
+    d.page(FOLDER, "2", true, vec![]);
+    d.message(conn, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
+    d.end(conn, Err(error(ErrorKind::Closed)));
+    d.wait(1.0);
+    d.subscribe("s2");
+    let fills: Vec<Option<Fill>> =
+        d.told.iter().filter(|e| e.kind == EventKind::Gap).map(|e| e.detail.as_ref()?.fill).collect();
+    assert_eq!(fills, [Some(Fill::Partial); 2]);
+}
+
 // A gap since a folder was read by dates says nothing of that reading; a later one that reaches back further does.
 #[test]
 fn a_reading_by_dates_stays_in_doubt_until_a_gap_tells_of_it() {
