@@ -66,6 +66,8 @@ fn all_requests() -> Vec<Request> {
             sync_state: Some("H4sIAA==".into()),
             max_changes: 1,
         },
+        Request::FindFolder { parent: inbox(), offset: 0, most: 500 },
+        Request::FindFolder { parent: FolderRef::Id("AAMk".into()), offset: 500, most: 1 },
         Request::GetFolderStamps { folders },
         Request::SyncFolderHierarchy { root: inbox(), sync_state: None },
         Request::SyncFolderHierarchy { root: FolderRef::Id("AAMk".into()), sync_state: Some("H4sI".into()) },
@@ -80,9 +82,21 @@ fn all_requests() -> Vec<Request> {
 fn all_headers() -> Vec<Header> {
     let versions =
         [RequestVersion::Exchange2010Sp1, RequestVersion::Exchange2010Sp2, RequestVersion::Exchange2013Sp1];
+    let old = RequestVersion::Exchange2007Sp1;
     let with =
         |version| [None, Some("ada@example.test".into())].map(|impersonate| Header { version, impersonate });
-    versions.into_iter().flat_map(with).collect()
+    versions.into_iter().chain([old]).flat_map(with).collect()
+}
+
+/// Whether a server of that version has it.
+fn fits(request: &Request, header: &Header) -> bool {
+    use Request::{SubscribePull, SubscribePush};
+    let all = matches!(
+        request,
+        SubscribePull { scope: Scope::AllFolders, .. } | SubscribePush { scope: Scope::AllFolders, .. }
+    );
+    let streaming = matches!(request, Request::SubscribeStreaming { .. });
+    header.version > RequestVersion::Exchange2007Sp1 || !(all || streaming)
 }
 
 // A request that the schema does not allow is answered with ErrorSchemaValidation by every Exchange.
@@ -92,7 +106,7 @@ fn every_request_validates_against_the_schema() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     for header in all_headers() {
-        for request in all_requests() {
+        for request in all_requests().into_iter().filter(|request| fits(request, &header)) {
             let path = folder.path().join(format!("{}.xml", files.len()));
             std::fs::write(&path, write_request(&request, &header).unwrap()).unwrap();
             files.push(path);
@@ -224,6 +238,26 @@ fn read_receipts_are_suppressed_where_the_server_knows_how() {
             let xml = String::from_utf8(write_request(&request, &header).unwrap()).unwrap();
             let expected = header.version == RequestVersion::Exchange2013Sp1;
             assert_eq!(xml.contains(" SuppressReadReceipts=\"true\""), expected, "{xml}");
+        }
+    }
+}
+
+// What came later is an error of the schema to an old server, and the watch ends for that.
+#[test]
+fn an_exchange_2007_is_asked_for_nothing_newer() {
+    let header =
+        Header { version: RequestVersion::Exchange2007Sp1, impersonate: Some("ada@example.test".into()) };
+    for request in all_requests() {
+        let written = write_request(&request, &header);
+        assert_eq!(written.is_ok(), fits(&request, &header), "{request:?}: {written:?}");
+        let Ok(xml) = written else {
+            assert_eq!(written.unwrap_err().kind(), ErrorKind::Unsupported);
+            continue;
+        };
+        let xml = String::from_utf8(xml).unwrap();
+        assert!(xml.contains("<t:PrimarySmtpAddress>ada@example.test</t:PrimarySmtpAddress>"), "{xml}");
+        for newer in ["SyncScope", "FreeBusyChangedEvent", "SuppressReadReceipts", "<t:SmtpAddress>"] {
+            assert!(!xml.contains(newer), "{xml}");
         }
     }
 }

@@ -41,6 +41,7 @@ fn describe(envelope: &Envelope) -> String {
                 .map(|f| format!(" {} {:?}/{:?}", length(&f.display_name), f.unread_count, f.total_count))
                 .collect()
         }),
+        Body::FoundFolders(r) => each("FoundFolders", r, |page| format!(" {}", page.folders.len())),
         Body::Items(r) => each("Items", r, |items| {
             let attachments = |i: &ewsnotify::proto::Item| {
                 i.attachments.iter().map(|a| (length(&a.name), a.size)).collect::<Vec<_>>()
@@ -218,14 +219,14 @@ const SAMPLES: &[(&str, &str)] = &[
     ("test_autodiscover_test_get_user_settings_2", "Other: GetUserSettingsResponseMessage"),
     ("test_bulk_test_bulk_create_with_no_result_1", "Other: CreateItemResponse"),
     ("test_folder_test_public_folders_root_1", "Folders: Success NoError 17 None/None"),
-    ("test_folder_test_public_folders_root_2", "Other: FindFolderResponse"),
+    ("test_folder_test_public_folders_root_2", "FoundFolders: Success NoError 2"),
     ("test_protocol_test_resolvenames_warning_1", "Other: ResolveNamesResponse"),
     ("test_protocol_test_version_guess_1", "Other: ConvertIdResponse"),
     ("test_protocol_test_version_guess_2", "Other: ConvertIdResponse"),
     ("test_services_test_element_container_1", "Other: ResolveNamesResponse"),
     ("test_services_test_error_schema_validation_1", "Fault: ErrorSchemaValidation 3 None"),
     ("test_services_test_error_server_busy_1", "Fault: ErrorServerBusy 66 Some(297.749s)"),
-    ("test_services_test_error_too_many_objects_opened_1", "Other: FindFolderResponse"),
+    ("test_services_test_error_too_many_objects_opened_1", "FoundFolders: Error ErrorTooManyObjectsOpened 0"),
     ("test_services_test_inner_error_parsing_1", "Delete: Error ErrorInternalServerError"),
     ("test_services_test_invalid_value_extras_1", "Delete: Error ErrorInvalidValueForProperty"),
     ("test_services_test_soap_error_1", "Fault: XXX 3 None"),

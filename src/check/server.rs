@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Grade, Report, Topic, advice};
+use crate::engine::paths::{self, FolderPath};
 use crate::engine::{Answer, answer};
 use crate::net::{Asker, Cancel, Endpoint, HttpLink, Link, Opened, Post, Question, Told};
 use crate::options::{Access, WatchConfig};
@@ -136,19 +137,16 @@ impl Server<'_> {
     fn look(&mut self, report: &mut Report<'_>) -> Result<()> {
         let folders = match self.config.folders.is_empty() {
             // All folders are watched: any will do.
-            true => inbox(),
+            true => inbox().into_iter().map(FolderPath::from).collect(),
             false => self.config.folders.clone(),
         };
-        let impersonate = self.config.access == Access::Impersonate;
-        let found =
-            match self.ask_in_some_version(&Request::GetFolder { folders: folders.clone() }, impersonate) {
-                Ok(Answer::Folders(found)) => found,
-                Ok(_) => Vec::new(),
-                Err(e) => {
-                    let topic = if e.kind() == ErrorKind::Auth { Topic::SignIn } else { Topic::Connection };
-                    return tell(report, topic, e);
-                }
-            };
+        let found = match self.find(&folders) {
+            Ok(found) => found,
+            Err(e) => {
+                let topic = if e.kind() == ErrorKind::Auth { Topic::SignIn } else { Topic::Connection };
+                return tell(report, topic, e);
+            }
+        };
         report.say(Topic::SignIn, Grade::Ok, format!("{} may sign in", self.config.user));
         self.look_at_version(report);
         let mut ids = Vec::new();
@@ -169,9 +167,29 @@ impl Server<'_> {
         self.look_at_subscription(ids, report)
     }
 
-    fn name(&self, folder: &FolderRef) -> String {
-        match folder {
-            FolderRef::Distinguished { name, .. } => format!("folder {name} of {}", self.config.mailbox),
+    /// The id of each folder, or why it has none for us.
+    fn find(&mut self, folders: &[FolderPath]) -> Result<Vec<Result<String>>> {
+        let impersonate = self.config.access == Access::Impersonate;
+        let places =
+            paths::follow(folders, self.version, |request| self.ask_in_some_version(request, impersonate))?;
+        let there: Vec<FolderRef> = places.iter().filter_map(|place| place.as_ref().ok().cloned()).collect();
+        let mut ids = match there.is_empty() {
+            true => Vec::new(),
+            false => match self.ask_in_some_version(&Request::GetFolder { folders: there }, impersonate)? {
+                Answer::Folders(found) => found,
+                _ => Vec::new(),
+            },
+        }
+        .into_iter();
+        Ok(places
+            .into_iter()
+            .filter_map(|place| place.map_or_else(|e| Some(Err(e)), |_| ids.next()))
+            .collect())
+    }
+
+    fn name(&self, folder: &FolderPath) -> String {
+        match &folder.from {
+            FolderRef::Distinguished { .. } => format!("folder {folder} of {}", self.config.mailbox),
             FolderRef::Id(_) => format!("a folder of {}, named by its id,", self.config.mailbox),
         }
     }
@@ -320,11 +338,7 @@ impl Server<'_> {
     fn ask_in_some_version(&mut self, request: &Request, impersonate: bool) -> Result<Answer> {
         loop {
             let asked = self.ask(request, impersonate);
-            let lower = match self.version {
-                RequestVersion::Exchange2013Sp1 => RequestVersion::Exchange2010Sp2,
-                RequestVersion::Exchange2010Sp2 => RequestVersion::Exchange2010Sp1,
-                RequestVersion::Exchange2010Sp1 => return asked,
-            };
+            let Some(lower) = self.version.older() else { return asked };
             let code = asked.as_ref().err().and_then(Error::code);
             if code.map(proto::action) != Some(proto::Action::LowerVersion) {
                 return asked;

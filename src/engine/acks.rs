@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::folder::{Digest, Marks};
 use super::save::OpenRecord;
 use super::timers::Timer;
-use super::{Engine, Now, SaveId};
+use super::{AfterAck, Engine, Now, SaveId};
 use crate::event::Origin;
 use crate::{Ack, Error, ErrorKind, Event, EventKind, Result};
 
@@ -116,10 +116,15 @@ impl Engine {
         self.now = now;
         self.ack_taken();
         let watches = &self.watches;
-        let mut event = match self.blocked {
+        let next = match self.blocked {
             0 => self.delivery.pop(|_| false),
             _ => self.delivery.pop(|watch| watches.get(&watch).is_some_and(|w| w.is_blocked())),
-        }?;
+        };
+        let Some(mut event) = next else {
+            // What follows from the acknowledgement must not wait for the next event.
+            self.finish_input();
+            return None;
+        };
         let (watch, seq) = (event.watch, event.seq);
         match event.kind {
             EventKind::StateChanged => self.state_taken(&event),
@@ -290,7 +295,8 @@ impl Engine {
     pub(super) fn open_event(&mut self, event: &mut Event) {
         let Some(w) = self.watches.get(&event.watch) else { return };
         // While its window is open, it is nowhere else.
-        let kept = w.spec.ack == Ack::Manual || !w.spec.coalesce.is_zero();
+        let acts = w.spec.after_ack != AfterAck::None;
+        let kept = acts || w.spec.ack == Ack::Manual || !w.spec.coalesce.is_zero();
         if event.item_id.is_none() || (w.folders_known.is_empty() && !kept) {
             return;
         }

@@ -14,13 +14,14 @@ use super::acks::{Open, Ticket};
 use super::backoff::Backoff;
 use super::fetch::Held;
 use super::folder::{Digest, Marks};
+use super::paths::FolderPath;
 use super::save::Batch;
 use super::tell::detail;
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Answer, Call, Engine, Job};
 use crate::event::Origin;
-use crate::proto::{DeleteType, FolderRef, Request};
+use crate::proto::{DeleteType, Request};
 use crate::{Error, Event, EventKind};
 
 /// How often a server may fail with an answer of its own before it counts as a refusal.
@@ -41,7 +42,7 @@ pub enum AfterAck {
     /// It is marked as read, without a read receipt.
     Read,
     /// It goes into a folder.
-    Move(FolderRef),
+    Move(FolderPath),
     /// It goes to the deleted items.
     Delete,
 }
@@ -204,11 +205,29 @@ impl Engine {
                 e.later.insert((*at, ticket));
                 continue;
             }
+            if let AfterAck::Move(to) = &action.what
+                && !to.names.is_empty()
+            {
+                // It began before its watch knew where that is.
+                let watch = action.watch;
+                match self.watches.get(&watch) {
+                    Some(w) if w.move_to.is_some() => action.what = w.after_ack(),
+                    Some(_) => {
+                        action.under_way = false;
+                        continue;
+                    }
+                    None => {
+                        drop(self.actions.remove(ticket));
+                        self.forget(watch);
+                        continue;
+                    }
+                }
+            }
             e.in_flight += 1;
             action.asked = true;
             let items = vec![action.item.clone()];
             let request = match &action.what {
-                AfterAck::Move(to) => Request::MoveItem { items, to: to.clone() },
+                AfterAck::Move(to) => Request::MoveItem { items, to: to.from.clone() },
                 AfterAck::Delete => Request::DeleteItem { items, how: DeleteType::MoveToDeletedItems },
                 AfterAck::Read | AfterAck::None => Request::MarkRead { items },
             };
@@ -327,7 +346,7 @@ impl Engine {
             watch,
             name: w.spec.name.clone(),
             endpoint: w.spec.endpoint,
-            what: w.spec.after_ack.clone(),
+            what: w.after_ack(),
             item: record.item.clone(),
             folder: record.folder,
             asked: redone,
@@ -373,9 +392,7 @@ impl Engine {
             folder.told.unmark(Digest::of(&action.item), Marks::OWN_READ);
         }
         let done = match &action.what {
-            AfterAck::Move(FolderRef::Distinguished { name, .. } | FolderRef::Id(name)) => {
-                format!("moved into {name}")
-            }
+            AfterAck::Move(to) => format!("moved into {to}"),
             AfterAck::Delete => "deleted".to_owned(),
             AfterAck::Read | AfterAck::None => "marked as read".to_owned(),
         };

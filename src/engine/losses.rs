@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mailbox::{Continuity, Phase, Step};
+use super::mailbox::{Continuity, Phase, Step, Watch};
+use super::paths::Search;
 use super::tell::{TOLD_EVERY, detail};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Call, Engine, WatchMode};
+use crate::proto::RequestVersion;
 use crate::{Error, ErrorKind, EventKind, Reason};
 
 /// A loss of the subscription after so long a healthy time is not one of a row.
@@ -37,8 +39,17 @@ impl Engine {
         }
         match verdict {
             Verdict::LowerVersion => {
-                return match self.lower_version(endpoint, made.version) {
-                    true => self.due(id, step, Duration::ZERO),
+                let last = match self.watches.get(&id).is_some_and(Watch::needs_2010) {
+                    true if step == Step::Subscribe => RequestVersion::Exchange2010Sp1,
+                    _ => RequestVersion::Exchange2007Sp1,
+                };
+                return match made.version > last && self.lower_version(endpoint, made.version) {
+                    true => {
+                        if let Some(w) = self.watches.get_mut(&id) {
+                            w.search = Search::default();
+                        }
+                        self.due(id, step, Duration::ZERO);
+                    }
                     false => self.stop(id, &error, verdict),
                 };
             }

@@ -9,14 +9,15 @@ use super::fetch::Held;
 use super::folder::Folder;
 use super::group::GroupId;
 use super::hierarchy::Tree;
+use super::paths::{FolderPath, Search, is_gone};
 use super::save::Stored;
 use super::tell::{detail, parse_time};
 use super::timers::Timer;
-use super::verdict::{self, Verdict};
-use super::{Answer, Call, CallId, Engine, Job, Now, Route, WatchMode, WatchSpec};
+use super::verdict::Verdict;
+use super::{AfterAck, Answer, Call, CallId, Engine, Job, Now, Route, WatchMode, WatchSpec};
 use crate::cookies::Cookies;
 use crate::event::Detail;
-use crate::proto::{FolderRef, NoticeKind, Notification, Request, Scope, Target};
+use crate::proto::{FolderRef, NoticeKind, Notification, Request, RequestVersion, Scope, Target};
 use crate::{Ack, Error, EventKind, Reason};
 
 /// Always subscribed to, whatever the host asked for: catch-up cannot tell why an item is there.
@@ -32,7 +33,7 @@ const REFUSALS: u32 = 2;
 pub(super) enum Step {
     /// Finding its server.
     Locate,
-    /// `GetFolder`.
+    /// `GetFolder`, and `FindFolder` before it where paths are given.
     Folders,
     /// `Subscribe`.
     Subscribe,
@@ -93,7 +94,11 @@ pub(super) struct Subscription {
 pub(super) struct Watch {
     pub spec: WatchSpec,
     /// What is still asked for; folders that are gone are taken out.
-    pub folders: Vec<FolderRef>,
+    pub folders: Vec<FolderPath>,
+    /// How far they have been looked for.
+    pub search: Search,
+    /// Where items go after their acknowledgement, if that was given by a path and has been found.
+    pub move_to: Option<FolderRef>,
     /// The folders' ids; empty for all folders.
     pub folder_ids: Vec<String>,
     /// What sync knows of them, by id. Boxed: a map's smallest node has room for eleven.
@@ -162,6 +167,8 @@ impl Watch {
     fn new(spec: WatchSpec, now: Now) -> Watch {
         Watch {
             folders: spec.folders.clone(),
+            search: Search::default(),
+            move_to: None,
             folder_ids: Vec::new(),
             folders_known: BTreeMap::new(),
             tree: None,
@@ -210,6 +217,24 @@ impl Watch {
     /// Whether the host has to acknowledge something before it is given more.
     pub fn is_blocked(&self) -> bool {
         self.spec.ack == Ack::Manual && self.unacked >= self.spec.max_unacked
+    }
+
+    /// What is done with its items, a path being followed if that has been done.
+    pub fn after_ack(&self) -> AfterAck {
+        match (&self.spec.after_ack, &self.move_to) {
+            (AfterAck::Move(_), Some(to)) => AfterAck::Move(to.clone().into()),
+            (what, _) => what.clone(),
+        }
+    }
+
+    /// Whether a folder is one of those that it watches.
+    fn is_of(&self, folder: &FolderRef) -> bool {
+        matches!(folder, FolderRef::Id(id) if self.folder_ids.contains(id))
+    }
+
+    /// Whether its subscription is of a kind that Exchange 2007 has not.
+    pub fn needs_2010(&self) -> bool {
+        self.is_streaming() || self.folder_ids.is_empty()
     }
 
     pub fn is_streaming(&self) -> bool {
@@ -359,6 +384,14 @@ impl Engine {
         if streaming && (!self.take_seat(id) || (step == Step::Subscribe && !self.may_subscribe(id))) {
             return;
         }
+        let ask = match step {
+            Step::Folders => match self.ask_folders(id) {
+                None => return,
+                request => request,
+            },
+            Step::Subscribe if self.too_old_for(id) => return,
+            _ => None,
+        };
         let Some(w) = self.watches.get(&id) else { return };
         let mut events: Vec<NoticeKind> = ALWAYS.to_vec();
         events.extend(w.spec.events.iter().filter_map(|k| notice_kind(*k)));
@@ -368,9 +401,9 @@ impl Engine {
             true => Scope::AllFolders,
             false => Scope::Folders(w.folder_ids.iter().cloned().map(FolderRef::Id).collect()),
         };
-        let request = match (step, &w.spec.mode, &w.subscription) {
-            (Step::Folders, ..) => Request::GetFolder { folders: w.folders.clone() },
-            (Step::Poll, _, Some(s)) => {
+        let request = match (ask, &w.spec.mode, &w.subscription) {
+            (Some(request), ..) => request,
+            (None, _, Some(s)) if step == Step::Poll => {
                 Request::GetEvents { subscription_id: s.id.clone(), watermark: s.watermark.clone() }
             }
             (_, WatchMode::Streaming { .. }, _) => Request::SubscribeStreaming { scope, events },
@@ -413,6 +446,10 @@ impl Engine {
             (Step::Locate, Ok(Answer::Located { endpoint, affinity })) => {
                 self.located(id, endpoint, affinity);
             }
+            (Step::Folders, Ok(Answer::FoundFolders(page))) => self.found_folders(id, &made, Ok(page)),
+            (Step::Folders, Err(error)) if self.searches(id) && error.code().is_some() && is_gone(&error) => {
+                self.found_folders(id, &made, Err(error));
+            }
             (Step::Folders, Ok(Answer::Folders(folders))) => self.resolved(id, &made, folders),
             (Step::Subscribe, Ok(Answer::Subscribed { id: subscription, watermark, date })) => {
                 self.subscribed(id, &made, subscription, watermark);
@@ -445,21 +482,16 @@ impl Engine {
 
     fn resolved(&mut self, id: u64, made: &Call, folders: Vec<Result<String, Error>>) {
         let Some(w) = self.watches.get_mut(&id) else { return };
-        if folders.len() != w.folders.len() {
+        let (brought, search) = (folders.len(), std::mem::take(&mut w.search));
+        let Some(folders) = search.answers(w.folders.len(), folders) else {
             let error = Error::new(
                 crate::ErrorKind::Protocol,
-                format!("GetFolder for {} folders brought {} answers", w.folders.len(), folders.len()),
+                format!("GetFolder for {} folders brought {brought} answers", w.folders.len()),
             );
             return self.step_failed(id, made, Step::Folders, error);
-        }
-        let gone = |e: &Error| {
-            matches!(
-                verdict::of_error(e),
-                Verdict::FolderGone | Verdict::Stop | Verdict::ItemGone | Verdict::ItemUnreadable
-            )
         };
         // What will pass is asked again, for all; where none is left, the first answer says why.
-        let passing = folders.iter().position(|f| f.as_ref().is_err_and(|e| !gone(e)));
+        let passing = folders.iter().position(|f| f.as_ref().is_err_and(|e| !is_gone(e)));
         let all_failed = folders.iter().all(|f| f.is_err());
         if let Some(at) = passing.or(all_failed.then_some(0)) {
             if let Some(Err(error)) = folders.into_iter().nth(at) {
@@ -481,11 +513,40 @@ impl Engine {
         }
         for (folder, error) in lost {
             let mut detail = detail(&error, None);
-            let name = folder_name(&folder);
-            detail.message = Some(format!("folder {name} cannot be watched, the others go on: {error}"));
+            detail.message = Some(format!("folder {folder} cannot be watched, the others go on: {error}"));
             self.tell(id, EventKind::Error, detail);
         }
+        let Some(w) = self.watches.get(&id) else { return };
+        if let Some(FolderRef::Id(to)) = w.move_to.as_ref().filter(|to| w.is_of(to)) {
+            let text = format!(
+                "option after_ack brings items into a folder that is watched itself ({to}), where they would be told as new again"
+            );
+            let error = Error::new(crate::ErrorKind::Invalid, text);
+            return self.stop(id, &error, Verdict::Stop);
+        }
         self.due(id, Step::Subscribe, Duration::ZERO);
+    }
+
+    /// Whether a watch cannot be subscribed to in the version that its server speaks; it has ended then.
+    fn too_old_for(&mut self, id: u64) -> bool {
+        let Some(w) = self.watches.get(&id) else { return true };
+        let (streaming, needs, endpoint) = (w.is_streaming(), w.needs_2010(), w.spec.endpoint);
+        let version = self.endpoint(endpoint).version;
+        if version >= RequestVersion::Exchange2010Sp1 || !needs {
+            return false;
+        }
+        let (what, instead) = match streaming {
+            true => ("streaming", "set mode=pull"),
+            false => ("a subscription to all folders", "name them (option folders)"),
+        };
+        let text = format!(
+            "{what} needs Exchange 2010 SP1 or later, and the server takes no later version than {}: {instead}",
+            version.name()
+        );
+        let error = Error::new(crate::ErrorKind::Unsupported, text);
+        self.not_preparing(id);
+        self.stop(id, &error, Verdict::Stop);
+        true
     }
 
     fn subscribed(&mut self, id: u64, made: &Call, subscription: String, watermark: Option<String>) {
@@ -644,11 +705,4 @@ fn touches(notice: &crate::proto::Notice, folders: &[String]) -> bool {
         || parent(&notice.parent_folder_id)
         || target(&notice.old_target)
         || parent(&notice.old_parent_folder_id)
-}
-
-fn folder_name(folder: &FolderRef) -> &str {
-    match folder {
-        FolderRef::Distinguished { name, .. } => name,
-        FolderRef::Id(id) => id,
-    }
 }

@@ -22,6 +22,7 @@ mod host_state;
 mod losses;
 mod mailbox;
 mod pages;
+pub(crate) mod paths;
 mod pull;
 mod push;
 mod save;
@@ -38,7 +39,7 @@ use std::time::{Duration, SystemTime};
 use crate::cookies::Cookies;
 use crate::event::{Content, Spooled};
 use crate::proto::{
-    FolderRef, FolderStamp, HierarchyPage, Item, NoticeKind, PushUrl, Request, RequestVersion, Response,
+    FolderPage, FolderStamp, HierarchyPage, Item, NoticeKind, PushUrl, Request, RequestVersion, Response,
     Streamed, SyncPage,
 };
 use crate::{Ack, Error, EventKind, Fetch, Reason};
@@ -62,6 +63,7 @@ use delivery::Delivery;
 pub use delivery::Limits;
 pub use fetch::item_content;
 pub use folder::digest;
+pub use paths::FolderPath;
 pub use push::{PushAnswer, PushOutcome, PushPart, Pushed};
 pub use save::{NUMBERS, SaveId};
 pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
@@ -89,7 +91,7 @@ pub struct WatchSpec {
     /// Whether the server charges its mailbox for what it costs (impersonation), not the account.
     pub own_budget: bool,
     /// The folders; empty means all folders of the mailbox.
-    pub folders: Vec<FolderRef>,
+    pub folders: Vec<FolderPath>,
     /// The kinds that the host wants to be told; at least one.
     pub events: Vec<EventKind>,
     /// Streaming, pull or push.
@@ -250,6 +252,8 @@ pub enum Answer {
     },
     /// `GetFolder`: an id or an error for each folder asked for, in that order.
     Folders(Vec<Result<String, Error>>),
+    /// `FindFolder`.
+    FoundFolders(FolderPage),
     /// `GetEvents`.
     Events(crate::proto::Notification),
     /// `Unsubscribe`.
@@ -770,11 +774,7 @@ impl Engine {
         if e.version < spoken {
             return true;
         }
-        let lower = match spoken {
-            RequestVersion::Exchange2013Sp1 => RequestVersion::Exchange2010Sp2,
-            RequestVersion::Exchange2010Sp2 => RequestVersion::Exchange2010Sp1,
-            RequestVersion::Exchange2010Sp1 => return false,
-        };
+        let Some(lower) = spoken.older() else { return false };
         if e.version_works {
             return false;
         }

@@ -8,6 +8,7 @@ use super::audit::AUDIT;
 use super::catch_up::{BEHIND, SLACK};
 use super::doubts::Doubt;
 use super::folder::{Digest, Folder, Marks, Reading, whole};
+use super::paths::FolderPath;
 use super::tell::{TOLD_EVERY, detail, parse_time};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
@@ -352,7 +353,10 @@ impl Engine {
             }
             return;
         }
-        let denied = verdict.denies_sync();
+        // Public folders cannot be synced, in whatever words a server says so.
+        let public = self.watches.get(&id).is_some_and(|w| w.spec.folders.iter().any(FolderPath::is_public));
+        let denied =
+            verdict.denies_sync() || (public && error.code().is_some() && !verdict::throttles(error));
         if verdict == Verdict::FolderGone {
             let chosen = self.watches.get(&id).is_some_and(|w| w.tree.is_none());
             // One that was synced is gone; one that never was may be of a kind that cannot be synced.

@@ -163,6 +163,9 @@ pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
             "check the url and the server's certificate (option ca_file for a private one), then add the watch again"
         }
         (Verdict::Refused, ..) => "check user name and password, then add the watch again",
+        (Verdict::LowerVersion, ..) => {
+            "if the server is older than Exchange 2010 SP1, which alone knows streaming and all folders, set mode=pull and name the folders; then add the watch again"
+        }
         (Verdict::RetryThenStop, ..) => "it failed five times in a row; add the watch again later",
         _ => "it will not work without a change; correct it, then add the watch again",
     }

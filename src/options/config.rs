@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::folders::{folder, words};
 use super::table::{domain, duration, event, list};
 use super::{AUTO, Ack, Fetch, Mode, Options};
 use crate::auth::Secret;
 use crate::autodiscover;
-use crate::engine::{self, AfterAck};
+use crate::engine::{self, AfterAck, FolderPath};
 use crate::net::{self, Endpoint};
 use crate::proto::FolderRef;
 use crate::{Error, ErrorKind, EventKind, Level, Result};
@@ -66,7 +67,7 @@ pub(crate) struct WatchConfig {
     pub mailbox: Arc<str>,
     pub access: Access,
     /// Empty for all folders.
-    pub folders: Vec<FolderRef>,
+    pub folders: Vec<FolderPath>,
     pub events: Vec<EventKind>,
     pub mode: Mode,
     pub fetch: Fetch,
@@ -163,6 +164,10 @@ impl WatchConfig {
             AfterAck::Delete => all_folders || folders.iter().any(is_deleted_items),
             _ => false,
         };
+        if folders.len() > 1 && folders.iter().any(FolderPath::is_public) {
+            let text = "option folders: Exchange has a subscription for each public folder alone: make a watch for each";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         if told_again {
             let text = format!(
                 "option after_ack: {} brings items into a folder that is watched itself, where they would be told as new again: \
@@ -235,27 +240,25 @@ impl WatchConfig {
         // Autodiscover may find another server next time, and it is the same mailbox still.
         let server = self.endpoint.as_ref().map_or(AUTO, Endpoint::host);
         let mut text = format!("{server}\n{}\n", self.mailbox.to_lowercase());
-        let mut names: Vec<&str> = Vec::new();
-        for folder in &self.folders {
-            let (FolderRef::Id(name) | FolderRef::Distinguished { name, .. }) = folder;
-            names.push(name);
-        }
+        // Names of a path are the same in upper and lower case, ids are not.
+        let name = |folder: &FolderPath| match folder.names.is_empty() {
+            true => folder.to_string(),
+            false => folder.to_string().to_lowercase(),
+        };
+        let mut names: Vec<String> = self.folders.iter().map(name).collect();
         names.sort();
         for name in names {
-            text += name;
+            text += &name;
             text.push('\n');
         }
         engine::digest(&text).into()
     }
 }
 
-fn folders(value: &str, owner: &Option<String>) -> Vec<FolderRef> {
+/// They were checked when they were set.
+fn folders(value: &str, owner: &Option<String>) -> Vec<FolderPath> {
     let mut folders = Vec::new();
-    for word in list(value) {
-        let folder = match word.strip_prefix("id:") {
-            Some(id) => FolderRef::Id(id.to_owned()),
-            None => FolderRef::Distinguished { name: word.to_ascii_lowercase(), mailbox: owner.clone() },
-        };
+    for folder in words(value).filter_map(|word| folder(word, owner.as_deref()).ok()) {
         if !folders.contains(&folder) {
             folders.push(folder);
         }
@@ -272,8 +275,9 @@ fn after_ack(value: &str, owner: &Option<String>) -> AfterAck {
     }
 }
 
-fn is_deleted_items(folder: &FolderRef) -> bool {
-    matches!(folder, FolderRef::Distinguished { name, .. } if name == "deleteditems")
+fn is_deleted_items(folder: &FolderPath) -> bool {
+    folder.names.is_empty()
+        && matches!(&folder.from, FolderRef::Distinguished { name, .. } if name == "deleteditems")
 }
 
 /// A number of the table; it was checked against the table's bounds when it was set. Where the machine's words are too
@@ -322,7 +326,9 @@ mod tests {
             WatchConfig::read(&options).unwrap().name()
         };
         assert_eq!(name("inbox,sentitems,id:AAMk"), name("id:AAMk,sentitems,Inbox,sentitems"));
+        assert_eq!(name("inbox/Tickets,/Ärger"), name("/ärger,Inbox/tickets"));
         assert_ne!(name("inbox,sentitems"), name("inbox"));
+        assert_ne!(name("inbox/a"), name("/inbox/a"));
     }
 
     // On a machine of 32 bits, where a usize is a u32, a limit of 4 GiB would bring the host's process down.

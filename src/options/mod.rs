@@ -1,6 +1,7 @@
 //! Settings by key, for Rust, C, JSON and the command alike.
 
 mod config;
+mod folders;
 mod table;
 
 use std::borrow::Cow;
@@ -271,12 +272,15 @@ mod tests {
             ("all_folders", "maybe"),
             ("events", "NewMial"),
             ("events", ""),
-            ("folders", "Inbox/Support"),
             ("mode", "polling"),
             ("push_status_minutes", "0"),
             ("push_connections", "0"),
             ("push_timeout", "0s"),
             ("push_max_bytes", "100"),
+            ("folders", "Support"),
+            ("folders", ",,"),
+            ("after_ack", "move:/a,/b"),
+            ("after_ack", "move:nowhere"),
             ("user", ""),
             ("connect_to", "mail.example.test:443"),
             ("connect_to", ","),

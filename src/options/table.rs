@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::folders;
 use crate::net::{self, Endpoint};
 use crate::{Error, ErrorKind, EventKind, Result};
 
@@ -27,7 +28,7 @@ pub enum OptionKind {
     Duration(u64, u64),
     /// Kinds of events, separated by commas.
     Events,
-    /// Folders, separated by commas: names as `inbox`, or `id:` and an id.
+    /// Folders, separated by commas: names as `inbox`, paths as `inbox/Tickets`, or `id:` and an id.
     Folders,
     /// What to do with an item: `none`, `read`, `delete`, or `move:` and a folder as in `Folders`.
     AfterAck,
@@ -91,7 +92,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("mailbox", Text, "", "the mailbox to watch, by its address; `user` where not set"),
     watch("access", OneOf(&["auto", "own", "delegate", "impersonate"]), "auto",
         "how the mailbox is reached: as `user`'s own, by a right that `user` has on it, or by impersonation; auto: own if `mailbox` is `user`, else delegate"),
-    watch("folders", Folders, "inbox", "the folders to watch, without their subfolders: names as `inbox` or `sentitems`, or `id:` and an id"),
+    watch("folders", Folders, "inbox", "the folders to watch, without their subfolders: names as `inbox` or `sentitems`, paths of display names that begin there or at the mailbox's top (`inbox/Tickets`, `/Projects`), or `id:` and an id; in a path `\\/` and `\\,` are part of a name"),
     watch("all_folders", Bool, "false", "watch all folders below the mailbox's top instead, those that are made later too; search folders are none"),
     watch("events", Events, "NewMail,Created,Deleted,Modified,Moved,Copied,FreeBusyChanged", "which kinds of events to tell"),
     watch("mode", OneOf(&["streaming", "pull", "push"]), "streaming", "how to hear of events: on a stream, by asking at an interval, or by requests that the server sends to a web server of yours (`push_url`) or the library's (`push_listen`)"),
@@ -100,7 +101,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("since", OneOf(&["now", "all"]), "now", "whether the first start tells what lies in the folders already"),
     watch("ack", OneOf(&["auto", "manual"]), "auto", "how events are acknowledged: when the next one is asked for, or by the host, each by its seq"),
     watch("max_unacked", Number(1, 100_000), "100", "ack=manual: how many events the host may have unacknowledged before it is given no more"),
-    watch("after_ack", AfterAck, "none", "what to do with an item when the event that told it as new is acknowledged: mark it as read (without a read receipt), move it into a folder (`move:junkemail`, `move:id:` and an id), or delete it (into the deleted items)"),
+    watch("after_ack", AfterAck, "none", "what to do with an item when the event that told it as new is acknowledged: mark it as read (without a read receipt), move it into a folder (`move:junkemail`, `move:inbox/Done`, `move:id:` and an id), or delete it (into the deleted items)"),
     watch("coalesce", Time(0, 3600), "0s", "tell one event for what happens to an item within this time, and at the end of it: NewMail rather than Created rather than Modified; Deleted, Moved and Copied are always told, and at once"),
     watch("max_item_bytes", Number(1024, 1 << 40), "157286400", "fetch=mime: how large a message may be; a larger one is told with content=too-large"),
     watch("connection_minutes", Number(1, 30), "29", "how long a stream lasts before the server ends it and it is opened again"),
@@ -185,21 +186,19 @@ impl OptionSpec {
                 bad(ok, format!("a list of {}", EventKind::MAILBOX.map(EventKind::name).join(", ")))
             }
             Folders => {
-                let ok = list(value).next().is_some() && list(value).all(is_folder);
-                bad(ok, format!("a list of folders, each `id:` and an id or one of {},", FOLDERS.join(", ")))
+                let wrong = folders::words(value).find_map(|word| folders::folder(word, None).err());
+                wrong.or_else(|| bad(folders::words(value).next().is_some(), "a list of folders".into()))
             }
             AfterAck => {
-                let ok = match value.strip_prefix("move:") {
-                    Some(folder) => !folder.contains(',') && is_folder(folder),
-                    None => matches!(value, "none" | "read" | "delete"),
+                let Some(to) = value.strip_prefix("move:") else {
+                    let ok = matches!(value, "none" | "read" | "delete");
+                    return bad(ok, "one of none, read, delete, or move: and a folder,".into());
                 };
-                let folders = FOLDERS.join(", ");
-                bad(
-                    ok,
-                    format!(
-                        "one of none, read, delete, or move: and a folder: `id:` and an id or one of {folders},"
-                    ),
-                )
+                let mut words = folders::words(to);
+                match (words.next(), words.next()) {
+                    (Some(word), None) => folders::folder(word, None).err(),
+                    _ => Some("move: and one folder".into()),
+                }
             }
             ConnectTo => {
                 let ok = list(value).next().is_some()
@@ -244,30 +243,12 @@ pub(super) fn duration(value: &str) -> Option<Duration> {
     }
 }
 
-fn is_folder(word: &str) -> bool {
-    match word.strip_prefix("id:") {
-        Some(id) => !id.is_empty(),
-        None => FOLDERS.contains(&word.to_ascii_lowercase().as_str()),
-    }
-}
-
-/// The names of `DistinguishedFolderIdNameType` ([MS-OXWSFOLD] 2.2.5.1) that can be watched.
-#[rustfmt::skip]
-static FOLDERS: &[&str] = &[
-    "calendar", "contacts", "deleteditems", "drafts", "inbox", "journal", "notes",
-    "outbox", "sentitems", "tasks", "msgfolderroot", "publicfoldersroot", "root", "junkemail",
-    "searchfolders", "voicemail", "recoverableitemsroot", "recoverableitemsdeletions", "recoverableitemsversions", "recoverableitemspurges", "archiveroot",
-    "archivemsgfolderroot", "archivedeleteditems", "archiveinbox", "syncissues", "conflicts", "localfailures", "serverfailures",
-    "recipientcache", "quickcontacts", "conversationhistory", "todosearch", "mycontacts", "directory", "imcontactlist",
-    "peopleconnect", "favorites",
-];
-
 fn cut(value: &str) -> String {
     value.chars().take(60).collect()
 }
 
 /// How many letters must be put in, taken out or changed to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -189,6 +189,8 @@ pub enum Body {
     Unsubscribe(Vec<Response<()>>),
     /// `GetFolderResponse`.
     Folders(Vec<Response<Vec<Folder>>>),
+    /// `FindFolderResponse`.
+    FoundFolders(Vec<Response<FolderPage>>),
     /// `GetItemResponse`.
     Items(Vec<Response<Vec<Item>>>),
     /// `SyncFolderItemsResponse`.
@@ -225,6 +227,15 @@ pub struct Streamed {
     pub error_subscription_ids: Vec<String>,
     /// `ConnectionStatus`; an unknown value is read as `Ok`.
     pub status: Option<ConnectionStatus>,
+}
+
+/// A page of `FindFolder`: `RootFolder`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FolderPage {
+    /// `Folders`.
+    pub folders: Vec<Folder>,
+    /// `IncludesLastItemInRange`; true where absent.
+    pub includes_last: bool,
 }
 
 /// `ConnectionStatus` of a stream.
@@ -368,14 +379,37 @@ pub enum FolderChange {
     Delete(Id),
 }
 
-/// `RequestServerVersion`: what we speak. Streaming needs 2010 SP1; the newest is tried first.
+/// `RequestServerVersion`: what we speak. Streaming needs 2010 SP1, pull and push 2007 SP1; the newest is tried first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum RequestVersion {
+    Exchange2007Sp1,
     Exchange2010Sp1,
     Exchange2010Sp2,
     #[default]
     Exchange2013Sp1,
+}
+
+impl RequestVersion {
+    /// As it stands in `RequestServerVersion`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RequestVersion::Exchange2007Sp1 => "Exchange2007_SP1",
+            RequestVersion::Exchange2010Sp1 => "Exchange2010_SP1",
+            RequestVersion::Exchange2010Sp2 => "Exchange2010_SP2",
+            RequestVersion::Exchange2013Sp1 => "Exchange2013_SP1",
+        }
+    }
+
+    /// The next older one that we speak.
+    pub const fn older(self) -> Option<RequestVersion> {
+        match self {
+            RequestVersion::Exchange2013Sp1 => Some(RequestVersion::Exchange2010Sp2),
+            RequestVersion::Exchange2010Sp2 => Some(RequestVersion::Exchange2010Sp1),
+            RequestVersion::Exchange2010Sp1 => Some(RequestVersion::Exchange2007Sp1),
+            RequestVersion::Exchange2007Sp1 => None,
+        }
+    }
 }
 
 /// The SOAP header of a request.
@@ -465,6 +499,8 @@ pub enum Request {
     GetFolder { folders: Vec<FolderRef> },
     /// `GetFolder` with the ids and [`FolderStamp`]s.
     GetFolderStamps { folders: Vec<FolderRef> },
+    /// `FindFolder` of what lies directly in a folder, from the place `offset` on: ids and names. `most` is at least 1.
+    FindFolder { parent: FolderRef, offset: u32, most: u32 },
     /// `GetItem`: the summary's fields, and `MimeContent` if asked.
     GetItem { items: Vec<Id>, mime: bool },
     /// `SyncFolderItems` of normal items, shape `IdOnly` with class, dates, draft and read flag; `max_changes` is 1–512.

@@ -6,6 +6,7 @@ pub mod autodiscover;
 mod base64;
 pub mod capture;
 mod cutter;
+mod distinguished;
 mod failure;
 mod framer;
 mod message;
@@ -20,6 +21,8 @@ mod xml;
 
 pub use self::base64::Base64Decoder;
 pub use cutter::{Cutter, Rest};
+pub(crate) use distinguished::distinguished;
+pub use distinguished::distinguished_since;
 pub use failure::fault_error;
 pub use framer::{FrameError, FrameLimits, Framer};
 pub use message::*;

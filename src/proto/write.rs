@@ -71,6 +71,7 @@ pub fn soap_action(request: &Request) -> &'static str {
         Request::GetEvents { .. } => action!("GetEvents"),
         Request::Unsubscribe { .. } => action!("Unsubscribe"),
         Request::GetFolder { .. } | Request::GetFolderStamps { .. } => action!("GetFolder"),
+        Request::FindFolder { .. } => action!("FindFolder"),
         Request::GetItem { .. } => action!("GetItem"),
         Request::SyncFolderItems { .. } => action!("SyncFolderItems"),
         Request::SyncFolderHierarchy { .. } => action!("SyncFolderHierarchy"),
@@ -93,17 +94,17 @@ impl Request {
 }
 
 fn write_header(w: &mut Writer, header: &Header) -> Result<()> {
-    let version = match header.version {
-        RequestVersion::Exchange2010Sp1 => "Exchange2010_SP1",
-        RequestVersion::Exchange2010Sp2 => "Exchange2010_SP2",
-        RequestVersion::Exchange2013Sp1 => "Exchange2013_SP1",
+    w.empty("t:RequestServerVersion", &[("Version", header.version.name())])?;
+    // The other one is of 2010.
+    let address_of = match header.version {
+        RequestVersion::Exchange2007Sp1 => "t:PrimarySmtpAddress",
+        _ => "t:SmtpAddress",
     };
-    w.empty("t:RequestServerVersion", &[("Version", version)])?;
     match &header.impersonate {
         None => Ok(()),
         Some(address) => w.element("t:ExchangeImpersonation", |w| {
             w.element("t:ConnectingSID", |w| {
-                w.text("t:SmtpAddress", non_empty(address, "the address to impersonate")?)
+                w.text(address_of, non_empty(address, "the address to impersonate")?)
             })
         }),
     }
@@ -112,12 +113,17 @@ fn write_header(w: &mut Writer, header: &Header) -> Result<()> {
 fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Result<()> {
     match request {
         Request::SubscribeStreaming { scope, events } => w.element("m:Subscribe", |w| {
-            write_scope(w, "m:StreamingSubscriptionRequest", scope, |w| write_event_types(w, events))
+            if version < RequestVersion::Exchange2010Sp1 {
+                return Err(too_old("streaming", version));
+            }
+            write_scope(w, "m:StreamingSubscriptionRequest", scope, version, |w| {
+                write_event_types(w, events, version)
+            })
         }),
         Request::SubscribePull { scope, events, timeout_minutes, watermark } => {
             w.element("m:Subscribe", |w| {
-                write_scope(w, "m:PullSubscriptionRequest", scope, |w| {
-                    write_event_types(w, events)?;
+                write_scope(w, "m:PullSubscriptionRequest", scope, version, |w| {
+                    write_event_types(w, events, version)?;
                     if let Some(watermark) = watermark {
                         w.text("t:Watermark", non_empty(watermark, "the watermark")?)?;
                     }
@@ -130,8 +136,8 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
         }
         Request::SubscribePush { scope, events, watermark, status_minutes, url } => {
             w.element("m:Subscribe", |w| {
-                write_scope(w, "m:PushSubscriptionRequest", scope, |w| {
-                    write_event_types(w, events)?;
+                write_scope(w, "m:PushSubscriptionRequest", scope, version, |w| {
+                    write_event_types(w, events, version)?;
                     if let Some(watermark) = watermark {
                         w.text("t:Watermark", non_empty(watermark, "the watermark")?)?;
                     }
@@ -172,6 +178,22 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
             })?;
             write_folders(w, "m:FolderIds", folders)
         }),
+        Request::FindFolder { parent, offset, most } => {
+            w.element_with("m:FindFolder", &[("Traversal", "Shallow")], |w| {
+                w.element("m:FolderShape", |w| {
+                    w.text("t:BaseShape", "IdOnly")?;
+                    write_properties(w, &["folder:DisplayName"])
+                })?;
+                let most = within(*most, 1, u32::MAX, "the number of folders to return")?;
+                let view = [
+                    ("MaxEntriesReturned", most.as_str()),
+                    ("Offset", &offset.to_string()),
+                    ("BasePoint", "Beginning"),
+                ];
+                w.empty("m:IndexedPageFolderView", &view)?;
+                w.element("m:ParentFolderIds", |w| write_folder(w, parent))
+            })
+        }
         Request::GetItem { items, mime } => w.element("m:GetItem", |w| {
             w.element("m:ItemShape", |w| {
                 w.text("t:BaseShape", "IdOnly")?;
@@ -196,7 +218,11 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
                 "m:MaxChangesReturned",
                 &within(*max_changes, 1, 512, "the number of changes to return")?,
             )?;
-            w.text("m:SyncScope", "NormalItems")
+            // It is what a version without that element does.
+            match version >= RequestVersion::Exchange2013Sp1 {
+                true => w.text("m:SyncScope", "NormalItems"),
+                false => Ok(()),
+            }
         }),
         Request::SyncFolderHierarchy { root, sync_state } => w.element("m:SyncFolderHierarchy", |w| {
             w.element("m:FolderShape", |w| {
@@ -269,9 +295,13 @@ fn write_scope(
     w: &mut Writer,
     name: &str,
     scope: &Scope,
+    version: RequestVersion,
     rest: impl FnOnce(&mut Writer) -> Result<()>,
 ) -> Result<()> {
     match scope {
+        Scope::AllFolders if version < RequestVersion::Exchange2010Sp1 => {
+            Err(too_old("a subscription to all folders", version))
+        }
         Scope::AllFolders => w.element_with(name, &[("SubscribeToAllFolders", "true")], rest),
         Scope::Folders(folders) => w.element(name, |w| {
             write_folders(w, "t:FolderIds", folders)?;
@@ -280,10 +310,14 @@ fn write_scope(
     }
 }
 
-fn write_event_types(w: &mut Writer, events: &[NoticeKind]) -> Result<()> {
-    within(events.len(), 1, usize::MAX, "the number of event types")?;
+fn write_event_types(w: &mut Writer, events: &[NoticeKind], version: RequestVersion) -> Result<()> {
+    // It came with 2010; before, nothing is told of it.
+    let unknown =
+        |kind: &NoticeKind| *kind == NoticeKind::FreeBusyChanged && version < RequestVersion::Exchange2010Sp1;
+    let known: Vec<_> = events.iter().filter(|kind| !unknown(kind)).collect();
+    within(known.len(), 1, usize::MAX, "the number of event types")?;
     w.element("t:EventTypes", |w| {
-        events.iter().try_for_each(|kind| match kind {
+        known.iter().try_for_each(|kind| match kind {
             NoticeKind::Status => Err(invalid("A StatusEvent cannot be subscribed to; it comes by itself.")),
             kind => w.text("t:EventType", kind.element()),
         })
@@ -353,6 +387,12 @@ fn push_url(url: &super::PushUrl) -> Result<&str> {
              characters.",
         )),
     }
+}
+
+fn too_old(what: &str, version: RequestVersion) -> Error {
+    let text =
+        format!("{what} needs a server of Exchange2010_SP1 or later, and this one speaks {}", version.name());
+    Error::new(ErrorKind::Unsupported, text)
 }
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -23,7 +23,8 @@ pub struct Choice {
     #[command(flatten)]
     pub connect: Connect,
 
-    /// Watch this folder: a name as inbox or sentitems, or `id:` and an id; may be given several times [default: inbox]
+    /// Watch this folder: a name as inbox or sentitems, a path as inbox/Tickets or /Projects, or `id:` and an id; may be given
+    /// several times [default: inbox]
     #[arg(long = "folder", value_name = "FOLDER")]
     folders: Vec<String>,
 

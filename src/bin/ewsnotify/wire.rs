@@ -108,6 +108,10 @@ pub fn lines(envelope: Envelope) -> Vec<Line> {
         Body::Folders(responses) => each(responses, "GetFolder", out, |folders, _, out| {
             out.extend(folders.into_iter().map(|f| folder("Folder", f)));
         }),
+        Body::FoundFolders(responses) => each(responses, "FindFolder", out, |page, line, out| {
+            line.includes_last = Some(page.includes_last);
+            out.extend(page.folders.into_iter().map(|f| folder("Folder", f)));
+        }),
         Body::Items(responses) => each(responses, "GetItem", out, |items, _, out| {
             out.extend(items.into_iter().map(|i| item("Item", i)));
         }),

@@ -13,7 +13,7 @@ fn with(after_ack: AfterAck) -> impl Fn(&mut WatchSpec) {
 }
 
 fn done() -> AfterAck {
-    AfterAck::Move(FolderRef::Id("F-done".into()))
+    AfterAck::Move(FolderRef::Id("F-done".into()).into())
 }
 
 fn start(after_ack: AfterAck) -> Run {

@@ -268,7 +268,7 @@ fn what_moves_out_of_a_folder_before_it_is_read_is_told_where_it_goes() {
     d.add(1, |spec| {
         (spec.catch_up, spec.since_all) = (true, true);
         spec.events = vec![EventKind::NewMail];
-        spec.folders = vec![FolderRef::Id(FOLDER.into()), FolderRef::Id("F-other".into())];
+        spec.folders = vec![FolderRef::Id(FOLDER.into()).into(), FolderRef::Id("F-other".into()).into()];
     });
     let (call, ..) = d.call();
     d.answer(call, Answer::Folders(vec![Ok(FOLDER.into()), Ok("F-other".into())]));

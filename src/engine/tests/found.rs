@@ -37,7 +37,7 @@ impl Desk {
         self.add(1, |spec| {
             spec.catch_up = true;
             spec.events = events;
-            spec.folders = folders.iter().map(|id| FolderRef::Id((*id).into())).collect();
+            spec.folders = folders.iter().map(|id| FolderRef::Id((*id).into()).into()).collect();
         });
         let (call, ..) = self.call();
         self.answer(call, Answer::Folders(folders.iter().map(|id| Ok((*id).to_owned())).collect()));

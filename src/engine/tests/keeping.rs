@@ -126,7 +126,7 @@ fn what_a_hand_out_and_an_acknowledgement_write_does_not_grow_with_the_backlog_o
     let written = |backlog: usize, folders: usize| {
         let mut run = Run::start(Shelf::default(), Vec::new(), |spec| {
             manual(spec);
-            spec.folders.extend((0..folders).map(|n| FolderRef::Id(format!("F-{n}"))));
+            spec.folders.extend((0..folders).map(|n| FolderRef::Id(format!("F-{n}")).into()));
         });
         assert_eq!(run.shelf.0.keys().filter(|k| k.contains("/f/")).count(), 1 + folders);
         (0..backlog).for_each(|n| run.mail(&format!("m{n:05}")));

@@ -153,7 +153,7 @@ fn a_subscription_that_was_taken_over_is_left_alone() {
 #[test]
 fn a_folder_that_is_gone_is_left_out_and_the_last_one_ends_the_watch() {
     let two = |s: &mut WatchSpec| {
-        s.folders.push(FolderRef::Distinguished { name: "drafts".into(), mailbox: None });
+        s.folders.push(FolderRef::Distinguished { name: "drafts".into(), mailbox: None }.into());
     };
     let mut d = Desk::new(settings());
     d.add(1, two);

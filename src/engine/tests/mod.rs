@@ -14,6 +14,7 @@ mod kept_by_host;
 mod locating;
 mod losing;
 mod owning;
+mod paths;
 mod proof;
 mod pulling;
 mod pushing;
@@ -26,7 +27,8 @@ use crate::ErrorKind;
 use crate::Event;
 use crate::event::{Detail, Fill};
 use crate::proto::{
-    ConnectionStatus as Status, Id, Notice, Notification, ResponseClass, ResponseCode, Scope, Target,
+    ConnectionStatus as Status, FolderRef, Id, Notice, Notification, ResponseClass, ResponseCode, Scope,
+    Target,
 };
 
 pub(super) const FOLDER: &str = "F-inbox";
@@ -278,7 +280,7 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         endpoint: 1,
         affinity: "".into(),
         own_budget: false,
-        folders: vec![FolderRef::Distinguished { name: "inbox".into(), mailbox: None }],
+        folders: vec![FolderRef::Distinguished { name: "inbox".into(), mailbox: None }.into()],
         events: EventKind::MAILBOX.to_vec(),
         mode: WatchMode::Streaming { connection_minutes: 30 },
         fetch: Fetch::None,

@@ -1,6 +1,6 @@
-//! GetFolder: folders and their stamps.
+//! GetFolder and FindFolder: folders and their stamps.
 
-use super::super::message::{Folder, FolderStamp};
+use super::super::message::{Folder, FolderPage, FolderStamp};
 use super::super::write::{COMMITTED, DELETED};
 use super::super::xml::{Reader, Start};
 use super::events::id;
@@ -14,6 +14,16 @@ pub(super) fn folders(r: &mut Reader, start: Start, into: &mut Vec<Folder>) -> R
             into.push(folder(r, start)?);
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// A part of `FindFolderResponseMessage`.
+pub(super) fn page(r: &mut Reader, start: Start, into: &mut FolderPage) -> Result<()> {
+    if start.name == "RootFolder" {
+        let last = start.attribute("IncludesLastItemInRange").map(str::trim);
+        into.includes_last = !matches!(last, Some("false" | "0"));
+        r.children(|r, start| folders(r, start, &mut into.folders))?;
     }
     Ok(())
 }

@@ -103,6 +103,7 @@ fn body(r: &mut Reader, start: Start) -> Result<Body> {
         "SendNotification" => Body::Push(responses(r, events::notified)?),
         "UnsubscribeResponse" => Body::Unsubscribe(responses(r, |_, _, ()| Ok(()))?),
         "GetFolderResponse" => Body::Folders(responses(r, folders::folders)?),
+        "FindFolderResponse" => Body::FoundFolders(responses(r, folders::page)?),
         "GetItemResponse" => Body::Items(responses(r, items::items)?),
         "SyncFolderItemsResponse" => Body::Sync(responses(r, sync::items_page)?),
         "SyncFolderHierarchyResponse" => Body::Hierarchy(responses(r, sync::hierarchy_page)?),

@@ -5,6 +5,7 @@
 
 mod autodiscover;
 mod back_ends;
+mod beside;
 mod change;
 mod control;
 mod ids;

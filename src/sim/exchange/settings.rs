@@ -32,6 +32,9 @@ pub struct Settings {
     pub push_retry: Duration,
     /// Whether SyncStates outlive a restart of the server, as they do.
     pub states_survive_restart: bool,
+    /// The latest `RequestServerVersion` that is taken (`Exchange2007_SP1`), which makes it an older server, without what came
+    /// later; `None`: all that there are.
+    pub newest_version: Option<&'static str>,
 }
 
 impl Settings {
@@ -49,6 +52,7 @@ impl Settings {
             push_minute: Duration::from_secs(60),
             push_retry: Duration::from_secs(30),
             states_survive_restart: true,
+            newest_version: None,
         }
     }
 }

@@ -10,7 +10,7 @@ impl World {
         self.reorder.push(false);
         self.ledger.mailbox();
         let mut spec = spec(mailbox as u64 + 1);
-        spec.folders = (0..2).map(|f| FolderRef::Id(folder_of(mailbox, f))).collect();
+        spec.folders = (0..2).map(|f| FolderRef::Id(folder_of(mailbox, f)).into()).collect();
         use EventKind::{Created, Deleted, Modified, NewMail};
         spec.events = match self.rng.u8(..4) {
             0 => vec![NewMail],

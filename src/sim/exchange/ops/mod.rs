@@ -11,6 +11,7 @@ mod sync;
 
 use super::super::{Answer, Style};
 use super::back_ends::{self, Machine, Routing};
+use super::beside;
 use super::ids::{self, Entry};
 use super::mailbox::Mailbox;
 use super::settings::Failure;
@@ -167,7 +168,7 @@ fn run(
         version: VERSIONS.len(),
     };
     let header = root.child("Header");
-    call.version = version(header)?;
+    call.version = version(header, call.world.settings.newest_version)?;
     call.acting = call.who(header)?;
     call.machine = call.world.reached(&call.acting, routing);
     *cookie = back_ends::cookie(&call.machine).filter(|_| routing.prefer);
@@ -194,11 +195,22 @@ impl Call<'_> {
         VERSIONS.iter().position(|v| *v == version).is_some_and(|place| self.version >= place)
     }
 
+    /// Refuses what came into the schema with a later version than the client speaks, as servers of that time do.
+    fn since(&self, version: &str, what: &str) -> Result<(), Violation> {
+        match self.speaks(version) || self.world.settings.newest_version.is_none() {
+            true => Ok(()),
+            false => Err(Violation(format!("'{what}' is not known in this version."))),
+        }
+    }
+
     /// Whose rights are to count.
     fn who(&self, header: Option<&Node>) -> Result<String, Refusal> {
         let Some(header) = header else { return Ok(self.user.clone()) };
         let Some(impersonation) = header.child("ExchangeImpersonation") else { return Ok(self.user.clone()) };
-        let names = ["PrincipalName", "PrimarySmtpAddress", "SmtpAddress"];
+        let mut names = vec!["PrincipalName", "PrimarySmtpAddress", "SmtpAddress"];
+        if self.since("Exchange2010", "SmtpAddress").is_err() {
+            names.pop();
+        }
         let address = impersonation
             .child("ConnectingSID")
             .and_then(|sid| sid.children.iter().find(|c| names.contains(&c.name.as_str())))
@@ -241,7 +253,8 @@ impl Call<'_> {
         if let Some(code) = &mailbox.offline {
             return Err(Refusal::new(code, "The mailbox database is temporarily unavailable."));
         }
-        if self.acting != key && !mailbox.granted.contains(&self.acting) {
+        let open = self.acting == key || self.world.is_public(key) || mailbox.granted.contains(&self.acting);
+        if !open {
             let text = "Access is denied. Check credentials and try again.";
             return Err(Refusal::new("ErrorAccessDenied", text));
         }
@@ -258,7 +271,19 @@ impl Call<'_> {
                 let text = "The 'Id' attribute is invalid - The value is invalid according to its datatype.";
                 return Err(Fail::Fault(schema_violation(text)));
             }
-            let number = self.mailbox(&key)?.well_known(id).ok_or_else(no_folder)?;
+            if let Some(since) = crate::proto::distinguished_since(id) {
+                self.since(since.name(), id)?;
+            }
+            let (key, name) = beside::place(key, id);
+            if self.world.is_public(&key) && !self.world.mailboxes.contains_key(&key) {
+                let text = "There is no public folder replica available.";
+                return Err(Refusal::new("ErrorNoPublicFolderReplicaAvailable", text).into());
+            }
+            // Not everybody has an archive.
+            if name != id && !self.world.mailboxes.contains_key(&key) {
+                return Err(no_folder().into());
+            }
+            let number = self.mailbox(&key)?.well_known(name).ok_or_else(no_folder)?;
             return Ok((key, number));
         }
         match self.parse_id(id)? {
@@ -321,12 +346,14 @@ impl Call<'_> {
 }
 
 /// The version that the client speaks, by its place; the newest if it does not say.
-fn version(header: Option<&Node>) -> Result<usize, Refusal> {
+fn version(header: Option<&Node>, newest: Option<&str>) -> Result<usize, Refusal> {
     let asked = header.and_then(|h| h.child("RequestServerVersion")).and_then(|v| v.attribute("Version"));
-    let Some(asked) = asked else { return Ok(VERSIONS.len()) };
+    let place = |version: &str| VERSIONS.iter().position(|v| *v == version);
+    let newest = newest.and_then(place).unwrap_or(VERSIONS.len());
+    let Some(asked) = asked else { return Ok(newest) };
     let text = "The specified server version is invalid.";
     let unknown = || Refusal::new("ErrorInvalidServerVersion", text);
-    VERSIONS.iter().position(|v| *v == asked).ok_or_else(unknown)
+    place(asked).filter(|asked| *asked <= newest).ok_or_else(unknown)
 }
 
 /// The names that DistinguishedFolderId may have; lower case only. Most of them no mailbox here has.

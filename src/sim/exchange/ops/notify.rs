@@ -36,6 +36,15 @@ pub(super) fn subscribe(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
         );
     }
     ask.sequence(Ns::Types, allowed)?;
+    if ask.name == "StreamingSubscriptionRequest" {
+        call.since("Exchange2010_SP1", &ask.name)?;
+    }
+    if ask.attribute("SubscribeToAllFolders").is_some() {
+        call.since("Exchange2010", "SubscribeToAllFolders")?;
+    }
+    if ask.need("EventTypes")?.children.iter().any(|kind| kind.text() == "FreeBusyChangedEvent") {
+        call.since("Exchange2010", "FreeBusyChangedEvent")?;
+    }
     let kinds = event_types(ask.need("EventTypes")?)?;
     let minutes = match ask.child("Timeout").or_else(|| ask.child("StatusFrequency")) {
         Some(node) => number(node, 1, 1440)?,
@@ -286,6 +295,10 @@ fn watched(call: &Call<'_>, ask: &Node) -> Result<(String, Watched), Fail> {
                     return Err(invalid("Subscriptions are not supported for folders of several mailboxes."));
                 }
                 folders.insert(folder);
+            }
+            let public = mailbox.as_ref().is_some_and(|key| call.world.is_public(key));
+            if public && folders.len() > 1 {
+                return Err(invalid("Subscriptions are not supported for several public folders."));
             }
             Ok((mailbox.unwrap_or_default(), Watched::Folders(folders)))
         }

@@ -36,6 +36,9 @@ pub(super) fn sync_folder_items(call: &mut Call<'_>, request: &Node) -> Result<O
             most.text()
         ))
     })?;
+    if request.child("SyncScope").is_some() {
+        call.since("Exchange2010", "SyncScope")?;
+    }
     if let Some(scope) = request.child_text("SyncScope")
         && !matches!(scope, "NormalItems" | "NormalAndAssociatedItems")
     {
