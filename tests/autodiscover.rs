@@ -262,6 +262,32 @@ fn the_redirect_of_plain_http() {
     );
 }
 
+// A mailbox that is moved to another server is found there, and what came meanwhile is told.
+#[test]
+fn a_mailbox_that_moves_to_another_server_is_followed() {
+    let company = company();
+    let other = Company::start(SECRET, |b| b.names(["mail2.example.test"]));
+    let both = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(both.path(), format!("{}{}", company.sim.ca_pem().unwrap(), other.sim.ca_pem().unwrap()))
+        .unwrap();
+    let port = other.sim.address().port();
+    let connect_to = format!("mail2.example.test:443:127.0.0.1:{port},{}", company.connect_to());
+    company.sim.exchange().place_mailbox(ADA, "site1", "mbx1.example.test").unwrap();
+    company.sim.exchange().configure(|s| s.heartbeat = Duration::from_millis(300));
+    let more = [("ca_file", both.path().to_str().unwrap()), ("connect_to", &connect_to)];
+    let client = client(&company, &more);
+    client.watch(&Options::new()).unwrap();
+    until(&client, EventKind::Connected);
+    let external = Some("https://mail2.example.test/EWS/Exchange.asmx".to_owned());
+    company.sim.exchange().guide(ADA, Guide::Settings { external, internal: None, grouping: None });
+    company.sim.exchange().place_mailbox(ADA, "site2", "mbx2.example.test").unwrap();
+    until(&client, EventKind::Disconnected);
+    until(&client, EventKind::Connected);
+    let id = other.sim.exchange().deliver(ADA, b"Subject: at its new place\r\n\r\n").unwrap();
+    assert_eq!(until(&client, EventKind::NewMail).item_id, Some(id));
+    assert_eq!(company.discovered(200), 2, "looked up again, once");
+}
+
 // A restart goes on where the last run stood, though nobody has written the server down.
 #[test]
 fn the_state_is_the_same_wherever_the_server_is_found() {

@@ -94,7 +94,7 @@ impl Engine {
             (Verdict::Missed, _) => {}
             _ => self.tell_failure(id, &error, wait, step == Step::Poll),
         }
-        self.due(id, step, wait);
+        self.due(id, self.step_after(id, &error, step), wait);
     }
 
     /// Takes the subscriptions of an earlier run, which was killed, off the server; false if there are none. Not before the
@@ -171,7 +171,7 @@ impl Engine {
         if let (Some(s), true) = (old, unsubscribe) {
             self.unsubscribe(id, endpoint, s.id, s.route);
         }
-        self.due(id, Step::Subscribe, wait);
+        self.due(id, self.step_after(id, error, Step::Subscribe), wait);
     }
 
     /// The mailbox is not on its group's machine, or not any more.
@@ -180,6 +180,15 @@ impl Engine {
         {
             w.shunned = w.seat;
             w.cookies = Arc::default();
+        }
+    }
+
+    /// What a watch does after this: where Autodiscover has found its server, it is asked again for a mailbox that is not there.
+    fn step_after(&self, id: u64, error: &Error, step: Step) -> Step {
+        let locates = self.watches.get(&id).is_some_and(|w| w.spec.locate);
+        match locates && verdict::of_error(error) == Verdict::Rediscover {
+            true => Step::Locate,
+            false => step,
         }
     }
 

@@ -119,6 +119,8 @@ pub(super) struct Watch {
     /// How many it was given in this run, where it acknowledges them itself.
     pub given: usize,
     pub phase: Phase,
+    /// Whether its server was found once.
+    pub located: bool,
     /// The group that it has a seat in.
     pub seat: Option<GroupId>,
     /// The group whose machine it must not go to again.
@@ -179,6 +181,7 @@ impl Watch {
             starved: false,
             unacked: 0,
             given: 0,
+            located: false,
             phase: Phase::Due(if spec.locate { Step::Locate } else { first_step(&spec) }),
             spec,
             seat: None,
@@ -475,7 +478,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         w.spec.endpoint = endpoint;
         w.spec.affinity = affinity;
-        w.backoff.reset();
+        w.located = true;
         let step = first_step(&w.spec);
         self.due(id, step, Duration::ZERO);
     }

@@ -746,7 +746,7 @@ impl Engine {
     /// Commands that a watch's server be found.
     fn locate(&mut self, watch: u64) -> CallId {
         let Some(w) = self.watches.get(&watch) else { return 0 };
-        let (endpoint, fresh) = (w.spec.endpoint, w.has_worked);
+        let (endpoint, fresh) = (w.spec.endpoint, w.located);
         let (call, _) = self.note_call(watch, endpoint, Job::Step(Step::Locate), None);
         self.out.push_back(Command::Locate { call, watch, fresh });
         call

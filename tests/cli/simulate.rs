@@ -99,3 +99,20 @@ fn a_script_makes_it_fail_as_told() {
     assert_eq!(run(&["simulate", "--user", "nobody"]).code, Some(2));
     assert_eq!(run(&["simulate", "--deliver-every", "0s"]).code, Some(2));
 }
+
+// Who writes a program that finds its server by Autodiscover has a server to find.
+#[test]
+fn autodiscover_by_another_name() {
+    let mut sim = Running::start(command(&["simulate", "--name", "autodiscover.example.test"]));
+    let ready = sim.json(|ready| ready["url"].is_string());
+    let port: String = ready["url"].as_str().unwrap().chars().filter(char::is_ascii_digit).collect();
+    let connect_to = format!("connect_to=::127.0.0.1:{port}");
+    let ca = ready["ca_file"].as_str().unwrap();
+    let user = ready["users"][0]["user"].as_str().unwrap();
+    let words = ["check", user, "--ca-file", ca, "--password-stdin", "--option", &connect_to];
+    let ended = run_with(&words, ready["users"][0]["password"].as_str().unwrap().as_bytes());
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.out.contains("autodiscover.example.test/autodiscover/autodiscover.svc"), "{ended:#?}");
+    sim.signal(Signal::TERM);
+    assert_eq!(sim.end().code, Some(0));
+}

@@ -22,6 +22,10 @@ Try it:
 and in another terminal, with the url and the ca_file that it printed:
   echo demo | ewsnotify watch --url URL --ca-file CA_FILE --user ada@example.test --password-stdin --fetch summary
 
+Autodiscover is there too; option connect_to leads all names to the port that it printed:
+  ewsnotify simulate --name autodiscover.example.test
+  echo demo | ewsnotify check ada@example.test --ca-file CA_FILE --password-stdin --option connect_to=::127.0.0.1:PORT
+
 A script says what goes wrong, a line each:
   on GetEvents nth=2 times=2 do status code=503 retry-after=5
   on GetStreamingEvents envelope=3 do bad-xml
@@ -44,6 +48,10 @@ pub struct Args {
     /// Speak plain http
     #[arg(long)]
     no_tls: bool,
+
+    /// Be a server of this name too, as autodiscover.example.test; may be given several times
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
 
     /// Let this user in, with a mailbox of that address; may be given several times [default: ada@example.test:demo]
     #[arg(long = "user", value_name = "NAME:PASSWORD")]
@@ -126,7 +134,7 @@ impl Args {
             Whose::Exchange => Style::Exchange,
             Whose::Gromox => Style::Gromox,
         };
-        let mut sim = Sim::builder().listen(self.listen).tls(!self.no_tls).style(style);
+        let mut sim = Sim::builder().listen(self.listen).tls(!self.no_tls).style(style).names(&self.names);
         for (user, password) in users {
             sim = sim.user(*user, *password);
         }

@@ -82,3 +82,51 @@ fn one_that_ends_while_it_is_looked_for() {
     d.fail(call, error(ErrorKind::Closed));
     assert!(d.finished && d.calls.is_empty());
 }
+
+// A mailbox that was moved is looked for anew, and what was found before is not believed: else it would be asked for where it was,
+// for a day.
+#[test]
+fn a_mailbox_that_has_moved_is_looked_for_again() {
+    let mut d = locating();
+    let (call, ..) = d.locates.pop_front().unwrap();
+    d.answer(call, found(3));
+    d.subscribe("s1");
+    let (conn, _) = d.open();
+    d.begin(conn);
+    assert_eq!(d.told(), [(1, EventKind::Connected)]);
+    d.message(conn, bad_ids("ErrorMailboxMoveInProgress", &["s1"]));
+    d.end(conn, Ok(()));
+    d.wait(100.0);
+    assert!(d.calls.iter().all(|c| matches!(c.3, Request::Unsubscribe { .. })), "{:?}", d.calls);
+    let (call, _, fresh) = d.locates.pop_front().expect("it is looked for");
+    assert!(fresh);
+    d.calls.clear();
+    d.answer(call, found(4));
+    d.subscribe("s2");
+    let (conn, ids) = d.open();
+    assert_eq!(ids, ["s2"]);
+    d.begin(conn);
+    assert_eq!(d.engine.status().connections[0].endpoint, 4);
+    let told: Vec<EventKind> = d.told().into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(
+        told,
+        [EventKind::Disconnected, EventKind::Resubscribed, EventKind::Gap, EventKind::Connected]
+    );
+}
+
+// One that is at no place which can be found must not be asked for without a pause.
+#[test]
+fn looking_again_and_again_takes_longer_each_time() {
+    let mut d = locating();
+    let mut looked = 0;
+    for _ in 0..3600 {
+        while let Some((call, ..)) = d.locates.pop_front() {
+            looked += 1;
+            d.answer(call, found(3));
+            let (call, ..) = d.call();
+            d.fail(call, coded("ErrorMailboxStoreUnavailable"));
+        }
+        d.wait(1.0);
+    }
+    assert!((10..150).contains(&looked), "{looked} times in an hour");
+}

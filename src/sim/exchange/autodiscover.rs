@@ -31,8 +31,8 @@ pub enum Guide {
 }
 
 impl Exchange {
-    /// What Autodiscover is to say of an address from now on. Unless told, it gives the server's own URL and the group `EX1` for
-    /// mailboxes that are there, and knows no others.
+    /// What Autodiscover is to say of an address from now on. Unless told, it gives the server's own URL and the group of
+    /// the mailbox's machine (`EX1`, where it was not placed) for mailboxes that are there, and knows no others.
     pub fn guide(&self, address: &str, guide: Guide) {
         self.lock().guides.insert(address.to_ascii_lowercase(), guide);
     }
@@ -94,7 +94,7 @@ fn guide(world: &World, address: &str) -> Guide {
         true => Guide::Settings {
             external: Some(world.ews_url.clone()),
             internal: None,
-            grouping: Some("EX1".to_owned()),
+            grouping: Some(world.machines.get(&key).map_or("EX1", |machine| &machine.group).to_owned()),
         },
         false => Guide::Refuse("InvalidUser".to_owned()),
     }
