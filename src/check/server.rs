@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Grade, Report, Topic, advice};
 use crate::engine::paths::{self, FolderPath};
 use crate::engine::{Answer, answer};
-use crate::net::{Asker, Cancel, Endpoint, HttpLink, Link, Opened, Post, Question, Told};
+use crate::net::{Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Told};
 use crate::options::{Access, WatchConfig};
 use crate::proto::{
     self, Body, FolderRef, FrameLimits, Framer, Header, NoticeKind, Request, RequestVersion, Scope,
@@ -53,8 +53,14 @@ pub(super) fn look(
         // A password in clear text.
         Err(e) => return tell(report, Topic::SignIn, e),
     };
-    let mut server =
-        Server { config, link: Arc::new(link), cancel, version: RequestVersion::default(), said: None };
+    let mut server = Server {
+        config,
+        link: Arc::new(link),
+        cancel,
+        version: RequestVersion::default(),
+        cookies: Cookies::default(),
+        said: None,
+    };
     server.look(report)
 }
 
@@ -129,6 +135,8 @@ struct Server<'a> {
     link: Arc<HttpLink>,
     cancel: &'a Cancel,
     version: RequestVersion,
+    /// By which the stream reaches the machine that has the subscription.
+    cookies: Cookies,
     /// What the server says it is.
     said: Option<ServerVersion>,
 }
@@ -274,14 +282,20 @@ impl Server<'_> {
         let heard = match self.config.mode {
             Mode::Pull => {
                 let request = Request::GetEvents { subscription_id: id.clone(), watermark };
-                self.ask(&request, impersonate).map(|_| "events can be asked for (mode=pull)".to_owned())
+                self.ask(&request, impersonate).map(|_| (Grade::Ok, "events can be asked for (mode=pull)"))
             }
-            _ => self.stream(&id),
+            Mode::Push => {
+                let text = "mode=push: whether the server reaches push_url cannot be tried from here";
+                Ok((Grade::Note, text))
+            }
+            Mode::Streaming => self
+                .stream(&id)
+                .map(|()| (Grade::Ok, "a stream opens, and its messages come through at once")),
         };
         // Even where the stream was no success.
         let given_back = self.ask(&Request::Unsubscribe { subscription_id: id }, impersonate);
         match heard {
-            Ok(text) => report.say(Topic::Stream, Grade::Ok, text),
+            Ok((grade, text)) => report.say(Topic::Stream, grade, text),
             Err(e) => tell(report, Topic::Stream, e)?,
         }
         if let Err(e) = given_back {
@@ -294,7 +308,7 @@ impl Server<'_> {
     }
 
     /// Waits for a stream's first message, which a proxy that gathers answers holds back.
-    fn stream(&self, id: &str) -> Result<String> {
+    fn stream(&self, id: &str) -> Result<()> {
         let request = Request::GetStreamingEvents { subscription_ids: vec![id.to_owned()], minutes: 1 };
         let body = proto::write_request(&request, &self.header(self.config.access == Access::Impersonate))?;
         let post = self.post(&request, &body);
@@ -329,7 +343,7 @@ impl Server<'_> {
             if let Some(frame) = framer.next() {
                 let envelope = frame.map_err(Error::from).and_then(|bytes| decoder.decode(bytes))?;
                 answer::first(answer::streamed(envelope.body)?, &request)?;
-                return Ok("a stream opens, and its messages come through at once".to_owned());
+                return Ok(());
             }
         }
     }
@@ -360,7 +374,7 @@ impl Server<'_> {
 
     fn post<'b>(&'b self, request: &Request, body: &'b [u8]) -> Post<'b> {
         let soap_action = proto::soap_action(request);
-        Post { body, soap_action, anchor_mailbox: Some(&self.config.mailbox), cookies: None }
+        Post { body, soap_action, anchor_mailbox: Some(&self.config.mailbox), cookies: Some(&self.cookies) }
     }
 
     fn header(&self, impersonate: bool) -> Header {

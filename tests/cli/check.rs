@@ -92,6 +92,10 @@ fn a_server_as_it_should_be() {
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(of(&ended, "ok").iter().all(|m| !m.starts_with("autodiscover")));
     says(&ended, "ok", &["mode=pull"]);
+    let push = ["--url", "mail.example.test", "--option", "mode=push", "--option", "push_listen=127.0.0.1:0"];
+    let ended = check(&company, &push);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    says(&ended, "note", &["stream: mode=push", "push_url"]);
     assert_eq!(company.sim.exchange().subscriptions(ADA), [""; 0]);
 }
 

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 
 use crate::beside;
-use crate::support::{Running, command, run};
+use crate::support::{Running, command, run, run_with};
 
 // Two commands, two processes: what the first prints is all that the second needs.
 #[test]
