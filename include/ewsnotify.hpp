@@ -136,6 +136,10 @@ class Client {
     check(ewsn_save_mime(handle_, watch, id.c_str(), change_key, path.c_str()));
   }
   std::string status() { return text(ewsn_status_json(handle_)); }
+  // The body of a POST that Exchange sent to the host's own web server: what to answer, as JSON.
+  std::string push_feed(const std::string &body) { return text(ewsn_push_feed_json(handle_, body.c_str())); }
+  // The same taken apart, without a client.
+  static std::string push_parse(const std::string &body) { return text(ewsn_push_parse_json(body.c_str())); }
 
   void on_event(ewsn_event_fn run, void *user, ewsn_drop_fn drop = nullptr) {
     check(ewsn_on_event(handle_, run, user, drop));

@@ -14,10 +14,10 @@ use super::tell::detail;
 use super::timers::Timer;
 use super::{Command, Engine, Now, WatchMode};
 use crate::event::Detail;
-use crate::proto::{Notice, NoticeKind, Notification, PushReply, Response};
+use crate::proto::{NoticeKind, Notification, PushReply, Response};
 use crate::{Error, ErrorKind, EventKind, Reason};
 
-/// So many watermarks are remembered of a watch: a server repeats the last one only, others may replay older ones.
+/// Of so many notifications the newest watermark is remembered: a server repeats the last one only, others may replay older ones.
 const MARKS: usize = 32;
 /// So many notifications, and events in them, may come before the answer to their Subscribe does.
 const EARLY: usize = 256;
@@ -98,7 +98,7 @@ struct State {
     heard: Duration,
     /// The same by the wall's clock: what happened before that, the chain has told.
     sure: SystemTime,
-    /// The watermarks that were handled, the newest last.
+    /// The newest watermarks of the notifications that were handled, the last one last.
     marks: VecDeque<Digest>,
     /// The host was told that the server does not reach us.
     told_unreached: bool,
@@ -274,17 +274,14 @@ impl Engine {
             Link::Next(_) if !notification.more_events => Some(std::mem::replace(&mut state.sure, now.wall)),
             _ => None,
         };
-        let newest = notification.notices.iter().rev().find_map(|n| n.watermark.clone());
-        if link != Link::Repeat {
-            // A sign of life behind a break has the watermark of what did not come, and may yet.
-            let stands = |n: &&Notice| link == Link::Break || n.watermark == head;
-            let known = notification.notices.iter().filter(|n| n.kind != NoticeKind::Status || !stands(n));
-            for mark in known.filter_map(|n| n.watermark.as_deref()).map(Digest::of) {
-                if !state.marks.contains(&mark) {
-                    state.marks.push_back(mark);
-                }
-            }
-            while state.marks.len() > MARKS {
+        let last = notification.notices.iter().rev().find(|n| n.watermark.is_some());
+        let newest = last.and_then(|n| n.watermark.clone());
+        // A sign of life behind a break has the watermark of what did not come, and may yet.
+        let tells = last
+            .is_some_and(|n| n.kind != NoticeKind::Status || (link != Link::Break && n.watermark != head));
+        if let Some(mark) = newest.as_deref().map(Digest::of).filter(|m| tells && !state.marks.contains(m)) {
+            state.marks.push_back(mark);
+            if state.marks.len() > MARKS {
                 state.marks.pop_front();
             }
         }

@@ -143,6 +143,9 @@ pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
         Some("ErrorNonExistentMailbox") => {
             return "check the address of the mailbox (option mailbox), then add the watch again";
         }
+        Some("ErrorInvalidPushSubscriptionUrl") => {
+            return "check option push_url: http or https, and shorter than 2083 characters; then add the watch again";
+        }
         Some("ErrorInvalidId" | "ErrorInvalidIdEmpty" | "ErrorInvalidIdMalformed") => {
             return "check the ids in option folders, then add the watch again";
         }

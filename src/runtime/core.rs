@@ -48,7 +48,7 @@ pub(super) struct Core {
     /// Where a web process puts what servers send to it, if there is a state directory for that.
     drops: Mutex<Option<Arc<Drops>>>,
     drops_dir: Option<PathBuf>,
-    max_push_bytes: usize,
+    pub max_push_bytes: usize,
     max_envelope_bytes: usize,
     started: Instant,
     /// When the client is to close by itself, and how long that may take.

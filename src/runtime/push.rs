@@ -96,6 +96,14 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 impl Core {
     /// Takes the body of a push; what is to be answered, at once.
     pub fn push(self: &Arc<Self>, body: &[u8]) -> Result<Pushed> {
+        if body.len() > self.max_push_bytes {
+            let text = format!(
+                "a notification of {} bytes is larger than option push_max_bytes allows ({})",
+                body.len(),
+                self.max_push_bytes
+            );
+            return Err(Error::too_large(text));
+        }
         let messages = guarded("reading a push", || proto::read_push(body))?;
         guarded("taking a push", || Ok(self.pushed(messages)))
     }

@@ -134,6 +134,30 @@ fn a_repeat_is_answered_and_ignored() {
     assert_eq!(d.story(), ["1 NewMail a", "1 NewMail b", "1 NewMail c"]);
 }
 
+// Somebody who recorded an hour of notifications and sends them all again would have the watch believe in gaps.
+#[test]
+fn long_ago_is_still_a_repeat() {
+    let mut d = connected();
+    let mark = |n: usize| format!("m{n}");
+    let batch = |n: usize| {
+        let items: Vec<(String, String)> =
+            (50 * n..50 * n + 50).map(|i| (format!("i{i}"), mark(i + 1))).collect();
+        let items: Vec<(&str, &str)> =
+            items.iter().map(|(item, mark)| (item.as_str(), mark.as_str())).collect();
+        let previous = if n == 0 { "w1".to_owned() } else { mark(50 * n) };
+        mails("p1", &previous, &items)
+    };
+    for n in 0..30 {
+        assert_eq!(d.push(batch(n)), [PushOutcome::Taken]);
+    }
+    assert_eq!(d.told().len(), 1500);
+    for n in 0..30 {
+        assert_eq!(d.push(batch(n)), [PushOutcome::Repeated]);
+    }
+    assert_eq!(d.push(batch(30)), [PushOutcome::Taken]);
+    assert_eq!(d.told().len(), 50);
+}
+
 // A retry may bring what happened meanwhile, too.
 #[test]
 fn of_a_retry_that_has_grown_only_what_is_new_is_told() {

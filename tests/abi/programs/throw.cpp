@@ -62,6 +62,18 @@ int main() {
     } catch (const ewsn::Error &e) {
       must(e.status() == EWSN_E_CLOSED && *e.what(), "the status");
     }
+    try {
+      ewsn::Client::push_parse("<html/>");
+      must(false, "a page is no notification");
+    } catch (const ewsn::Error &e) {
+      must(e.status() == EWSN_E_PROTOCOL, "the status of a page");
+    }
+    try {
+      client.push_feed("<html/>");
+      must(false, "a page is no notification");
+    } catch (const ewsn::Error &e) {
+      must(e.status() == EWSN_E_PROTOCOL, "the status of a page");
+    }
     ewsn::Client moved(std::move(client));
     must(moved.get() && !client.get(), "moved");
   }
