@@ -205,7 +205,7 @@ fn subscriptions_that_are_lost() {
     for style in STYLES {
         for &mode in modes(style) {
             for restart in [false, true] {
-                let mut w = watching(mode, style, &[]);
+                let mut w = watching(mode, style, &[("push_silence", "3s")]);
                 for _ in 0..3 {
                     w.deliver();
                     if restart {

@@ -287,7 +287,7 @@ fn a_watch_that_ends() {
 #[test]
 fn a_subscription_that_dies_silently() {
     for &mode in modes(Style::Exchange) {
-        let mut w = Watching::start(server(Style::Exchange), &[("mode", mode)]);
+        let mut w = Watching::start(server(Style::Exchange), &[("mode", mode), ("push_silence", "3s")]);
         w.connected();
         w.settle();
         assert_eq!(w.sim.exchange().silent_death(ADA), 1);

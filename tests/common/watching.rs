@@ -55,7 +55,7 @@ impl Watching {
         }
         options.set("pull_interval", "20ms").unwrap();
         // Only mode=push uses it.
-        options.set("push_silence", "3s").unwrap();
+        options.set("push_silence", "30s").unwrap();
         if settings.contains(&("mode", "push")) && !settings.iter().any(|(key, _)| *key == "push_url") {
             options.set("push_listen", "127.0.0.1:0").unwrap();
         }

@@ -108,7 +108,9 @@ fn the_end_points_in_php_and_python() {
             assert_eq!((answered.0, answered.1.as_str()), (status, ""), "{name} {path}");
         }
         let huge = format!("{}{good}", " ".repeat(1 << 20));
-        assert_eq!(ask(web.1, &post(&target(SECRET), &huge)).unwrap().0, 413, "{name}");
+        // The end may come before the answer does where a server does not read on.
+        let refused = ask(web.1, &post(&target(SECRET), &huge));
+        assert!(refused.is_none_or(|(status, _)| status == 413), "{name}");
         // A subscription that the worker does not have is answered with OK at first, and then no more.
         let deadline = Instant::now() + LONG;
         loop {

@@ -108,6 +108,7 @@ fn what_is_fed_is_told_once_and_in_order() {
     options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
     options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
     options.set("mode", "push").unwrap().set("events", "NewMail").unwrap().set("fetch", "summary").unwrap();
+    options.set("push_max_bytes", "65536").unwrap();
     options.set("push_url", &format!("http://{}/any/where?key=s3cret", web.address)).unwrap();
     let opened = Arc::new(Client::open(&options).unwrap());
     assert_eq!(opened.push_address(), None);
@@ -144,7 +145,11 @@ fn what_is_fed_is_told_once_and_in_order() {
     assert_eq!((&json["http_status"], &json["messages"][0]["outcome"]), (&200.into(), &"gap".into()));
     let gap = until(&opened, &mut events, |e| e.kind == EventKind::Gap);
     assert_eq!(gap.detail.unwrap().reason, Some(Reason::NotificationLost));
-    // What is none is refused, and nobody's is to end.
+    // What is none or too large is refused, and nobody's is to end.
+    let nobodys = notification("nobodys", "a", "b", "i");
+    let padded = |length: usize| format!("{nobodys}{}", " ".repeat(length - nobodys.len()));
+    assert!(opened.push_feed(padded(65_536).as_bytes()).is_ok());
+    assert_eq!(opened.push_feed(padded(65_537).as_bytes()).unwrap_err().kind(), ErrorKind::Limit);
     assert_eq!(opened.push_feed(b"<html/>").unwrap_err().kind(), ErrorKind::Protocol);
     let fed = opened.push_feed(notification("nobodys", "a", "b", "i").as_bytes()).unwrap();
     assert_eq!(fed.messages[0].outcome, PushOutcome::Unknown);

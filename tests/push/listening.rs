@@ -270,7 +270,7 @@ fn options_that_do_not_fit_are_refused() {
 // A receiver that was away for a moment is sent everything again; one that was away for long makes a new subscription.
 #[test]
 fn a_server_that_could_not_reach_us_comes_back() {
-    let mut w = watching(&[]);
+    let mut w = watching(&[("push_silence", "3s")]);
     let before = w.count(EventKind::Resubscribed);
     assert_eq!(w.sim.exchange().lose_subscription(ADA), 1);
     w.deliver();
