@@ -27,7 +27,13 @@ fn options(sim: &Sim, settings: &[(&str, &str)]) -> Options {
     let mut options = Options::new();
     options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
     options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
-    options.set("pull_interval", "20ms").unwrap().set("events", "NewMail").unwrap();
+    options
+        .set("pull_interval", "20ms")
+        .unwrap()
+        .set("pull_interval_max", "20ms")
+        .unwrap()
+        .set("events", "NewMail")
+        .unwrap();
     options.set("push_silence", "3s").unwrap();
     if settings.contains(&("mode", "push")) {
         options.set("push_listen", "127.0.0.1:0").unwrap();

@@ -418,6 +418,7 @@ impl Engine {
 
     /// Sync may go on where it waited for room.
     fn has_room(&mut self, watch: u64) {
+        self.poll_soon(watch);
         let starved = self.watches.get_mut(&watch).is_some_and(|w| std::mem::take(&mut w.starved));
         if starved {
             self.sync_soon(watch);

@@ -241,7 +241,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let patience = match w.spec.mode {
             WatchMode::Streaming { .. } => BEHIND,
-            WatchMode::Pull { interval, .. } => BEHIND + 2 * interval,
+            WatchMode::Pull { .. } => BEHIND + 2 * w.slowest(),
             // A server that does not reach us tries for so long.
             WatchMode::Push { status_minutes, .. } => BEHIND + Duration::from_secs(60) * status_minutes,
         };
@@ -249,6 +249,10 @@ impl Engine {
         let Some(since) = since else { return self.timers.clear(Timer::Suspect(id)) };
         if now < since + patience {
             return self.timers.set(Timer::Suspect(id), since + patience);
+        }
+        // It may be among what the host had no room for.
+        if w.left_there {
+            return self.timers.set(Timer::Suspect(id), now + patience);
         }
         let error = Error::new(
             ErrorKind::Server,

@@ -106,6 +106,13 @@ impl Delivery {
         !self.overflows.contains_key(&event.watch) && self.has_room(weight(event))
     }
 
+    /// Whether so many mailbox events of a usual size would; where none wait, some do.
+    pub fn has_room_for(&self, events: usize) -> bool {
+        let bytes = self.bytes.saturating_add(events.saturating_mul(1024));
+        self.queue.is_empty()
+            || (self.queue.len() - self.logs + events <= self.limits.events && bytes <= self.limits.bytes)
+    }
+
     /// Puts an event at the end and gives it its `seq`.
     pub fn push(&mut self, event: Event) -> Pushed {
         #[cfg(test)]

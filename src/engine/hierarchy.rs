@@ -383,13 +383,15 @@ impl Engine {
                 }
             }
         }
+        let caught_up = self.caught_up(id);
         let Some(w) = self.watches.get_mut(&id) else { return };
         let Some(tree) = &mut w.tree else { return };
         (tree.state, tree.known) = (Some(state), true);
         tree.dirty &= tree.again;
         tree.broken &= tree.again;
         tree.due = Some(tree.due.filter(|_| tree.again).unwrap_or(audit));
-        let forget = now.saturating_sub(tree.forgot) >= BEHIND;
+        let since = now.saturating_sub(tree.forgot);
+        let forget = since >= BEHIND && caught_up.is_none_or(|ago| ago <= since);
         if forget {
             tree.forgot = now;
         }

@@ -128,6 +128,12 @@ pub(super) struct Watch {
     /// What leads to its subscription's machine, where it streams not.
     pub cookies: Arc<Cookies>,
     pub subscription: Option<Subscription>,
+    /// What had happened by then, the server has told, where it has to be asked; monotonic.
+    pub exhausted: Duration,
+    /// An answer was not taken, since the host had no room for it.
+    pub left_there: bool,
+    /// How long it waits before the next question.
+    pub pace: Duration,
     pub resubscribing: bool,
     pub certain: SystemTime,
     /// When the last gap was told, monotonic.
@@ -188,6 +194,9 @@ impl Watch {
             shunned: None,
             cookies: Arc::default(),
             subscription: None,
+            exhausted: now.mono,
+            left_there: false,
+            pace: Duration::ZERO,
             resubscribing: false,
             certain: now.wall,
             gap_at: None,
@@ -421,8 +430,10 @@ impl Engine {
                 url: url.clone(),
             },
         };
-        if step == Step::Subscribe {
-            self.counters.subscribes += 1;
+        match step {
+            Step::Subscribe => self.counters.subscribes += 1,
+            Step::Poll if !self.may_poll(id, endpoint) => return,
+            _ => {}
         }
         let route = self.route(id).filter(|_| step != Step::Folders);
         let call = self.call_at(id, endpoint, Job::Step(step), request, route);
@@ -598,6 +609,8 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         // From when it was asked for: events between the server's doing and its answer belong to it already.
         w.certain = made.sent.wall;
+        w.exhausted = made.sent.mono;
+        w.left_there = false;
         w.proved = made.sent.wall;
         w.continuity = match before {
             Some(_) => Continuity::Broken(Reason::SubscriptionLost),

@@ -53,6 +53,7 @@ use group::{Group, GroupId, Learned, Link};
 use host_state::HostState;
 use mailbox::{Owners, Step, Watch};
 use pages::Syncs;
+use pull::Polls;
 use push::Pushes;
 use save::{Batch, Saves};
 use timers::{Timer, Timers};
@@ -128,8 +129,10 @@ pub enum WatchMode {
     },
     /// By asking.
     Pull {
-        /// How long to wait between two questions.
+        /// How long to wait between two questions while events come.
         interval: Duration,
+        /// How long at the most, when none come.
+        quiet: Duration,
         /// After how many minutes without a question the server may forget the subscription (1–1440).
         timeout_minutes: u32,
     },
@@ -435,6 +438,7 @@ struct Endpoint {
     orphans: usize,
     /// Whose each subscription is, and was.
     owners: Owners,
+    polls: Polls,
     fetches: Fetches,
     syncs: Syncs,
 }
@@ -632,6 +636,9 @@ impl Engine {
                 }
             }
             Err(error) => self.shut_gate(watch, made.endpoint, error),
+        }
+        if matches!(made.job, Job::Step(Step::Poll)) {
+            self.poll_came_back(made.endpoint);
         }
         match made.job.clone() {
             Job::Unsubscribe(subscription) => {

@@ -216,6 +216,7 @@ impl Engine {
         let again = folder.again;
         let due = if again { Duration::ZERO } else { self.until_audit() };
         let proved = self.watches.get(&id).map_or(now.wall, |w| w.proved);
+        let caught_up = self.caught_up(id);
         let Some(folder) = self.folder(id, folder_id) else { return };
         (folder.due, folder.survey) = (Some(now.mono + due), true);
         folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
@@ -231,7 +232,8 @@ impl Engine {
         folder.certain = whole(date);
         folder.first_event = None;
         // The stream may tell late what sync has told.
-        let forget = now.mono.saturating_sub(folder.forgot) >= BEHIND;
+        let since = now.mono.saturating_sub(folder.forgot);
+        let forget = since >= BEHIND && caught_up.is_none_or(|ago| ago <= since);
         if forget {
             folder.forgot = now.mono;
         }

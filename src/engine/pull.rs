@@ -1,12 +1,57 @@
-//! Asking for events, where a watch does not stream.
+//! Asking for events, where a watch does not stream: quickly while some come, more and more slowly while none do.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::mailbox::{Continuity, Step};
+use super::mailbox::{Continuity, Phase, Step, Watch};
+use super::timers::Timer;
 use super::verdict;
 use super::{Call, Engine, WatchMode};
 use crate::proto::{NoticeKind, Notification};
 use crate::{Error, ErrorKind, Reason};
+
+/// Between two questions, whatever the host wants.
+const LEAST: Duration = Duration::from_millis(10);
+
+/// The most that an answer tells (Exchange documentation of GetEvents).
+const ANSWER: usize = 50;
+
+/// The questions of an endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Polls {
+    in_flight: usize,
+    /// Watches that wait for their turn, in its order.
+    turns: VecDeque<u64>,
+    waiting: BTreeSet<u64>,
+}
+
+impl Polls {
+    fn next(&mut self) -> Option<u64> {
+        let id = self.turns.pop_front()?;
+        self.waiting.remove(&id);
+        Some(id)
+    }
+}
+
+impl Watch {
+    /// The longest wait between two questions: the server must not take the subscription for forgotten.
+    pub fn slowest(&self) -> Duration {
+        match self.spec.mode {
+            WatchMode::Pull { interval, quiet, timeout_minutes } => {
+                quiet.max(interval).min(Duration::from_secs(u64::from(timeout_minutes) * 30))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The wait after an answer.
+    fn next_pace(&mut self, events: bool) -> Duration {
+        let WatchMode::Pull { interval, .. } = self.spec.mode else { return Duration::ZERO };
+        let slower = self.pace.max(LEAST) * 3 / 2;
+        self.pace = if events { interval } else { slower.max(interval) }.min(self.slowest());
+        self.pace
+    }
+}
 
 impl Engine {
     /// A good answer to GetEvents.
@@ -14,12 +59,23 @@ impl Engine {
         self.connected(id, Duration::ZERO);
         let Some(w) = self.watches.get_mut(&id) else { return };
         w.worked();
+        let events = notification.notices.iter().filter(|n| n.kind != NoticeKind::Status).count();
+        let newest = notification.notices.iter().rev().find_map(|n| n.watermark.clone());
+        // Where the server repeats it, what the host has no room for is left there.
+        if events > 0 && newest.is_some() && self.is_full(id, events) {
+            let Some(w) = self.watches.get_mut(&id) else { return };
+            w.left_there = true;
+            let wait = w.slowest();
+            return self.due(id, Step::Poll, wait);
+        }
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        w.left_there = false;
         // All that had happened when the question left is in this answer or in those that follow at once.
         if !notification.more_events {
+            w.exhausted = made.sent.mono;
             w.certain = w.certain.max(made.sent.wall);
         }
         let Some(s) = &mut w.subscription else { return };
-        let newest = notification.notices.iter().rev().find_map(|n| n.watermark.clone());
         let advanced = match (&newest, &s.watermark) {
             (Some(new), Some(old)) => new != old,
             _ => !notification.notices.is_empty(),
@@ -29,13 +85,60 @@ impl Engine {
         }
         // A server that says "more" for ever without getting anywhere is asked at the usual pace.
         let more = notification.more_events && advanced;
+        let wait = w.next_pace(events > 0);
         self.deliver(id, notification, made.sent.wall);
         let Some(w) = self.watches.get(&id) else { return };
-        if w.subscription.is_some()
-            && let WatchMode::Pull { interval, .. } = w.spec.mode
-        {
-            let least = Duration::from_millis(10);
-            self.due(id, Step::Poll, if more { Duration::ZERO } else { interval.max(least) });
+        if w.subscription.is_some() {
+            self.due(id, Step::Poll, if more { Duration::ZERO } else { wait.max(LEAST) });
+        }
+    }
+
+    /// How long ago the server had nothing more to tell, where it has to be asked.
+    pub(super) fn caught_up(&self, id: u64) -> Option<Duration> {
+        let w = self.watches.get(&id).filter(|w| matches!(w.spec.mode, WatchMode::Pull { .. }))?;
+        Some(self.now.mono.saturating_sub(w.exhausted))
+    }
+
+    /// Whether so many events have no room.
+    fn is_full(&self, id: u64, events: usize) -> bool {
+        let waiting = self.waiting(id);
+        (waiting > 0 && waiting + events > self.settings.pending_events)
+            || !self.delivery.has_room_for(events)
+    }
+
+    /// The host has made room: what was left at the server is asked for.
+    pub(super) fn poll_soon(&mut self, id: u64) {
+        if !self.watches.get(&id).is_some_and(|w| w.left_there) || self.is_full(id, ANSWER) {
+            return;
+        }
+        if self.watches.get(&id).is_some_and(|w| w.phase == Phase::Due(Step::Poll)) {
+            self.due(id, Step::Poll, Duration::ZERO);
+        }
+    }
+
+    /// Whether a watch may ask now: some workers are left for other questions. If not, it has its turn later.
+    pub(super) fn may_poll(&mut self, id: u64, endpoint: u32) -> bool {
+        let most = self.settings.fetches.max(1);
+        let polls = &mut self.endpoint(endpoint).polls;
+        if polls.in_flight >= most {
+            if polls.waiting.insert(id) {
+                polls.turns.push_back(id);
+            }
+            return false;
+        }
+        polls.in_flight += 1;
+        true
+    }
+
+    pub(super) fn poll_came_back(&mut self, endpoint: u32) {
+        let now = self.now.mono;
+        let polls = &mut self.endpoint(endpoint).polls;
+        polls.in_flight = polls.in_flight.saturating_sub(1);
+        // One that has ended or was taken back meanwhile gives its turn away.
+        while let Some(id) = self.endpoint(endpoint).polls.next() {
+            if self.watches.get(&id).is_some_and(|w| w.phase == Phase::Due(Step::Poll)) {
+                return self.timers.set(Timer::Watch(id), now);
+            }
         }
     }
 

@@ -194,7 +194,8 @@ impl Engine {
             state,
             held: w.hold.len(),
             down,
-            catching_up: w.folders_known.values().any(|f| behind(f))
+            catching_up: w.left_there
+                || w.folders_known.values().any(|f| behind(f))
                 || w.tree.as_ref().is_some_and(|tree| tree.is_behind()),
             certain: w.has_worked.then(|| self.certain(id)),
             backlog: self.waiting(id) + unacked,

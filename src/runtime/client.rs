@@ -237,6 +237,7 @@ impl Client {
                 Mode::Streaming => WatchMode::Streaming { connection_minutes: config.connection_minutes },
                 Mode::Pull => WatchMode::Pull {
                     interval: config.pull_interval,
+                    quiet: config.pull_interval_max,
                     timeout_minutes: config.pull_timeout_minutes,
                 },
                 Mode::Push => {

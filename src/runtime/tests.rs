@@ -287,7 +287,11 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         own_budget: false,
                         folders: Vec::new(),
                         events: config.events.clone(),
-                        mode: WatchMode::Pull { interval: Duration::from_secs(1), timeout_minutes: 1 },
+                        mode: WatchMode::Pull {
+                            interval: Duration::from_secs(1),
+                            quiet: Duration::from_secs(1),
+                            timeout_minutes: 1,
+                        },
                         fetch: config.fetch,
                         catch_up: false,
                         since_all: false,

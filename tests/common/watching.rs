@@ -53,7 +53,7 @@ impl Watching {
         if let Some(file) = sim.ca_file() {
             options.set("ca_file", file.to_str().unwrap()).unwrap();
         }
-        options.set("pull_interval", "20ms").unwrap();
+        options.set("pull_interval", "20ms").unwrap().set("pull_interval_max", "20ms").unwrap();
         // Only mode=push uses it.
         options.set("push_silence", "30s").unwrap();
         if settings.contains(&("mode", "push")) && !settings.iter().any(|(key, _)| *key == "push_url") {

@@ -169,7 +169,7 @@ fn a_subscription_that_dies_while_a_folder_is_read_is_found_out() {
 #[test]
 fn an_event_that_was_told_late_proves_nothing_since_it_happened() {
     let mut d = Desk::new(settings());
-    d.add(1, |spec| spec.mode = WatchMode::Pull { interval: Duration::from_secs(30), timeout_minutes: 30 });
+    d.add(1, |spec| spec.mode = pull(30, 30));
     d.subscribe("s1");
     let happened = d.now.wall;
     let (call, ..) = d.call();

@@ -296,6 +296,12 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
     }
 }
 
+/// Pull at a steady interval.
+pub(super) fn pull(seconds: u64, timeout_minutes: u32) -> WatchMode {
+    let interval = Duration::from_secs(seconds);
+    WatchMode::Pull { interval, quiet: interval, timeout_minutes }
+}
+
 pub(super) fn response(class: ResponseClass, code: &str, body: Streamed) -> Response<Streamed> {
     Response { class, code: ResponseCode(code.to_owned().into()), text: None, back_off: None, body }
 }

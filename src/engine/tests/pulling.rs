@@ -6,7 +6,7 @@ const INTERVAL: f64 = 30.0;
 
 fn pulling(watermark: Option<&str>) -> Desk {
     let mut d = Desk::new(settings());
-    d.add(1, |s| s.mode = WatchMode::Pull { interval: Duration::from_secs(30), timeout_minutes: 60 });
+    d.add(1, |s| s.mode = pull(30, 60));
     let (call, ..) = d.call();
     d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
     let (call, _, request) = d.call();
@@ -199,4 +199,111 @@ fn a_strangers_events_are_not_told() {
     let (_, _, request) = d.call();
     assert!(matches!(request, Request::SubscribePull { .. }));
     assert_eq!(d.story(), ["1 Connected", "1 Disconnected ForeignEvent"]);
+}
+
+// A quiet mailbox would be asked ten thousand times a day for nothing, or a busy one be told late; and one that is never asked in
+// its time is forgotten by the server.
+#[test]
+fn it_asks_quickly_while_events_come_and_slowly_while_none_do() {
+    let pace = |quiet, minutes| {
+        let mut d = Desk::new(settings());
+        let interval = Duration::from_secs(10);
+        let quiet = Duration::from_secs(quiet);
+        d.add(1, |s| s.mode = WatchMode::Pull { interval, quiet, timeout_minutes: minutes });
+        d.subscribe("p1");
+        let mut waits = Vec::new();
+        for round in 0..12 {
+            let (call, _) = asked(&mut d);
+            match round {
+                8 => d.answer(call, events(&[("a", "w")], false)),
+                _ => d.answer(call, nothing(Some("w"))),
+            }
+            let began = d.now.mono;
+            while d.calls.is_empty() {
+                d.wait(0.25);
+            }
+            waits.push((d.now.mono - began).as_secs());
+        }
+        waits
+    };
+    assert_eq!(pace(60, 30), [10, 15, 22, 33, 50, 60, 60, 60, 10, 15, 22, 33]);
+    assert_eq!(pace(10, 30), [10; 12]);
+    assert!(pace(3600, 2).iter().all(|wait| *wait <= 60), "half of the subscription's time");
+}
+
+// Ten thousand questions would keep the workers from fetching a single item.
+#[test]
+fn questions_take_turns_and_leave_workers_free() {
+    let mut d = Desk::new(Settings { fetches: 2, ..settings() });
+    for watch in 1..=7 {
+        d.add(watch, |s| {
+            s.folders.clear();
+            s.mode = pull(30, 60);
+        });
+        let (call, ..) = d.calls.pop_back().unwrap();
+        d.answer(call, Answer::Subscribed { id: format!("p{watch}"), watermark: None, date: None });
+    }
+    for round in 0..3 {
+        let mut order = Vec::new();
+        while let Some((call, watch, ..)) = d.calls.pop_front() {
+            assert!(d.calls.len() < 2, "{} at a time", d.calls.len() + 1);
+            order.push(watch);
+            let id = format!("p{watch}");
+            d.answer(call, Answer::Events(notification(&id, Vec::new())));
+        }
+        order.sort();
+        assert_eq!(order, (1..=7).collect::<Vec<_>>(), "round {round}");
+        d.wait(30.1);
+    }
+    // One that is taken back while it waits or asks gives its turn away.
+    assert_eq!(d.calls.iter().map(|c| c.1).collect::<Vec<_>>().len(), 2);
+    let asking = d.calls.iter().map(|c| c.1).collect::<Vec<_>>();
+    let waiting: Vec<u64> = (1..=7).filter(|w| !asking.contains(w)).collect();
+    d.feed(Input::Remove(waiting[0]));
+    d.feed(Input::Remove(asking[0]));
+    let mut seen = BTreeSet::new();
+    while let Some((call, watch, _, request)) = d.calls.pop_front() {
+        if matches!(request, Request::GetEvents { .. }) {
+            seen.insert(watch);
+            d.answer(call, Answer::Events(notification(&format!("p{watch}"), Vec::new())));
+        } else {
+            d.answer(call, Answer::Unsubscribed);
+        }
+    }
+    assert_eq!(seen.len(), 6, "{seen:?}");
+}
+
+// A host that is slow would lose what the server would have kept for it.
+#[test]
+fn what_has_no_room_is_left_at_the_server() {
+    let mut d = Desk::new(Settings { queue: Limits { events: 4, bytes: 1 << 20 }, ..settings() });
+    d.add(1, |s| s.mode = pull(30, 60));
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Subscribed { id: "p1".into(), watermark: Some("w0".into()), date: None });
+    let feed = |d: &mut Desk, call, answer| {
+        // The host takes nothing.
+        d.engine.handle(d.now, Input::Called { call, result: Ok(answer) });
+        while let Some(command) = d.engine.poll() {
+            if let Command::Call { call, watch, version, request, .. } = command {
+                d.calls.push_back((call, watch, version, request));
+            }
+        }
+    };
+    let (call, _) = asked(&mut d);
+    feed(&mut d, call, events(&[("a", "w1"), ("b", "w2"), ("c", "w3")], true));
+    let (call, mark) = asked(&mut d);
+    assert_eq!(mark.as_deref(), Some("w3"));
+    feed(&mut d, call, events(&[("d", "w4"), ("e", "w5"), ("f", "w6")], false));
+    assert!(d.calls.is_empty());
+    // The host takes what there is, and so it comes again.
+    d.feed(Input::Tick);
+    assert_eq!(d.story(), ["1 Connected", "1 NewMail a", "1 NewMail b", "1 NewMail c"]);
+    d.wait(31.0);
+    d.feed(Input::Tick);
+    let (call, mark) = asked(&mut d);
+    assert_eq!(mark.as_deref(), Some("w3"), "the same question");
+    d.answer(call, events(&[("d", "w4"), ("e", "w5"), ("f", "w6")], false));
+    assert_eq!(d.story(), ["1 NewMail d", "1 NewMail e", "1 NewMail f"]);
 }

@@ -24,7 +24,8 @@ impl World {
             World::watch_by_push(&mut spec);
         } else if mode < 2 {
             let interval = Duration::from_secs(self.rng.u64(5..40));
-            spec.mode = WatchMode::Pull { interval, timeout_minutes: 30 };
+            spec.mode =
+                WatchMode::Pull { interval, quiet: interval * self.rng.u32(1..4), timeout_minutes: 30 };
         }
         if self.rng.u8(..4) == 0 {
             spec.fetch = Fetch::Summary;

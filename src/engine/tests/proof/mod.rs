@@ -269,11 +269,15 @@ impl World {
             && self.engine.opens.by_ticket.is_empty()
             && self.engine.waiting_events() == 0
             && busy.count() == 0
-            && self
-                .engine
-                .watches
-                .iter()
-                .all(|(id, w)| w.connected.is_some() && self.is_told(*id as usize - 1, w))
+            && self.engine.watches.iter().all(|(id, w)| {
+                w.connected.is_some() && self.has_asked(*id, w) && self.is_told(*id as usize - 1, w)
+            })
+    }
+
+    /// Whether the server has nothing more for a watch that has to ask.
+    fn has_asked(&self, id: u64, watch: &crate::engine::mailbox::Watch) -> bool {
+        let patience = watch.slowest() + Duration::from_secs(10);
+        !watch.left_there && self.engine.caught_up(id).is_none_or(|ago| ago <= patience)
     }
 
     /// Whether the watch's subscription is alive. Only an audit finds out that one tells nothing, or is somebody else's.

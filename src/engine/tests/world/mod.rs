@@ -182,7 +182,7 @@ impl World {
         self.ledger.open(watch, mailbox);
         let mut spec = spec(watch);
         if let Some(interval) = self.pull[mailbox] {
-            spec.mode = WatchMode::Pull { interval, timeout_minutes: 30 };
+            spec.mode = WatchMode::Pull { interval, quiet: 3 * interval, timeout_minutes: 30 };
         }
         spec.fetch = self.fetch[mailbox];
         self.feed(Input::Add(spec));
@@ -195,7 +195,8 @@ impl World {
             let all_well = || {
                 let status = self.engine.status();
                 let well = |w: &WatchStatus| {
-                    matches!(w.state, WatchState::Connected | WatchState::Pulling) && w.held == 0
+                    let connected = matches!(w.state, WatchState::Connected | WatchState::Pulling);
+                    connected && w.held == 0 && !w.catching_up
                 };
                 status.watches.iter().all(well)
             };
@@ -329,6 +330,8 @@ impl World {
             let Some(event) = self.engine.take(self.now()) else { break };
             self.ledger.told(event, &self.watches);
         }
+        // As the runtime does: what follows from the taking is done.
+        self.feed(Input::Tick);
     }
 }
 
