@@ -208,6 +208,11 @@ impl Engine {
         }
         folder.told.mark(digest, told.and_then(Marks::of).map_or(marks, |(told, _)| marks.with(told)));
         folder.active(now);
+        if unread {
+            // Sync alone tells it, and it may not be there for long.
+            folder.due = Some(now);
+            folder.again |= folder.in_flight.is_some();
+        }
         if folder.denied && folder.told.len() >= MANY {
             // What is remembered for the day when we may sync again does not grow for ever. Gaps say already that nothing fills them.
             let since = whole(self.now.wall);
