@@ -119,6 +119,10 @@ fn what_was_moved_between_the_readings_of_two_folders_is_told() {
     d.page("B", "2", true, vec![]);
     d.story();
     d.notices(conn, "s1", vec![early]);
+    // At once: it may not stay there.
+    let asks =
+        |r: &Request| matches!(r, Request::SyncFolderItems { folder: FolderRef::Id(f), .. } if f == "A");
+    assert!(d.calls.iter().any(|(_, _, _, request)| asks(request)), "{:?}", d.calls);
     d.wait(5.0);
     // Sync has told this one where it was, if it was new.
     let mut late = moved("y2", "A", "y1", "B");
