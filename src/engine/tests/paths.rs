@@ -190,7 +190,7 @@ fn an_exchange_2007_can_be_pulled_from_and_not_streamed() {
         let mut d = Desk::new(settings());
         d.add(1, |s| {
             if pull {
-                s.mode = WatchMode::Pull { interval: Duration::from_secs(1), timeout_minutes: 5 };
+                s.mode = super::pull(1, 5);
             }
         });
         refuse_new_versions(&mut d, 3);
