@@ -546,6 +546,13 @@ const char *ewsn_get_item_json(ewsn_client *c,
 ewsn_status ewsn_save_mime(ewsn_client *c, uint64_t watch, const char *item_id, const char *change_key, const char *path);
 
 /*
+ Asks the server for an attachment, by the `id` that a summary's `attachments` tell, and puts its content into a file, mode
+ 0600, which must not be there yet: a file as it is, an attached item as the whole message. With watch 0, by the client's own
+ options.
+ */
+ewsn_status ewsn_save_attachment(ewsn_client *c, uint64_t watch, const char *attachment_id, const char *path);
+
+/*
  What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it. A watch's `state` is
  "starting", "connected", "catching-up", "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given
  up). With option `state_dir` the same lies there as status.json for those that do not have the library.

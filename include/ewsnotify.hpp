@@ -135,6 +135,9 @@ class Client {
   void save_mime(uint64_t watch, const std::string &id, const char *change_key, const std::string &path) {
     check(ewsn_save_mime(handle_, watch, id.c_str(), change_key, path.c_str()));
   }
+  void save_attachment(uint64_t watch, const std::string &attachment_id, const std::string &path) {
+    check(ewsn_save_attachment(handle_, watch, attachment_id.c_str(), path.c_str()));
+  }
   std::string status() { return text(ewsn_status_json(handle_)); }
   // The body of a POST that Exchange sent to the host's own web server: what to answer, as JSON.
   std::string push_feed(const std::string &body) { return text(ewsn_push_feed_json(handle_, body.c_str())); }

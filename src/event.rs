@@ -197,6 +197,9 @@ pub enum Content {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Attachment {
+    /// Its id, for [`Client::save_attachment`](crate::Client::save_attachment).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The file's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

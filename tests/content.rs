@@ -5,6 +5,7 @@
 #[path = "common/watching.rs"]
 mod watching;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -235,4 +236,118 @@ fn summaries_come_in_batches() {
         }
     }
     assert_eq!(w.sim.stats().of("GetItem"), 2);
+}
+
+/// A mail whose attachments are these: type, name, content in base64.
+fn with_attachments(attachments: &[(&str, &str, &str)]) -> Vec<u8> {
+    let parts: String = attachments
+        .iter()
+        .map(|(kind, name, content)| {
+            format!(
+                "--b\r\nContent-Type: {kind}; name={name}\r\nContent-Disposition: attachment; filename={name}\r\n\
+                 Content-Transfer-Encoding: base64\r\n\r\n{content}\r\n"
+            )
+        })
+        .collect();
+    format!("Subject: with\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n")
+        .into_bytes()
+}
+
+// A host would have to take a whole mail apart for one file in it; half a file would be taken for a whole one.
+#[test]
+fn an_attachment_is_saved_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    let settings = [("fetch", "summary"), ("max_item_bytes", "100000")];
+    let mut w = start(&spool, &settings);
+    let large = "QUJD".repeat(50_000);
+    let mail = with_attachments(&[
+        ("application/pdf", "a.pdf", "AAECA/8="),
+        ("text/plain", "empty.txt", ""),
+        ("video/mp4", "film.mp4", &large),
+        ("message/rfc822", "inner.eml", "U3ViamVjdDogaW5uZXINCg0KSGk="),
+    ]);
+    w.sim.exchange().deliver(ADA, &mail).unwrap();
+    let event = new_mail(&mut w);
+    let attachments = event.item.unwrap().attachments;
+    let id = |name: &str| {
+        attachments.iter().find(|a| a.name.as_deref() == Some(name)).unwrap().id.clone().unwrap()
+    };
+    let path = dir.path().join("out");
+    let save = |id: &str| w.client.save_attachment(event.watch, id, &path);
+    for (name, content) in
+        [("a.pdf", &[0, 1, 2, 3, 255][..]), ("empty.txt", b""), ("inner.eml", b"Subject: inner\r\n\r\nHi")]
+    {
+        save(&id(name)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), content, "{name}");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let e = save(&id(name)).unwrap_err();
+        assert_eq!(
+            (e.kind(), std::fs::read(&path).unwrap().as_slice()),
+            (ErrorKind::Io, content),
+            "it is there already"
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+    let e = save(&id("film.mp4")).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
+    assert!(e.to_string().contains("max_item_bytes"), "{e}");
+    assert_eq!(save("nobody").unwrap_err().code(), Some("ErrorInvalidAttachmentId"));
+    w.sim.add_fault(Fault::new(Action::Cut { byte: 600, how: Cut::Reset }).on("GetAttachment"));
+    assert!(save(&id("a.pdf")).is_err());
+    assert!(!path.exists(), "what was refused or cut leaves nothing");
+    assert_eq!(files(&spool), 0);
+    // Without a watch, by the client's own options.
+    w.client.save_attachment(0, &id("a.pdf"), &path).unwrap();
+}
+
+// A link to a file in somebody's cloud has no content: an empty file would be taken for it.
+#[test]
+fn an_attachment_without_content_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut w = start(&dir.path().join("spool"), &[("fetch", "summary")]);
+    w.sim.exchange().deliver(ADA, &with_attachments(&[("text/uri-list", "Plan", "AAAA")])).unwrap();
+    let attachment = new_mail(&mut w).item.unwrap().attachments.remove(0);
+    let path = dir.path().join("out");
+    let e = w.client.save_attachment(1, &attachment.id.unwrap(), &path).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+    assert!(e.to_string().contains("ReferenceAttachment"), "{e}");
+    assert!(!path.exists());
+}
+
+// Some servers write ids into events that they do not take back: every mail would be told as unreadable.
+#[test]
+fn ids_in_the_form_of_exchange_2007_are_converted() {
+    for fetch in ["summary", "mime", "none"] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = [("fetch", fetch), ("ack", "manual"), ("after_ack", "read"), ("catch_up", "true")];
+        let mut w = start(dir.path(), &settings);
+        w.sim.exchange().configure(|s| s.legacy_ids = true);
+        let ids: Vec<String> = (0..3)
+            .map(|n| w.sim.exchange().deliver(ADA, &mail(&format!("Mail {n}"), 100)).unwrap())
+            .collect();
+        for (n, id) in ids.iter().enumerate() {
+            let event = new_mail(&mut w);
+            let told = event.item_id.clone().unwrap();
+            if fetch == "none" {
+                // Nobody has looked at it.
+                assert_ne!(&told, id);
+            } else {
+                assert_eq!((&told, event.item.as_ref().unwrap().content), (id, Some(Content::Ok)));
+                assert_eq!(event.item.unwrap().subject, Some(format!("Mail {n}")));
+                assert!(event.old_item_id.is_some_and(|old| old != told));
+            }
+            // The host may ask by either.
+            for asked in [&told, id] {
+                let item = w.client.get_item(1, asked, None, Fetch::Summary).unwrap();
+                assert_eq!(item.subject, Some(format!("Mail {n}")));
+            }
+            w.client.ack(event.seq).unwrap();
+            eventually("it is marked as read", Some(true), || {
+                w.client.get_item(1, id, None, Fetch::Summary).unwrap().is_read
+            });
+        }
+        assert!(w.sim.stats().of("ConvertId") >= 3);
+        assert_eq!(w.count(EventKind::Error), 0, "{:#?}", w.events);
+    }
 }

@@ -142,6 +142,31 @@ fn a_mail_of_a_hundred_megabytes_costs_get_little_memory() {
     assert!(grown < 8 * 1024, "it cost {grown} KiB");
 }
 
+// The film alone, without the mail.
+#[test]
+fn an_attachment_of_a_hundred_megabytes_costs_get_little_memory() {
+    let sim = Sim::builder().user(ADA, "secret").start().unwrap();
+    let get = |bytes: usize| {
+        let mail = film(bytes);
+        let id = sim.exchange().deliver(ADA, &mail).unwrap();
+        let json = command(&sim, &["get", "--id", &id]).wait_with_output().unwrap().stdout;
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let id = json["attachments"][0]["id"].as_str().unwrap();
+        let mut child = command(&sim, &["get", "--attachment", id]);
+        let mut out = child.stdout.take().unwrap();
+        let mut got = vec![0; MIB];
+        out.read_exact(&mut got).unwrap();
+        let peak = peak(child.id());
+        out.read_to_end(&mut got).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(got == mail[mail.len() - bytes..], "what was printed is not the film");
+        peak
+    };
+    let before = get(2 * MIB);
+    let grown = get(100 * MIB).saturating_sub(before);
+    assert!(grown < 8 * 1024, "it cost {grown} KiB");
+}
+
 /// What `drain` has held at the most when it has told a backlog of so many mails, with their messages.
 fn backlog(mails: usize) -> u64 {
     let dir = tempfile::tempdir().unwrap();

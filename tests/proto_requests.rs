@@ -60,6 +60,8 @@ fn all_requests() -> Vec<Request> {
         Request::GetFolder { folders: folders.clone() },
         Request::GetItem { items: vec![item(None), item(Some("CQAAAA=="))], mime: false },
         Request::GetItem { items: vec![item(None)], mime: true },
+        Request::ConvertId { id: "AAMk\"<>&'é=".into(), mailbox: "o'neil@example.test".into() },
+        Request::GetAttachment { id: "AAMk\"<>&'é=".into() },
         Request::SyncFolderItems { folder: inbox(), sync_state: None, max_changes: 512 },
         Request::SyncFolderItems {
             folder: FolderRef::Id("AAMk".into()),
@@ -204,6 +206,9 @@ fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
         Request::Unsubscribe { subscription_id: String::new() },
         Request::GetFolder { folders: vec![] },
         Request::GetItem { items: vec![], mime: true },
+        Request::GetAttachment { id: String::new() },
+        Request::ConvertId { id: String::new(), mailbox: "ada@example.test".into() },
+        Request::ConvertId { id: "AAMk".into(), mailbox: String::new() },
         sync("", 512),
         sync("H4s=", 0),
         sync("H4s=", 513),

@@ -51,6 +51,10 @@ fn describe(envelope: &Envelope) -> String {
                 .map(|i| format!(" {} {} {:?} {:?}", i.element, length(&i.subject), i.size, attachments(i)))
                 .collect()
         }),
+        Body::Attachments(r) => each("Attachments", r, |found| {
+            found.iter().map(|a| format!(" {} {}", a.element, length(&a.base64))).collect()
+        }),
+        Body::Converted(r) => each("Converted", r, |id| format!(" {}", length(id))),
         Body::Sync(r) => each("Sync", r, |page| {
             let change = |c: &SyncChange| match c {
                 SyncChange::Create(i) => format!(" +{}", i.element),
@@ -177,8 +181,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("howto-get-attachments__1-GetItem", "Other: GetItem"),
     ("howto-get-attachments__2-GetItemResponse", "Items: Success NoError Message 0 None [(18, Some(212)), (21, Some(3063))]"),
     ("howto-get-attachments__3-GetAttachment", "Other: GetAttachment"),
-    ("howto-get-attachments__4-GetAttachmentResponse", "Other: GetAttachmentResponse"),
-    ("howto-get-attachments__5-GetAttachmentResponse", "Other: GetAttachmentResponse"),
+    ("howto-get-attachments__4-GetAttachmentResponse", "Attachments: Success NoError ItemAttachment 0"),
+    ("howto-get-attachments__5-GetAttachmentResponse", "Attachments: Success NoError FileAttachment 36"),
     ("howto-get-user-settings-from-exchange-by-using-a__1-GetUserSettingsRequestMessage", "Other: GetUserSettingsRequestMessage"),
     ("howto-get-user-settings-from-exchange-by-using-a__2-GetUserSettingsResponseMessage", "Error: The answer is not well-formed XML (line:column): 94:1 Unexpected end of stream: still inside the root element."),
     ("howto-get-user-settings-from-exchange-by-using-a__3-Autodiscover", "Error: The answer is XML, but not a SOAP envelope: its root is <Autodiscover>."),
@@ -221,8 +225,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("test_folder_test_public_folders_root_1", "Folders: Success NoError 17 None/None"),
     ("test_folder_test_public_folders_root_2", "FoundFolders: Success NoError 2"),
     ("test_protocol_test_resolvenames_warning_1", "Other: ResolveNamesResponse"),
-    ("test_protocol_test_version_guess_1", "Other: ConvertIdResponse"),
-    ("test_protocol_test_version_guess_2", "Other: ConvertIdResponse"),
+    ("test_protocol_test_version_guess_1", "Converted: Error ErrorInvalidSmtpAddress 0"),
+    ("test_protocol_test_version_guess_2", "Converted: Error ErrorInvalidSmtpAddress 0"),
     ("test_services_test_element_container_1", "Other: ResolveNamesResponse"),
     ("test_services_test_error_schema_validation_1", "Fault: ErrorSchemaValidation 3 None"),
     ("test_services_test_error_server_busy_1", "Fault: ErrorServerBusy 66 Some(297.749s)"),

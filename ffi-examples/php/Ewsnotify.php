@@ -155,6 +155,12 @@ final class Client
         return self::decode(self::ffi()->ewsn_push_feed_json($this->handle, $body));
     }
 
+    /** Asks for an attachment by its `id` in `attachments` and writes its content into a new file. */
+    public function saveAttachment(int $watch, string $attachmentId, string $path): void
+    {
+        self::check(self::ffi()->ewsn_save_attachment($this->handle, $watch, $attachmentId, $path));
+    }
+
     /** What is going on: watches, connections, counters. */
     public function status(): array
     {

@@ -80,6 +80,7 @@ def _load() -> ctypes.CDLL:
         ("parked_json", text, client),
         ("release", i32, client, u64),
         ("get_item_json", text, client, u64, text, text),
+        ("save_attachment", i32, client, u64, text, text),
         ("save_mime", i32, client, u64, text, text, text),
         ("status_json", text, client),
         ("push_parse_json", text, text),
@@ -239,6 +240,10 @@ class Client:
         """
         text = _lib.ewsn_push_feed_json(self._handle, body)
         return json.loads(text) if text is not None else _fail()
+
+    def save_attachment(self, watch: int, attachment_id: str, path: str) -> None:
+        """Asks for an attachment by its `id` in `attachments` and writes its content into a new file."""
+        _check(_lib.ewsn_save_attachment(self._handle, watch, attachment_id.encode(), os.fsencode(path)))
 
     def status(self) -> dict:
         """What is going on: watches, connections, counters."""

@@ -14,6 +14,7 @@ use super::acks::{Open, Ticket};
 use super::backoff::Backoff;
 use super::fetch::Held;
 use super::folder::{Digest, Marks};
+use super::legacy_ids::{Asked, LEGACY_ID};
 use super::paths::FolderPath;
 use super::save::Batch;
 use super::tell::detail;
@@ -63,6 +64,8 @@ struct Action {
     /// Neither left by an earlier run nor waiting for another try.
     under_way: bool,
     tries: u32,
+    /// The item's id was in the form of Exchange 2007, and is not converted a second time.
+    converted: bool,
     backoff: Backoff,
     /// Events that come of it, if it is done.
     withheld: Vec<Event>,
@@ -250,6 +253,17 @@ impl Engine {
             Ok(_) => return self.action_done(ticket),
             Err(error) => error,
         };
+        if error.code() == Some(LEGACY_ID) && !std::mem::replace(&mut action.converted, true) {
+            let item = action.item.clone();
+            if self.convert(made.watch, made.endpoint, item, Asked::Act(ticket)) {
+                return;
+            }
+        }
+        self.act_failed(made, ticket, error);
+    }
+
+    fn act_failed(&mut self, made: &Call, ticket: Ticket, error: Error) {
+        let Some(action) = self.actions.by_ticket.get_mut(&ticket) else { return };
         let verdict = verdict::of_error(&error);
         // What is gone is deleted; and an answer that was lost may have said that it is done.
         if verdict == Verdict::ItemGone && (action.what == AfterAck::Delete || action.redone) {
@@ -279,6 +293,24 @@ impl Engine {
         action.under_way = false;
         let at = self.now.mono + action.backoff.next(&mut self.rng, asked);
         self.actions.endpoints.entry(made.endpoint).or_default().later.insert((at, ticket));
+    }
+
+    /// The item's id in its present form came, or none.
+    pub(super) fn act_converted(&mut self, made: &Call, ticket: Ticket, id: Result<String, Error>) {
+        let Some(action) = self.actions.by_ticket.get_mut(&ticket) else { return };
+        match id {
+            Ok(id) => {
+                let (watch, old) = (action.watch, std::mem::replace(&mut action.item, id.clone()));
+                self.actions.by_item.remove(&(watch, old));
+                self.actions.by_item.insert((watch, id), ticket);
+                self.action_ready(ticket);
+            }
+            Err(error) => {
+                // One that failed for now is converted when it is tried again.
+                action.converted = false;
+                self.act_failed(made, ticket, error);
+            }
+        }
     }
 
     /// Takes an event that comes of what we do ourselves: `None`. Else it is the host's.
@@ -354,6 +386,7 @@ impl Engine {
             // Its save is under way.
             under_way: !redone,
             tries: 0,
+            converted: false,
             backoff: Backoff::default(),
             withheld: Vec::new(),
         };

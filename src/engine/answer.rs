@@ -70,6 +70,9 @@ pub(crate) fn of(request: &Request, body: Body, date: Option<SystemTime>) -> Res
         (Request::DeleteItem { .. }, Body::Delete(responses)) => {
             first(responses, request).map(|()| Answer::Acted)
         }
+        (Request::ConvertId { .. }, Body::Converted(responses)) => {
+            first(responses, request)?.map(Answer::Converted).ok_or_else(unexpected)
+        }
         (Request::GetItem { items, .. }, Body::Items(responses)) => {
             if responses.len() != items.len() {
                 return Err(unexpected());

@@ -389,7 +389,7 @@ fn weight(event: &Event) -> usize {
             + text(&item.message_id)
             + text(&item.mime_path);
         for a in &item.attachments {
-            sum += size_of_val(a) + text(&a.name) + text(&a.content_type);
+            sum += size_of_val(a) + text(&a.id) + text(&a.name) + text(&a.content_type);
         }
     }
     if let Some(detail) = &event.detail {

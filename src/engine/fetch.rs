@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::backoff::Backoff;
 use super::doubts::Doubt;
 use super::folder::{Digest, Marks};
+use super::legacy_ids::{Asked, LEGACY_ID};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Answer, Engine, Job};
@@ -43,14 +44,16 @@ pub(super) enum Held {
 /// An item to be fetched.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    watch: u64,
-    id: Id,
+    pub watch: u64,
+    pub id: Id,
+    /// The id was in the form of Exchange 2007, and is not converted a second time.
+    pub converted: bool,
     mime: bool,
     /// The MIME was asked for and cannot be had: what the host is told of that.
     without_mime: Option<(Content, String)>,
     sent: bool,
     /// It has moved since it was asked for.
-    moved: bool,
+    pub moved: bool,
     backoff: Backoff,
 }
 
@@ -62,9 +65,9 @@ pub(super) struct Fetches {
     /// The watch that was served last.
     last: u64,
     /// To be tried again then.
-    later: BTreeSet<(Duration, FetchId)>,
+    pub later: BTreeSet<(Duration, FetchId)>,
     /// Questions under way.
-    in_flight: usize,
+    pub in_flight: usize,
 }
 
 /// What a watch asks for.
@@ -174,6 +177,7 @@ impl Engine {
         let item = Wanted {
             watch,
             id,
+            converted: false,
             mime,
             without_mime: None,
             sent: false,
@@ -302,7 +306,7 @@ impl Engine {
         }
     }
 
-    fn item_fetched(&mut self, endpoint: u32, fetch: FetchId, result: Result<ItemContent, Error>) {
+    pub(super) fn item_fetched(&mut self, endpoint: u32, fetch: FetchId, result: Result<ItemContent, Error>) {
         let now = self.now.mono;
         let Some(item) = self.items.get_mut(&fetch) else { return };
         let (content, message) = match result {
@@ -312,6 +316,13 @@ impl Engine {
                     why
                 });
                 (content, why)
+            }
+            Err(error)
+                if error.code() == Some(LEGACY_ID) && !std::mem::replace(&mut item.converted, true) =>
+            {
+                let (watch, id) = (item.watch, item.id.id.clone());
+                self.convert(watch, endpoint, id, Asked::Fetch(fetch));
+                return;
             }
             Err(error) => {
                 let verdict = verdict::of_error(&error);

@@ -19,6 +19,7 @@ mod group;
 mod heard;
 mod hierarchy;
 mod host_state;
+pub(crate) mod legacy_ids;
 mod losses;
 mod mailbox;
 mod pages;
@@ -51,6 +52,7 @@ use coalesce::Windows;
 use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Learned, Link};
 use host_state::HostState;
+use legacy_ids::Asked;
 use mailbox::{Owners, Step, Watch};
 use pages::Syncs;
 use pull::Polls;
@@ -263,6 +265,8 @@ pub enum Answer {
     Unsubscribed,
     /// `UpdateItem`, `MoveItem` or `DeleteItem` of one item.
     Acted,
+    /// `ConvertId` of one id.
+    Converted(String),
     /// `SyncFolderItems`.
     Synced {
         /// The changes and the new state.
@@ -470,6 +474,8 @@ enum Job {
     Unsubscribe(String),
     /// What is done with an item after its acknowledgement.
     Act(Ticket),
+    /// An item's id.
+    Convert(Asked),
 }
 
 /// A stream under way.
@@ -645,7 +651,7 @@ impl Engine {
                 let done = !result.is_err_and(|error| verdict::nothing_done(&error));
                 self.endpoint(made.endpoint).owners.unsubscribed(subscription, now, done);
             }
-            Job::Fetch(_) if closing => {}
+            Job::Fetch(_) | Job::Convert(Asked::Fetch(_)) if closing => {}
             Job::Sync(_) | Job::Hierarchy | Job::Survey(_) if closing => {}
             Job::Sync(folder) => {
                 let page = result.and_then(|answer| match answer {
@@ -670,6 +676,7 @@ impl Engine {
             }
             Job::Fetch(fetches) => self.fetched(made.endpoint, fetches, result),
             Job::Act(ticket) => self.acted(&made, ticket, result),
+            Job::Convert(asked) => self.converted(&made, asked, result),
             Job::Step(step) => self.stepped(call, made, step, result),
         }
         if self.calls_of.get(&watch) == Some(&0) {

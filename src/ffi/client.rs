@@ -248,6 +248,23 @@ pub extern "C" fn ewsn_save_mime(
     })
 }
 
+/// Asks the server for an attachment, by the `id` that a summary's `attachments` tell, and puts its content into a file, mode
+/// 0600, which must not be there yet: a file as it is, an attached item as the whole message. With watch 0, by the client's own
+/// options.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_save_attachment(
+    c: *mut ewsn_client,
+    watch: u64,
+    attachment_id: *const c_char,
+    path: *const c_char,
+) -> ewsn_status {
+    guard(|| {
+        let (id, path) = (required("attachment_id", attachment_id)?, required("path", path)?);
+        find(c)?.client.save_attachment(watch, id, path.as_ref())?;
+        Ok(EWSN_OK)
+    })
+}
+
 /// What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it. A watch's `state` is
 /// "starting", "connected", "catching-up", "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given
 /// up). With option `state_dir` the same lies there as status.json for those that do not have the library.

@@ -40,7 +40,7 @@ const LONGEST_NAME: usize = 128;
 /// ```
 #[derive(Debug)]
 pub struct Cutter {
-    element: &'static str,
+    elements: [&'static str; 2],
     most: u64,
     rest: Vec<u8>,
     cut: bool,
@@ -96,7 +96,12 @@ enum State {
 impl Cutter {
     /// Looks for the content of the first element of this local name that has one. `most` bounds the rest.
     pub fn new(element: &'static str, most: u64) -> Cutter {
-        Cutter { element, most, rest: Vec::new(), cut: false, state: State::Text, name: Vec::new() }
+        Cutter::of_either([element; 2], most)
+    }
+
+    /// The same where the element may have one of two names.
+    pub fn of_either(elements: [&'static str; 2], most: u64) -> Cutter {
+        Cutter { elements, most, rest: Vec::new(), cut: false, state: State::Text, name: Vec::new() }
     }
 
     /// Takes a piece. What is content in it goes to `out`, whose error ends it all.
@@ -242,7 +247,8 @@ impl Cutter {
     /// Behind a start tag.
     fn opened(&self) -> State {
         let local = self.name.rsplit(|b| *b == b':').next().unwrap_or_default();
-        if !self.cut && local == self.element.as_bytes() { State::Content } else { State::Text }
+        let wanted = self.elements.iter().any(|element| local == element.as_bytes());
+        if !self.cut && wanted { State::Content } else { State::Text }
     }
 }
 

@@ -197,6 +197,10 @@ pub enum Body {
     Sync(Vec<Response<SyncPage>>),
     /// `SyncFolderHierarchyResponse`.
     Hierarchy(Vec<Response<HierarchyPage>>),
+    /// `ConvertIdResponse`: the id in the form that was asked for. Absent in errors.
+    Converted(Vec<Response<Option<String>>>),
+    /// `GetAttachmentResponse`.
+    Attachments(Vec<Response<Vec<FoundAttachment>>>),
     /// `UpdateItemResponse`: the item's id with its new change key. Absent in errors.
     Update(Vec<Response<Option<Id>>>),
     /// `MoveItemResponse`: the item's new id. Absent in errors, and where it went to another mailbox.
@@ -327,6 +331,15 @@ pub struct Item {
     pub attachments: Vec<crate::Attachment>,
     /// `MimeContent`: base64 as it came, white space and all.
     pub mime_base64: Option<String>,
+}
+
+/// An attachment as `GetAttachment` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundAttachment {
+    /// The local name of its element: `FileAttachment`, `ItemAttachment`, `ReferenceAttachment`; an open set.
+    pub element: String,
+    /// Of a file, `Content`; of an item, its `MimeContent`: base64 as it came, white space and all.
+    pub base64: Option<String>,
 }
 
 /// An address: `EmailAddressType` of [MS-OXWSCDATA].
@@ -503,6 +516,10 @@ pub enum Request {
     FindFolder { parent: FolderRef, offset: u32, most: u32 },
     /// `GetItem`: the summary's fields, and `MimeContent` if asked.
     GetItem { items: Vec<Id>, mime: bool },
+    /// `ConvertId` of an item's id in the form of Exchange 2007 (`EwsLegacyId`) into that of today (`EwsId`).
+    ConvertId { id: String, mailbox: String },
+    /// `GetAttachment` with its content; that of an item is its `MimeContent`.
+    GetAttachment { id: String },
     /// `SyncFolderItems` of normal items, shape `IdOnly` with class, dates, draft and read flag; `max_changes` is 1–512.
     SyncFolderItems { folder: FolderRef, sync_state: Option<String>, max_changes: u32 },
     /// `SyncFolderHierarchy` of everything below `root`, shape `IdOnly` with parent, class and name.

@@ -73,6 +73,8 @@ pub fn soap_action(request: &Request) -> &'static str {
         Request::GetFolder { .. } | Request::GetFolderStamps { .. } => action!("GetFolder"),
         Request::FindFolder { .. } => action!("FindFolder"),
         Request::GetItem { .. } => action!("GetItem"),
+        Request::ConvertId { .. } => action!("ConvertId"),
+        Request::GetAttachment { .. } => action!("GetAttachment"),
         Request::SyncFolderItems { .. } => action!("SyncFolderItems"),
         Request::SyncFolderHierarchy { .. } => action!("SyncFolderHierarchy"),
         Request::MarkRead { .. } => action!("UpdateItem"),
@@ -204,6 +206,19 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
             })?;
             within(items.len(), 1, usize::MAX, "the number of items to get")?;
             w.element("m:ItemIds", |w| items.iter().try_for_each(|id| write_id(w, "t:ItemId", id)))
+        }),
+        Request::ConvertId { id, mailbox } => {
+            w.element_with("m:ConvertId", &[("DestinationFormat", "EwsId")], |w| {
+                let id = non_empty(id, "an item's id")?;
+                let mailbox = non_empty(mailbox, "the mailbox's address")?;
+                let attributes = [("Format", "EwsLegacyId"), ("Id", id), ("Mailbox", mailbox)];
+                w.element("m:SourceIds", |w| w.empty("t:AlternateId", &attributes))
+            })
+        }
+        Request::GetAttachment { id } => w.element("m:GetAttachment", |w| {
+            w.element("m:AttachmentShape", |w| w.text("t:IncludeMimeContent", "true"))?;
+            let id = non_empty(id, "an attachment's id")?;
+            w.element("m:AttachmentIds", |w| w.empty("t:AttachmentId", &[("Id", id)]))
         }),
         Request::SyncFolderItems { folder, sync_state, max_changes } => w.element("m:SyncFolderItems", |w| {
             w.element("m:ItemShape", |w| {

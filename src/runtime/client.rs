@@ -17,11 +17,13 @@ use super::signal::Waker;
 use super::spool::Spool;
 use super::status::Status;
 use super::workers;
-use crate::engine::{Nack, Parked, WatchMode, WatchSpec, answer, item_content};
+use crate::engine::legacy_ids::LEGACY_ID;
+use crate::engine::{Answer, Nack, Parked, WatchMode, WatchSpec, answer, item_content};
 use crate::net::{Cancel, Lookups};
 use crate::options::{Access, ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
 use crate::push::PushFed;
+use crate::spooled::Spooled;
 use crate::{Error, ErrorKind, Event, Fetch, ItemContent, Mode, Options, Result};
 
 /// One process's watches, their connections and the queue of their events.
@@ -418,10 +420,7 @@ impl Client {
         change_key: Option<&str>,
         fetch: Fetch,
     ) -> Result<ItemContent> {
-        if watch == 0 {
-            return self.fetch_item(&Options::new(), id, change_key, fetch);
-        }
-        let watch = self.core.watch(watch)?;
+        let watch = self.one_to_ask(watch)?;
         self.ask_item(&watch, id, change_key, fetch)
     }
 
@@ -438,22 +437,50 @@ impl Client {
     /// Those of [`get_item`](Self::get_item), and [`ErrorKind::Io`] for a file that is there already or cannot be written; a
     /// part of it is not left behind.
     pub fn save_mime(&self, watch: u64, id: &str, change_key: Option<&str>, path: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("cannot write the message into {}: {e}", path.display()))
-        };
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        let saved = self.get_item(watch, id, change_key, Fetch::Mime).and_then(|item| {
-            let spooled = item
-                .mime_path
-                .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's answer has no MIME content"))?;
-            let copied = File::open(&spooled).and_then(|mut from| std::io::copy(&mut from, &mut file));
-            let _ = std::fs::remove_file(spooled);
-            copied.map(drop).map_err(failed)
-        });
-        if saved.is_err() {
-            let _ = std::fs::remove_file(path);
-        }
-        saved
+        save(path, || {
+            let item = self.get_item(watch, id, change_key, Fetch::Mime)?;
+            let no_mime = || Error::new(ErrorKind::Protocol, "the server's answer has no MIME content");
+            item.mime_path.map(|path| Spooled::new(path.into(), None)).ok_or_else(no_mime)
+        })
+    }
+
+    /// Asks for an attachment by the id that a summary told ([`Attachment::id`](crate::Attachment::id)), on the calling thread
+    /// and a connection of its own, and puts its content into a new file, mode 0600: a file as it is, an attached item as the
+    /// whole message (MIME). Watch 0 stands for the client's own options. ([MS-OXWSATT] 3.1.4.3)
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")] {
+    /// use ewsnotify::{Client, Fetch, Options, sim::Sim};
+    ///
+    /// let sim = Sim::builder().user("ada@example.test", "secret").start()?;
+    /// let mime = b"Subject: Bill\r\nContent-Type: text/csv; name=bill.csv\r\n\
+    ///     Content-Disposition: attachment; filename=bill.csv\r\n\r\n1;2;3";
+    /// let id = sim.exchange().deliver("ada@example.test", mime)?;
+    /// let mut options = Options::new();
+    /// options.set("url", sim.url())?.set("ca_file", sim.ca_file().unwrap().to_str().unwrap())?;
+    /// options.set("user", "ada@example.test")?.set("password", "secret")?;
+    ///
+    /// let client = Client::open(&options)?;
+    /// let bill = client.get_item(0, &id, None, Fetch::Summary)?.attachments.remove(0);
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join(bill.name.unwrap());
+    /// client.save_attachment(0, &bill.id.unwrap(), &path)?;
+    /// assert_eq!(std::fs::read(path)?, b"1;2;3");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`save_mime`](Self::save_mime); [`ErrorKind::Unsupported`] for an attachment that has no content of its own, as
+    /// a link to a file elsewhere; [`ErrorKind::Limit`] for one that is larger than option `max_item_bytes`.
+    pub fn save_attachment(&self, watch: u64, id: &str, path: &Path) -> Result<()> {
+        let watch = self.one_to_ask(watch)?;
+        let request = Request::GetAttachment { id: id.to_owned() };
+        save(path, || {
+            self.in_its_version(&watch, |version, cancel| {
+                content::attachment(&self.core.spool, &watch, &watch.header(version), &request, cancel)
+            })
+        })
     }
 
     /// As [`get_item`](Self::get_item), without a watch: nothing is subscribed to. The options say where, as for
@@ -478,12 +505,57 @@ impl Client {
         change_key: Option<&str>,
         fetch: Fetch,
     ) -> Result<ItemContent> {
+        self.ask_item(&self.unwatched(options)?, id, change_key, fetch)
+    }
+
+    /// A watch, or what stands for one: the client's own options.
+    fn one_to_ask(&self, watch: u64) -> Result<Arc<Watch>> {
+        match watch {
+            0 => self.unwatched(&Options::new()).map(Arc::new),
+            watch => self.core.watch(watch),
+        }
+    }
+
+    /// What asks as a watch would, and is none.
+    fn unwatched(&self, options: &Options) -> Result<Watch> {
         if self.core.is_closing() {
             return Err(closed());
         }
         let config = self.config(options)?;
         let (endpoint, link) = self.core.links.link(&config)?;
-        self.ask_item(&Watch { id: 0, config, endpoint, link }, id, change_key, fetch)
+        Ok(Watch { id: 0, config, endpoint, link })
+    }
+
+    fn convert(&self, watch: &Watch, id: &str) -> Result<String> {
+        let request = Request::ConvertId { id: id.to_owned(), mailbox: watch.config.mailbox.to_string() };
+        let anchor = (&*watch.config.mailbox, None);
+        let (body, date) = self.in_its_version(watch, |version, cancel| {
+            workers::exchange(&*watch.link, &watch.header(version), &request, anchor, cancel)
+        })?;
+        match answer::of(&request, body, date)? {
+            Answer::Converted(id) => Ok(id),
+            _ => Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to ConvertId")),
+        }
+    }
+
+    /// Asks in the version that the server speaks, or in older ones while none has worked.
+    fn in_its_version<T>(
+        &self,
+        watch: &Watch,
+        mut ask: impl FnMut(RequestVersion, &Cancel) -> Result<T>,
+    ) -> Result<T> {
+        self.core.aside(|cancel| {
+            let mut version = self.core.version(watch.endpoint);
+            loop {
+                match ask(version, cancel) {
+                    Err(e) => version = self.core.lower_version(watch.endpoint, version, &e).ok_or(e)?,
+                    Ok(answer) => {
+                        self.core.version_works(watch.endpoint, version);
+                        return Ok(answer);
+                    }
+                }
+            }
+        })
     }
 
     /// A watch's options, over the client's.
@@ -499,21 +571,22 @@ impl Client {
         change_key: Option<&str>,
         fetch: Fetch,
     ) -> Result<ItemContent> {
-        let id = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
-        let request = Request::GetItem { items: vec![id], mime: fetch == Fetch::Mime };
-        let fetched = self.core.aside(|cancel| {
-            let mut version = self.core.version(watch.endpoint);
-            loop {
-                let asked = ask_item(&self.core.spool, watch, version, &request, cancel);
-                match asked {
-                    Err(e) => version = self.core.lower_version(watch.endpoint, version, &e).ok_or(e)?,
-                    Ok(fetched) => {
-                        self.core.version_works(watch.endpoint, version);
-                        return Ok(fetched);
-                    }
-                }
+        let mime = fetch == Fetch::Mime;
+        let item = Id { id: id.to_owned(), change_key: change_key.map(str::to_owned) };
+        let request = Request::GetItem { items: vec![item], mime };
+        let fetch = |request: &Request| {
+            self.in_its_version(watch, |version, cancel| {
+                ask_item(&self.core.spool, watch, version, request, cancel)
+            })
+        };
+        let fetched = match fetch(&request) {
+            // As events of some servers have them.
+            Err(e) if e.code() == Some(LEGACY_ID) => {
+                let id = Id { id: self.convert(watch, id)?, change_key: None };
+                fetch(&Request::GetItem { items: vec![id], mime })?
             }
-        })?;
+            fetched => fetched?,
+        };
         let (item, mime) = match fetched {
             Fetched::Message(item, mime) => (*item, mime),
             Fetched::NotKept(why) => return Err(why),
@@ -615,6 +688,21 @@ impl Client {
         self.core.links.clear();
         ended
     }
+}
+
+/// Puts what comes into a new file, which is not left behind if it does not.
+fn save(path: &Path, ask: impl FnOnce() -> Result<Spooled>) -> Result<()> {
+    let failed =
+        |e: std::io::Error| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display()));
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let saved = ask().and_then(|spooled| {
+        let copied = File::open(spooled.path()).and_then(|mut from| std::io::copy(&mut from, &mut file));
+        copied.map(drop).map_err(failed)
+    });
+    if saved.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    saved
 }
 
 fn ask_item(

@@ -1,4 +1,4 @@
-//! An item with its MIME, which goes into a file while it comes: a mail of any size costs little memory.
+//! An item with its MIME, or an attachment, which goes into a file while it comes: one of any size costs little memory.
 
 use super::links::Watch;
 use super::spool::{Spool, Writer};
@@ -25,30 +25,11 @@ pub(super) fn fetch(
     request: &Request,
     cancel: &Cancel,
 ) -> Result<Fetched> {
-    let body = proto::write_request(request, header)?;
-    let mailbox = Some(&*watch.config.mailbox);
-    let post = Post {
-        body: &body,
-        soap_action: proto::soap_action(request),
-        anchor_mailbox: mailbox,
-        cookies: None,
+    let cutter = Cutter::new("MimeContent", watch.config.net.max_response_bytes);
+    let (rest, writer) = match cut(spool, place, watch, header, request, cancel, cutter)? {
+        Ok(came) => came,
+        Err(trouble) => return Ok(Fetched::NotKept(trouble)),
     };
-    let mut cutter = Cutter::new("MimeContent", watch.config.net.max_response_bytes);
-    let mut writer = spool.writer(watch.config.max_item_bytes, place);
-    let mut trouble = None;
-    let asked = watch.link.call_into(&post, cancel, &mut |piece| {
-        cutter.push(piece, &mut |base64| {
-            writer.write(base64).map_err(|e| {
-                trouble = Some(e);
-                Error::new(ErrorKind::Io, "the message cannot be kept")
-            })
-        })
-    });
-    if let Some(trouble) = trouble {
-        return Ok(Fetched::NotKept(trouble));
-    }
-    asked?;
-    let rest = cutter.finish();
     let responses = match rest.envelope().map_err(|e| e.context(request.operation()))?.body {
         Body::Items(responses) => responses,
         Body::Fault(fault) => return Err(proto::fault_error(&fault, request.operation())),
@@ -60,6 +41,72 @@ pub(super) fn fetch(
         Ok(file) => Fetched::Message(Box::new(item), Some(file)),
         Err(trouble) => Fetched::NotKept(trouble),
     })
+}
+
+/// Asks for an attachment, and gives the file of its content: of an item, its MIME.
+pub(super) fn attachment(
+    spool: &Spool,
+    watch: &Watch,
+    header: &Header,
+    request: &Request,
+    cancel: &Cancel,
+) -> Result<Spooled> {
+    let cutter = Cutter::of_either(["Content", "MimeContent"], watch.config.net.max_response_bytes);
+    let (rest, writer) = cut(spool, None, watch, header, request, cancel, cutter)??;
+    let no_answer = |what: &str| Error::new(ErrorKind::Protocol, format!("the server's answer {what}"));
+    let responses = match rest.envelope().map_err(|e| e.context(request.operation()))?.body {
+        Body::Attachments(responses) => responses,
+        Body::Fault(fault) => return Err(proto::fault_error(&fault, request.operation())),
+        _ => return Err(no_answer("is no answer to GetAttachment")),
+    };
+    let found = first(responses, request)?.pop().ok_or_else(|| no_answer("has no attachment"))?;
+    match (found.base64, found.element.as_str()) {
+        (Some(text), _) => finish(writer, &rest, &text),
+        // One without a byte in it may come without the element.
+        (None, "FileAttachment") => writer.finish(),
+        (None, element) => {
+            let text = format!(
+                "the attachment is no file but a {element}, of which the server gives no MIME content: it cannot be saved"
+            );
+            Err(Error::new(ErrorKind::Unsupported, text))
+        }
+    }
+}
+
+/// Asks, and puts what is cut out of the answer into a file. The outer error is the server's or the network's, the inner one
+/// says that the file could not be kept, and the rest of the answer was not read.
+fn cut<'s>(
+    spool: &'s Spool,
+    place: Option<Place>,
+    watch: &Watch,
+    header: &Header,
+    request: &Request,
+    cancel: &Cancel,
+    mut cutter: Cutter,
+) -> Result<Result<(Rest, Writer<'s>)>> {
+    let body = proto::write_request(request, header)?;
+    let mailbox = Some(&*watch.config.mailbox);
+    let post = Post {
+        body: &body,
+        soap_action: proto::soap_action(request),
+        anchor_mailbox: mailbox,
+        cookies: None,
+    };
+    let mut writer = spool.writer(watch.config.max_item_bytes, place);
+    let mut trouble = None;
+    let asked = watch.link.call_into(&post, cancel, &mut |piece| {
+        cutter.push(piece, &mut |base64| {
+            writer.write(base64).map_err(|e| {
+                trouble = Some(e);
+                Error::new(ErrorKind::Io, "the message cannot be kept")
+            })
+        })
+    });
+    if let Some(trouble) = trouble {
+        return Ok(Err(trouble));
+    }
+    asked?;
+    Ok(Ok((cutter.finish(), writer)))
 }
 
 fn finish(mut writer: Writer<'_>, rest: &Rest, text: &str) -> Result<Spooled> {

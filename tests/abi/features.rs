@@ -4,8 +4,17 @@ use std::process::Command;
 
 use ewsnotify::sim::Sim;
 
-use super::hosts::{ADA, Host, host, mail, options, python};
+use super::hosts::{ADA, Host, host, options, python};
 use super::program;
+
+/// A mail with an attachment.
+fn with_attachment(n: usize) -> Vec<u8> {
+    format!(
+        "From: Bob <bob@example.test>\r\nSubject: Mail {n}\r\nMessage-ID: <{n}@example.test>\r\nMIME-Version: 1.0\r\n\
+         Content-Type: text/csv; name=bill.csv\r\nContent-Disposition: attachment; filename=bill.csv\r\n\r\n1;2;3"
+    )
+    .into_bytes()
+}
 
 /// Runs a program that says when it wants a mail, and "fine" at its end.
 fn offers(command: &mut Command) {
@@ -16,14 +25,15 @@ fn offers(command: &mut Command) {
     let mut host = Host::start(command.arg(plain.to_string()).arg(dir.path()));
     for n in 0.. {
         match host.next()["type"].as_str() {
-            Some("mail") => drop(sim.exchange().deliver(ADA, &mail(n)).unwrap()),
+            Some("mail") => drop(sim.exchange().deliver(ADA, &with_attachment(n)).unwrap()),
             Some("fine") => break,
             other => panic!("{other:?}"),
         }
     }
     let status = host.end();
     assert!(status.success(), "{status}");
-    assert_eq!(std::fs::read(dir.path().join("mail.eml")).unwrap(), mail(0));
+    assert_eq!(std::fs::read(dir.path().join("mail.eml")).unwrap(), with_attachment(0));
+    assert_eq!(std::fs::read(dir.path().join("attachment")).unwrap(), b"1;2;3");
 }
 
 /// A Python program could not use what the library has.

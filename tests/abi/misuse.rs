@@ -39,6 +39,7 @@ unsafe extern "C" {
     fn ewsn_options_set_int(o: *mut c_void, key: *const c_char, value: i64) -> i32;
     fn ewsn_options_set_json(o: *mut c_void, json: *const c_char) -> i32;
     fn ewsn_release(c: *mut c_void, id: u64) -> i32;
+    fn ewsn_save_attachment(c: *mut c_void, watch: u64, id: *const c_char, path: *const c_char) -> i32;
     fn ewsn_save_mime(
         c: *mut c_void,
         watch: u64,
@@ -294,6 +295,8 @@ fn arguments_that_are_none_are_refused() {
         assert!(ewsn_release(client, 99) == INVALID && refused());
         assert!(ewsn_get_item_json(client, 1, null(), null()).is_null() && refused());
         assert!(ewsn_get_item_json(client, 99, c"id".as_ptr(), BAD).is_null() && refused());
+        assert!(ewsn_save_attachment(client, 0, c"id".as_ptr(), null()) == INVALID && refused());
+        assert!(ewsn_save_attachment(client, 0, null(), c"x".as_ptr()) == INVALID && refused());
         assert!(ewsn_save_mime(client, 1, c"id".as_ptr(), null(), null()) == INVALID && refused());
         assert!(ewsn_event_str(event, 99).is_null() && refused());
         assert!(ewsn_event_str(event, 50).is_null() && refused(), "a number is no text");

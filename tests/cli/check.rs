@@ -262,6 +262,10 @@ fn rights_and_limits() {
     fails(&check(&company, &[]), &["limits: ", "ErrorServerBusy", "throttles"]);
     let ended = check(&company, &["--option", "folders=id:AAAA"]);
     fails(&ended, &["folders: ", "ErrorInvalidId"]);
+    exchange.create_folder(ADA, "inbox", "Tickets").unwrap();
+    let ended = check(&company, &["--option", "folders=inbox/tickets,/Gone"]);
+    says(&ended, "ok", &["folders: folder inbox/tickets", "is there"]);
+    fails(&ended, &["folders: folder /Gone", "at the top of the mailbox is no folder \"Gone\""]);
     company.sim.add_fault(Fault::new(Action::Html).on("GetStreamingEvents").always());
     fails(&check(&company, &[]), &["stream: ", "no EWS answer"]);
     assert_eq!(exchange.subscriptions(ADA), [""; 0], "given back all the same");

@@ -30,6 +30,38 @@ fn an_item_as_json_and_as_mime() {
     assert!(sim.stats().of("GetItem") >= 2);
 }
 
+// What is attached, byte for byte: a file, and a message that was forwarded as such.
+#[test]
+fn an_attachment() {
+    let sim = sim();
+    let inner = "Subject: inner\r\n\r\nInner text";
+    let mail = format!(
+        "Subject: outer\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+         Content-Type: application/pdf; name=a.pdf\r\nContent-Disposition: attachment; filename=a.pdf\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\nAAECAwT/\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n{inner}\r\n--b--\r\n"
+    );
+    let id = sim.exchange().deliver(USER, mail.as_bytes()).unwrap();
+    let reach = reach(&sim);
+    let json = run(&line("get", &reach, &["--id", &id])).json().remove(0);
+    let attachments = json["attachments"].as_array().unwrap();
+    assert_eq!(attachments.len(), 2, "{json}");
+    let get = |n: usize| {
+        let id = attachments[n]["id"].as_str().unwrap();
+        let got = command(&line("get", &reach, &["--attachment", id])).output().unwrap();
+        assert_eq!(got.status.code(), Some(0), "{got:?}");
+        got.stdout
+    };
+    assert_eq!(get(0), [0, 1, 2, 3, 4, 255]);
+    assert_eq!(String::from_utf8_lossy(&get(1)).trim_end(), inner);
+
+    let ended = run(&line("get", &reach, &["--attachment", "nobody"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("ErrorInvalidAttachmentId") && ended.out.is_empty(), "{ended:?}");
+    for bad in [&["--attachment", "x", "--id", "y"][..], &[][..]] {
+        assert_eq!(run(&line("get", &reach, bad)).code, Some(2), "{bad:?}");
+    }
+}
+
 #[test]
 fn what_fails_is_told_by_the_exit_code() {
     let sim = sim();

@@ -282,7 +282,7 @@ fn wrong_values_are_refused_before_anything_is_sent() {
     let reach = reach(&sim);
     for (rest, says) in [
         (vec!["--event", "NewMial"], "NewMail"),
-        (vec!["--folder", "Inbox/Support"], "folders"),
+        (vec!["--folder", "Support"], "folders"),
         (vec!["--option", "idle_timout=5s"], "idle_timeout"),
         (vec!["--option", "idle_timeout"], "KEY=VALUE"),
         (vec!["--mode", "polling"], "streaming"),

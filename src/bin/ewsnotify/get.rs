@@ -1,7 +1,8 @@
-//! `ewsnotify get`: one item, as JSON or as the message itself.
+//! `ewsnotify get`: one item, as JSON or as the message itself, or one of its attachments.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 
 use ewsnotify::{Client, Fetch};
 use serde::Serialize;
@@ -14,11 +15,12 @@ use crate::text::clean_json;
 const HELP: &str = "\
 Examples:
   ewsnotify get --url mail.example.com --user ada@example.com --id AAMk…
-  ewsnotify get --url mail.example.com --user ada@example.com --id AAMk… --mime > message.eml";
+  ewsnotify get --url mail.example.com --user ada@example.com --id AAMk… --mime > message.eml
+  ewsnotify get --url mail.example.com --user ada@example.com --attachment AAMk… > invoice.pdf";
 
 /// Print an item: its summary as JSON, or the whole message
 ///
-/// Takes the id (and change key) that an event told.
+/// Takes the id (and change key) that an event told, or the id of an attachment, as `attachments` of the JSON tell it.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub struct Args {
@@ -26,8 +28,8 @@ pub struct Args {
     connect: Connect,
 
     /// The item's id
-    #[arg(long)]
-    id: String,
+    #[arg(long, required_unless_present = "attachment")]
+    id: Option<String>,
 
     /// The item's change key, if an event told one
     #[arg(long, value_name = "KEY")]
@@ -36,6 +38,10 @@ pub struct Args {
     /// Print the message as it is (MIME) instead of JSON
     #[arg(long)]
     mime: bool,
+
+    /// Print the content of the attachment with this id instead; of an attached item, its message
+    #[arg(long, value_name = "ID", conflicts_with_all = ["id", "change_key", "mime"])]
+    attachment: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -52,21 +58,38 @@ pub fn run(args: &Args) -> Outcome {
         return Err(Failure::usage("an item lies in one mailbox, and --mailbox was given several times"));
     }
     let client = Client::open(&args.connect.options()?)?;
+    if let Some(attachment) = &args.attachment {
+        return print_attachment(&client, attachment);
+    }
+    let id = args.id.as_deref().unwrap_or_default();
     let fetch = if args.mime { Fetch::Mime } else { Fetch::Summary };
     let change_key = args.change_key.as_deref();
-    let item = client.fetch_item(&ewsnotify::Options::new(), &args.id, change_key, fetch)?;
+    let item = client.fetch_item(&ewsnotify::Options::new(), id, change_key, fetch)?;
     if !args.mime {
-        let line = serde_json::to_string(&Line { item_id: &args.id, change_key, item: &item })
+        let line = serde_json::to_string(&Line { item_id: id, change_key, item: &item })
             .map_err(|e| Failure::failed(format!("cannot write the item as JSON: {e}")))?;
         return Ok(print(&clean_json(line))?);
     }
     let path =
         item.mime_path.ok_or_else(|| Failure::failed("the server gave no MIME content of the item"))?;
-    let failed = |e: io::Error| Failure::failed(format!("cannot read the message back from {path}: {e}"));
-    let mut file = File::open(&path).map_err(failed)?;
-    let mut out = io::stdout().lock();
-    io::copy(&mut file, &mut out)?;
+    print_file(path.as_ref())?;
     // With option spool_dir it would stay.
     let _ = std::fs::remove_file(&path);
+    Ok(())
+}
+
+fn print_attachment(client: &Client, id: &str) -> Outcome {
+    let failed = |e: io::Error| Failure::failed(format!("cannot make a folder for the attachment: {e}"));
+    let folder = tempfile::tempdir().map_err(failed)?;
+    let path = folder.path().join("attachment");
+    client.save_attachment(0, id, &path)?;
+    print_file(&path)
+}
+
+fn print_file(path: &Path) -> Outcome {
+    let failed = |e: io::Error| Failure::failed(format!("cannot read back {}: {e}", path.display()));
+    let mut file = File::open(path).map_err(failed)?;
+    let mut out = io::stdout().lock();
+    io::copy(&mut file, &mut out)?;
     Ok(out.flush()?)
 }

@@ -2,8 +2,9 @@
 //! (subscription, watermarks, `Status`), and a line for everything else.
 
 use ewsnotify::proto::{
-    Body, ConnectionStatus, Envelope, Fault, Folder, FolderChange, HierarchyPage, Id, Item, Mailbox, Notice,
-    NoticeKind, Notification, Response, ResponseClass, Streamed, SyncChange, SyncPage, Target,
+    Body, ConnectionStatus, Envelope, Fault, Folder, FolderChange, FoundAttachment, HierarchyPage, Id, Item,
+    Mailbox, Notice, NoticeKind, Notification, Response, ResponseClass, Streamed, SyncChange, SyncPage,
+    Target,
 };
 use serde::Serialize;
 
@@ -115,6 +116,15 @@ pub fn lines(envelope: Envelope) -> Vec<Line> {
         Body::Items(responses) => each(responses, "GetItem", out, |items, _, out| {
             out.extend(items.into_iter().map(|i| item("Item", i)));
         }),
+        Body::Attachments(responses) => each(responses, "GetAttachment", out, |found, _, out| {
+            let one = |a: FoundAttachment| Line {
+                element: Some(a.element),
+                size: a.base64.map(|text| text.len() as u64),
+                ..line("Attachment")
+            };
+            out.extend(found.into_iter().map(one));
+        }),
+        Body::Converted(responses) => each(responses, "ConvertId", out, |id, line, _| line.item_id = id),
         Body::Sync(responses) => each(responses, "SyncFolderItems", out, sync),
         Body::Hierarchy(responses) => each(responses, "SyncFolderHierarchy", out, hierarchy),
         Body::Update(responses) => each(responses, "UpdateItem", out, changed),

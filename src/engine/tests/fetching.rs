@@ -393,3 +393,47 @@ fn people_are_shown_by_what_is_known_of_them() {
     assert_eq!(got.to, ["b@x.test", "Carol", "d@x.test", "Eve <e@x.test>"]);
     assert_eq!(got.is_read, Some(false));
 }
+
+// An id that is good for nothing would be asked for, refused and told as it is, though the server can say what it is called now.
+#[test]
+fn an_id_in_the_form_of_exchange_2007_is_converted_once() {
+    let legacy = || coded("ErrorInvalidIdMalformedEwsLegacyIdFormat");
+    for good in [true, false] {
+        let mut d = Desk::new(settings());
+        d.add(1, |s| s.fetch = Fetch::Summary);
+        d.subscribe("s1");
+        let (conn, _) = d.open();
+        d.begin(conn);
+        d.told.clear();
+        d.message(conn, mail("s1", &["old"]));
+        let (call, ..) = d.call();
+        d.fail(call, legacy());
+        let (call, _, request) = d.call();
+        let Request::ConvertId { id, mailbox } = request else { panic!("{request:?}") };
+        assert_eq!((id.as_str(), mailbox.as_str()), ("old", "user1@example.test"));
+        // What will pass is asked again, from the beginning.
+        d.fail(call, error(ErrorKind::Connect));
+        d.wait(5.0);
+        let (call, ..) = d.call();
+        d.fail(call, legacy());
+        let (call, ..) = d.call();
+        match good {
+            true => d.answer(call, Answer::Converted("new".into())),
+            false => d.fail(call, coded("ErrorInvalidIdMalformed")),
+        }
+        if good {
+            let (call, _, request) = d.call();
+            let wanted = Id { id: "new".into(), change_key: None };
+            assert!(
+                matches!(&request, Request::GetItem { items, .. } if items[..] == [wanted]),
+                "{request:?}"
+            );
+            d.answer(call, Answer::Items(vec![Ok(Item::default())]));
+            assert_eq!(d.told[0].old_item_id.as_deref(), Some("old"));
+            assert_eq!(d.story(), ["1 NewMail new Ok"]);
+        } else {
+            assert_eq!(d.story(), ["1 NewMail old Unreadable"]);
+        }
+        assert!(d.calls.is_empty(), "{:?}", d.calls);
+    }
+}

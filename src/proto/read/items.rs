@@ -1,6 +1,6 @@
-//! GetItem, and what UpdateItem and MoveItem say of an item.
+//! GetItem, GetAttachment and ConvertId, and what UpdateItem and MoveItem say of an item.
 
-use super::super::message::{Id, Item, Mailbox};
+use super::super::message::{FoundAttachment, Id, Item, Mailbox};
 use super::super::xml::{Reader, Start};
 use super::events::id;
 use crate::{Attachment, Result};
@@ -15,6 +15,46 @@ pub(super) fn items(r: &mut Reader, start: Start, into: &mut Vec<Item>) -> Resul
         })?;
     }
     Ok(())
+}
+
+/// A part of `ConvertIdResponseMessage`.
+pub(super) fn converted(_: &mut Reader, mut start: Start, into: &mut Option<String>) -> Result<()> {
+    if start.name == "AlternateId" {
+        *into = start.take("Id").filter(|id| !id.is_empty());
+    }
+    Ok(())
+}
+
+/// A part of `GetAttachmentResponseMessage`.
+pub(super) fn found_attachments(r: &mut Reader, start: Start, into: &mut Vec<FoundAttachment>) -> Result<()> {
+    if start.name == "Attachments" {
+        r.children(|r, start| {
+            r.count_thing()?;
+            into.push(found_attachment(r, start)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The item of an `ItemAttachment` comes under any name (`Message`, `CalendarItem`, …).
+fn found_attachment(r: &mut Reader, start: Start) -> Result<FoundAttachment> {
+    let mut found = FoundAttachment { element: start.name, base64: None };
+    let of_file = found.element == "FileAttachment";
+    r.children(|r, start| match start.name.as_str() {
+        "Content" if of_file => {
+            found.base64 = Some(r.raw_text()?);
+            Ok(())
+        }
+        _ if of_file => Ok(()),
+        _ => r.children(|r, start| {
+            if start.name == "MimeContent" {
+                found.base64 = Some(r.raw_text()?);
+            }
+            Ok(())
+        }),
+    })?;
+    Ok(found)
 }
 
 /// A part of `UpdateItemResponseMessage` or `MoveItemResponseMessage`: the id of the one item.
@@ -87,6 +127,7 @@ fn attachments(r: &mut Reader) -> Result<Vec<Attachment>> {
         let mut attachment = Attachment::default();
         r.children(|r, start| {
             match start.name.as_str() {
+                "AttachmentId" => attachment.id = id(start).map(|id| id.id),
                 "Name" => attachment.name = r.text()?,
                 "ContentType" => attachment.content_type = r.text()?,
                 "Size" => attachment.size = r.parse()?,

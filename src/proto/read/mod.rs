@@ -107,6 +107,8 @@ fn body(r: &mut Reader, start: Start) -> Result<Body> {
         "GetItemResponse" => Body::Items(responses(r, items::items)?),
         "SyncFolderItemsResponse" => Body::Sync(responses(r, sync::items_page)?),
         "SyncFolderHierarchyResponse" => Body::Hierarchy(responses(r, sync::hierarchy_page)?),
+        "ConvertIdResponse" => Body::Converted(responses(r, items::converted)?),
+        "GetAttachmentResponse" => Body::Attachments(responses(r, items::found_attachments)?),
         "UpdateItemResponse" => Body::Update(responses(r, items::item_id)?),
         "MoveItemResponse" => Body::Move(responses(r, items::item_id)?),
         "DeleteItemResponse" => Body::Delete(responses(r, |_, _, ()| Ok(()))?),

@@ -296,7 +296,18 @@ impl Editor<'_> {
             (DUMPSTER, Some((_, from))) => from == DUMPSTER,
             _ => false,
         };
-        let note = Note { seq: 0, kind, at: self.now, thing, parent, old, unread: None, echo: false, hidden };
+        let note = Note {
+            seq: 0,
+            kind,
+            at: self.now,
+            thing,
+            parent,
+            old,
+            unread: None,
+            echo: false,
+            hidden,
+            legacy: false,
+        };
         self.mailbox.fresh.push(note);
     }
 
@@ -313,6 +324,7 @@ impl Editor<'_> {
             unread: Some(*unread),
             echo: false,
             hidden: folder == DUMPSTER,
+            legacy: false,
         });
     }
 

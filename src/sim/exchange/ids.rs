@@ -53,6 +53,20 @@ pub(super) fn parse(style: Style, id: &str) -> Option<Entry> {
     }
 }
 
+/// The same id in the form of Exchange 2007: the bytes begin with 1.
+pub(super) fn to_legacy(id: &str) -> String {
+    let mut bytes = vec![1];
+    bytes.extend(BASE64.decode(id).unwrap_or_default());
+    BASE64.encode(bytes)
+}
+
+/// An id of that form in the one of today.
+pub(super) fn from_legacy(style: Style, id: &str) -> Option<String> {
+    let bytes = BASE64.decode(id).ok()?;
+    let id = BASE64.encode(bytes.strip_prefix(&[1])?);
+    parse(style, &id).map(|_| id)
+}
+
 /// The change key of an item or folder as GetItem and GetFolder tell it.
 pub(super) fn change_key(style: Style, first: u8, mailbox: Guid, change: u64) -> String {
     let mut bytes = Vec::with_capacity(30);

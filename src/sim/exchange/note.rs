@@ -29,6 +29,8 @@ pub(super) struct Note {
     pub(super) echo: bool,
     /// Within the dumpster, which subscriptions to all folders do not see.
     pub(super) hidden: bool,
+    /// Told with ids in the form of Exchange 2007.
+    pub(super) legacy: bool,
 }
 
 /// Which folders a subscription watches.

@@ -32,6 +32,8 @@ pub struct Settings {
     pub push_retry: Duration,
     /// Whether SyncStates outlive a restart of the server, as they do.
     pub states_survive_restart: bool,
+    /// Whether events name items in the form that ids had in Exchange 2007, which no other operation than ConvertId takes.
+    pub legacy_ids: bool,
     /// The latest `RequestServerVersion` that is taken (`Exchange2007_SP1`), which makes it an older server, without what came
     /// later; `None`: all that there are.
     pub newest_version: Option<&'static str>,
@@ -53,6 +55,7 @@ impl Settings {
             push_retry: Duration::from_secs(30),
             states_survive_restart: true,
             newest_version: None,
+            legacy_ids: false,
         }
     }
 }

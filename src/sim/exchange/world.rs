@@ -112,8 +112,10 @@ impl World {
     /// Changes a mailbox and lets every subscription hear of it.
     pub(super) fn edit<T>(&mut self, key: &str, change: impl FnOnce(&mut Editor<'_>) -> T) -> Option<T> {
         let (style, now) = (self.style, self.time());
+        let legacy = self.settings.legacy_ids;
         let mailbox = self.mailboxes.get_mut(key)?;
         let done = change(&mut Editor { mailbox, style, now });
+        mailbox.fresh.iter_mut().for_each(|note| note.legacy = legacy);
         let notes = mailbox.take_fresh();
         self.bury();
         let Some(ids) = self.by_mailbox.get(key) else { return Some(done) };

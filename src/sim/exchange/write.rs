@@ -186,10 +186,10 @@ pub(super) fn events(style: Style, mailbox: Guid, notes: &[Note], marks: bool, b
             out.push_str(&leaf("Watermark", &ids::watermark(mailbox, note.seq)));
         }
         out.push_str(&leaf("TimeStamp", &date(style, note.at)));
-        thing(&mut out, style, mailbox, "", note.thing, blank);
+        thing(&mut out, style, mailbox, "", note.thing, note.legacy, blank);
         folder(&mut out, style, mailbox, "ParentFolderId", note.parent, blank);
         if let Some((old, parent)) = note.old {
-            thing(&mut out, style, mailbox, "Old", old, blank);
+            thing(&mut out, style, mailbox, "Old", old, note.legacy, blank);
             folder(&mut out, style, mailbox, "OldParentFolderId", parent, blank);
         }
         if let Some(unread) = note.unread {
@@ -224,10 +224,11 @@ fn gromox(operation: &str, inner: &str) -> String {
     )
 }
 
-fn thing(out: &mut String, style: Style, mailbox: Guid, old: &str, thing: Thing, blank: &str) {
+fn thing(out: &mut String, style: Style, mailbox: Guid, old: &str, thing: Thing, legacy: bool, blank: &str) {
     match thing {
         Thing::Item { folder, item } => {
             let id = ids::item_id(style, mailbox, folder, item);
+            let id = if legacy { ids::to_legacy(&id) } else { id };
             id_element(out, style, &format!("{old}ItemId"), &id, ids::ITEM_STUB, blank);
         }
         Thing::Folder(number) => folder(out, style, mailbox, &format!("{old}FolderId"), number, blank),

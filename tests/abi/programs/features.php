@@ -47,6 +47,7 @@ $item = $client->getItem($watch, $mail['item_id'], $mail['change_key']);
 must(str_starts_with($item['subject'], 'Mail '), 'the subject');
 $client->saveMime($watch, $mail['item_id'], $mail['change_key'], "$folder/mail.eml");
 must(filesize("$folder/mail.eml") > 100, 'the message');
+$client->saveAttachment($watch, $item['attachments'][0]['id'], "$folder/attachment");
 try {
     $client->getItem($watch, 'nobody');
     must(false, 'nobody is there');

@@ -58,6 +58,11 @@ with ewsnotify.Client(**options, ack="manual", events="NewMail", state_dir=folde
         client.save_mime(watch, "nobody", folder + "/none.eml")
     except ewsnotify.EwsError as e:
         assert e.code and e.code.startswith("Error"), (e, e.code)
+    attachment = next((a["id"] for a in item.get("attachments", [])), None)
+    assert attachment is not None, item
+    path = folder + "/attachment"
+    client.save_attachment(watch, attachment, path)
+    assert os.stat(path).st_mode & 0o777 == 0o600 and open(path, "rb").read() == b"1;2;3"
     client.retry(mail, 0.001)
     again = until(client, "NewMail")
     assert again["item_id"] == mail["item_id"] and again["attempt"] == 2, again

@@ -234,7 +234,7 @@ fn calendar(out: &mut Properties<'_>, style: Style, item: &Item) {
 fn attachment(style: Style, mailbox: &Mailbox, folder: &Folder, item: &Item, a: &Attachment) -> String {
     let id = attachment_id(&ids::item_id(style, mailbox.guid, folder.number, item.number), a.leaf);
     let content_id = a.content_id.as_ref().map(|id| leaf("ContentId", id)).unwrap_or_default();
-    let element = if a.content_type == "message/rfc822" { "ItemAttachment" } else { "FileAttachment" };
+    let element = attachment_element(a);
     format!(
         "<t:{element}><t:AttachmentId Id=\"{id}\"/>{}{}{content_id}{}{}{}</t:{element}>",
         leaf("Name", &a.name),
@@ -243,6 +243,15 @@ fn attachment(style: Style, mailbox: &Mailbox, folder: &Folder, item: &Item, a: 
         leaf("LastModifiedTime", &date(style, item.created)),
         leaf("IsInline", &a.inline.to_string())
     )
+}
+
+/// A message is an item, and a link a reference; the rest are files.
+pub(super) fn attachment_element(a: &Attachment) -> &'static str {
+    match a.content_type.as_str() {
+        "message/rfc822" => "ItemAttachment",
+        "text/uri-list" => "ReferenceAttachment",
+        _ => "FileAttachment",
+    }
 }
 
 fn mailbox_element(a: &Address) -> String {

@@ -8,7 +8,7 @@ use super::super::item::Item;
 use super::super::tree::{Node, Ns, Violation};
 use super::super::write::{Refusal, leaf};
 use super::folders::Page;
-use super::item_shape::{ItemShape, parse_attachment_id};
+use super::item_shape::{ItemShape, attachment_element, parse_attachment_id};
 use super::{Call, Fail, Outcome, list, no_folder, no_item};
 
 pub(super) fn get_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
@@ -60,6 +60,7 @@ pub(super) fn find_item(call: &mut Call<'_>, request: &Node) -> Result<Outcome, 
 
 pub(super) fn get_attachment(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
     request.sequence(Ns::Messages, &["AttachmentShape", "!AttachmentIds"])?;
+    let mime = request.at(&["AttachmentShape", "IncludeMimeContent"]).is_some_and(|m| m.text() == "true");
     call.each(list(request, "AttachmentIds")?, "<m:Attachments/>", |call, node| {
         let id = node.need_attribute("Id")?;
         let bad = || Refusal::new("ErrorInvalidAttachmentId", "The attachment id is invalid.");
@@ -70,9 +71,17 @@ pub(super) fn get_attachment(call: &mut Call<'_>, request: &Node) -> Result<Outc
         let fields = &home.items.get(&item).ok_or_else(no_item)?.fields;
         let attachment = fields.attachments.iter().find(|a| a.leaf == place).ok_or_else(bad)?;
         let content = BASE64.encode(fields.attachment_content(attachment));
+        let element = attachment_element(attachment);
+        let content = match element {
+            "FileAttachment" => format!("<t:Content>{content}</t:Content>"),
+            "ItemAttachment" if mime => {
+                format!("<t:Message><t:MimeContent CharacterSet=\"UTF-8\">{content}</t:MimeContent></t:Message>")
+            }
+            "ItemAttachment" => "<t:Message/>".to_owned(),
+            _ => String::new(),
+        };
         Ok(format!(
-            "<m:Attachments><t:FileAttachment><t:AttachmentId Id=\"{id}\"/>{}{}<t:Content>{content}</t:Content>\
-             </t:FileAttachment></m:Attachments>",
+            "<m:Attachments><t:{element}><t:AttachmentId Id=\"{id}\"/>{}{}{content}</t:{element}></m:Attachments>",
             leaf("Name", &attachment.name),
             leaf("ContentType", &attachment.content_type)
         ))

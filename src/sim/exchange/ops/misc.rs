@@ -1,5 +1,6 @@
 //! What foreign clients ask for beside: names, time zones, settings of the mailbox, forms of ids.
 
+use super::super::ids;
 use super::super::tree::{Node, Ns};
 use super::super::write::{Refusal, escape, leaf, message};
 use super::{Call, Fail, Outcome, list};
@@ -62,7 +63,7 @@ pub(super) fn get_user_configuration(call: &mut Call<'_>, request: &Node) -> Res
     Err(Refusal::new("ErrorItemNotFound", "The specified object was not found in the store.").into())
 }
 
-/// Ids have one form here, so each is given back as it came.
+/// But for that of Exchange 2007, ids have one form here: each is given back as it came.
 pub(super) fn convert_id(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
     request.sequence(Ns::Messages, &["!SourceIds"])?;
     let format = request.need_attribute("DestinationFormat")?.to_owned();
@@ -72,12 +73,16 @@ pub(super) fn convert_id(call: &mut Call<'_>, request: &Node) -> Result<Outcome,
         if !mailbox.contains('@') {
             return Err(Refusal::new("ErrorInvalidSmtpAddress", "The SMTP address format is invalid.").into());
         }
-        call.parse_id(id)?;
+        let legacy = node.attribute("Format") == Some("EwsLegacyId");
+        let id = match ids::from_legacy(call.style, id).filter(|_| legacy) {
+            Some(id) => id,
+            None => call.parse_id(id).map(|_| id.to_owned())?,
+        };
         Ok(format!(
             "<m:AlternateId xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"t:AlternateIdType\" \
              Format=\"{}\" Id=\"{}\" Mailbox=\"{}\"/>",
             escape(&format),
-            escape(id),
+            escape(&id),
             escape(mailbox)
         ))
     })

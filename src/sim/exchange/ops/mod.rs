@@ -320,6 +320,11 @@ impl Call<'_> {
     fn parse_id(&self, id: &str) -> Result<Entry, Refusal> {
         match ids::parse(self.style, id) {
             Some(entry) => Ok(entry),
+            None if ids::from_legacy(self.style, id).is_some() => {
+                let text = "The EWS Id is in EwsLegacyId format which is not supported by the Exchange version specified by \
+                            your request. Please use the ConvertId method to convert from EwsLegacyId to EwsId format.";
+                Err(Refusal::new("ErrorInvalidIdMalformedEwsLegacyIdFormat", text))
+            }
             None if id.is_empty() => Err(Refusal::new("ErrorInvalidIdEmpty", "Id is empty.")),
             None => Err(Refusal::new("ErrorInvalidIdMalformed", "Id is malformed.")),
         }
