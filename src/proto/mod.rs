@@ -28,6 +28,8 @@ pub use framer::{FrameError, FrameLimits, Framer};
 pub use message::*;
 pub use push::{PushReply, read_push};
 pub use read::read_envelope;
+#[cfg(test)]
+pub(crate) use response_code::response_codes;
 pub use response_code::{Action, action};
 pub use stream_decoder::StreamDecoder;
 pub use write::{soap_action, write_request};

@@ -50,6 +50,12 @@ pub fn action(code: &str) -> Action {
     row(code).map_or(Action::Stop, |(_, action, _)| *action)
 }
 
+/// Every code of the table, with what to do about it.
+#[cfg(test)]
+pub(crate) fn response_codes() -> impl Iterator<Item = (&'static str, Action)> {
+    TABLE.iter().map(|(code, action, _)| (*code, *action))
+}
+
 /// The code as a string that needs no memory of its own, where it is in the table.
 pub(crate) fn known(code: &str) -> Option<&'static str> {
     row(code).map(|(code, _, _)| *code)
@@ -123,7 +129,7 @@ static TABLE: &[Row] = &[
     ("ErrorInvalidId", Action::ItemUnreadable, "no id of this mailbox"),
     ("ErrorInvalidIdEmpty", Action::ItemUnreadable, "no id of this mailbox"),
     ("ErrorInvalidIdMalformed", Action::ItemUnreadable, "no id of this mailbox"),
-    ("ErrorInvalidIdMalformedEwsLegacyIdFormat", Action::ItemUnreadable, "an id in the form of Exchange 2007"),
+    ("ErrorInvalidIdMalformedEwsLegacyIdFormat", Action::ItemUnreadable, "an id in the form of Exchange 2007, which is converted first, once"),
     ("ErrorInvalidIdMonikerTooLong", Action::ItemUnreadable, "no id of this mailbox"),
     ("ErrorInvalidIdStoreObjectIdTooLong", Action::ItemUnreadable, "no id of this mailbox"),
     ("ErrorInvalidIdXml", Action::ItemUnreadable, "no id of this mailbox"),

@@ -19,6 +19,7 @@ mod proof;
 mod pulling;
 mod pushing;
 mod refusals;
+mod rows;
 mod streaming;
 mod world;
 
@@ -73,6 +74,15 @@ impl Desk {
 
     pub fn feed(&mut self, input: Input) {
         self.engine.handle(self.now, input);
+        self.execute();
+        while let Some(event) = self.engine.take(self.now) {
+            self.told.push_back(event);
+        }
+        // Of what was acknowledged by asking for more.
+        self.execute();
+    }
+
+    fn execute(&mut self) {
         while let Some(command) = self.engine.poll() {
             assert!(!self.finished, "a command after Finished: {command:?}");
             if let Command::Call { watch, .. } | Command::Open { watch, .. } | Command::Forget(watch) =
@@ -96,9 +106,6 @@ impl Desk {
                 Command::Forget(watch) => self.forgotten.push(watch),
                 Command::Finished => self.finished = true,
             }
-        }
-        while let Some(event) = self.engine.take(self.now) {
-            self.told.push_back(event);
         }
     }
 
