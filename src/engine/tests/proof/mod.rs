@@ -297,7 +297,11 @@ impl World {
         for mailbox in 0..self.specs.len() {
             let folders = (0..2).filter_map(|f| self.server.folders.get(&folder_of(mailbox, f)));
             let there = folders.flat_map(|f| f.values().map(|t| t.line)).collect();
-            self.ledger.check(mailbox, &there, self.faults, self.denied.contains(&mailbox));
+            let late = match self.specs[mailbox].mode {
+                WatchMode::Pull { quiet, .. } => 3 * quiet,
+                _ => Duration::ZERO,
+            };
+            self.ledger.check(mailbox, &there, self.faults, self.denied.contains(&mailbox), late);
         }
         assert!(self.engine.is_saved(), "something was never written");
         assert!(
