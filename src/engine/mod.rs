@@ -15,6 +15,7 @@ mod delivery;
 mod doubts;
 mod fetch;
 mod folder;
+mod gates;
 mod group;
 mod heard;
 mod hierarchy;
@@ -22,6 +23,7 @@ mod host_state;
 pub(crate) mod legacy_ids;
 mod losses;
 mod mailbox;
+mod owners;
 mod pages;
 pub(crate) mod paths;
 mod pull;
@@ -53,7 +55,8 @@ use fetch::{FetchId, Fetches, Wanted};
 use group::{Group, GroupId, Learned, Link};
 use host_state::HostState;
 use legacy_ids::Asked;
-use mailbox::{Owners, Step, Watch};
+use mailbox::{Step, Watch};
+use owners::Owners;
 use pages::Syncs;
 use pull::Polls;
 use push::Pushes;
@@ -794,56 +797,6 @@ impl Engine {
         }
         e.version = lower;
         true
-    }
-
-    /// Holds the endpoint back if the error asks for that, or the watch alone, where it is its mailbox that is charged.
-    fn shut_gate(&mut self, watch: u64, endpoint: u32, error: &Error) {
-        if !verdict::throttles(error) {
-            return;
-        }
-        let now = self.now.mono;
-        let mut rng = self.rng.fork();
-        let own = self.watches.get(&watch).is_some_and(|w| w.spec.own_budget);
-        let of_the_mailbox = own && error.code().is_some() && !matches!(error.http_status(), Some(429 | 503));
-        let e = self.endpoint(endpoint);
-        let gate = match of_the_mailbox {
-            true => e.gates.entry(watch).or_default(),
-            false => &mut e.gate,
-        };
-        gate.shut(now, &mut rng, error.retry_after());
-    }
-
-    fn shut_gate_of(&mut self, watch: u64, error: &Error) {
-        if let Some(endpoint) = self.watches.get(&watch).map(|w| w.spec.endpoint) {
-            self.shut_gate(watch, endpoint, error);
-        }
-    }
-
-    /// Until when a watch must ask nothing, if its gate or the endpoint's is shut.
-    fn gate_until(&mut self, endpoint: u32, watch: u64) -> Option<Duration> {
-        let now = self.now.mono;
-        let e = self.endpoint(endpoint);
-        e.gate.shut_until(now).max(e.gates.get(&watch).and_then(|gate| gate.shut_until(now)))
-    }
-
-    /// When to come back, if the endpoint's gate is shut: not all in the same instant.
-    fn gate_shut(&mut self, endpoint: u32) -> Option<Duration> {
-        let now = self.now.mono;
-        let until = self.endpoint(endpoint).gate.shut_until(now)?;
-        Some(until + Duration::from_millis(self.rng.u64(0..=500)))
-    }
-
-    /// The same for a watch.
-    fn gate_shut_for(&mut self, endpoint: u32, watch: u64) -> Option<Duration> {
-        let until = self.gate_until(endpoint, watch)?;
-        Some(until + Duration::from_millis(self.rng.u64(0..=500)))
-    }
-
-    /// The watches of an endpoint whose own gates are shut, and until when.
-    fn gated(&mut self, endpoint: u32) -> BTreeMap<u64, Duration> {
-        let now = self.now.mono;
-        let gates = &self.endpoint(endpoint).gates;
-        gates.iter().filter_map(|(watch, gate)| Some((*watch, gate.shut_until(now)?))).collect()
     }
 }
 

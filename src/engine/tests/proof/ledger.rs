@@ -201,8 +201,9 @@ impl Ledger {
             // What lay there before is told by the first reading, if it is still there.
             let unread =
                 |went: &SystemTime| *went < since || book.drained_at.first().is_none_or(|read| went <= read);
-            let before = times.iter().all(|t| *t == ALWAYS || *t < since) && went.is_some_and(unread);
-            if before {
+            // And what was gone before the promise began, wherever it had been, is none of it.
+            let before = times.iter().all(|t| *t == ALWAYS) && went.is_some_and(unread);
+            if before || went.is_some_and(|went| *went < since) {
                 continue;
             }
             let excused = times.iter().chain(book.moves.get(line).into_iter().flatten()).any(|t| {
