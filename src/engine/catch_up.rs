@@ -156,8 +156,9 @@ impl Engine {
         let here = notice.parent_folder_id.as_ref().map(|f| f.id.as_str());
         let there = notice.old_parent_folder_id.as_ref().map(|f| f.id.as_str());
         let known = || [here, there].into_iter().flatten().filter_map(|f| w.folders_known.get(f));
-        // Where sync will not tell it (the other end of a move may be such a folder), it is told now, if out of step.
-        if known().any(|f| f.dirty) && known().all(|f| f.fills()) {
+        // Where sync will not tell it (it, too, may yet move into such a folder), it is told now, if out of step.
+        let elsewhere = w.tree.is_none() && w.folders_known.values().any(|f| f.denied);
+        if known().any(|f| f.dirty) && known().all(|f| f.fills()) && !elsewhere {
             for folder in [here, there].into_iter().flatten() {
                 if let Some(folder) = w.folders_known.get_mut(folder) {
                     folder.dirty = true;
@@ -234,6 +235,12 @@ impl Engine {
         let done = |f: &Folder| if f.denied { all } else { clean(f) };
         let all_known = w.tree.as_ref().is_none_or(|tree| tree.is_clean());
         if w.undrained && all_known && w.folders_known.values().all(|f| done(f)) {
+            // Folders are read one after the other. What moved meanwhile from one into another, only its event tells.
+            let since_reading = self.now.mono.saturating_sub(w.read_at);
+            if self.caught_up(id).is_some_and(|ago| ago > since_reading) {
+                return self.poll_now(id);
+            }
+            let Some(w) = self.watches.get_mut(&id) else { return };
             w.undrained = false;
             self.end_windows(id);
             self.tell(id, EventKind::Drained, Detail::default());

@@ -22,8 +22,10 @@ pub(super) type GroupId = u64;
 
 /// A server is trusted to queue events for so long between two streams.
 pub(super) const QUEUE_TRUSTED: Duration = Duration::from_secs(60);
-/// How long a watch that is ready waits for others that are not.
+/// How long a watch that is ready waits for the next one that is not yet.
 const LOBBY: Duration = Duration::from_secs(2);
+/// How long it waits for all of them.
+const GATHERING: Duration = Duration::from_secs(30);
 /// For so long a server's refusal of one more stream is taken for its limit.
 const LEARNED: Duration = Duration::from_secs(3600);
 
@@ -48,6 +50,8 @@ pub(super) struct Group {
     preparing: BTreeSet<u64>,
     /// Those that are subscribed and wait for the others.
     lobby: BTreeSet<u64>,
+    /// Since when somebody waits there.
+    gathering: Duration,
     /// Those of the stream, or of the next one.
     pub members: BTreeSet<u64>,
     /// Whose mailbox tells the way: it need not be a member.
@@ -90,6 +94,7 @@ impl Group {
             joining: BTreeSet::new(),
             preparing: BTreeSet::new(),
             lobby: BTreeSet::new(),
+            gathering: Duration::ZERO,
             members: BTreeSet::new(),
             anchor: None,
             cookies: Arc::default(),
@@ -281,17 +286,18 @@ impl Engine {
 impl Engine {
     /// A watch is subscribed and needs its stream.
     pub(super) fn enter_lobby(&mut self, id: u64) {
-        let by = self.now.mono + LOBBY;
+        let now = self.now.mono;
         let Some(w) = self.watches.get_mut(&id) else { return };
         w.phase = Phase::Lobby;
         let Some(seat) = w.seat else { return };
         let Some(g) = self.groups.get_mut(&seat) else { return };
         g.joining.remove(&id);
         g.preparing.remove(&id);
-        g.lobby.insert(id);
-        if self.timers.get(Timer::Lobby(seat)).is_none() {
-            self.timers.set(Timer::Lobby(seat), by);
+        if g.lobby.is_empty() {
+            g.gathering = now;
         }
+        g.lobby.insert(id);
+        self.timers.set(Timer::Lobby(seat), (now + LOBBY).min(g.gathering + GATHERING));
         self.settle_lobby(seat);
     }
 

@@ -128,6 +128,8 @@ pub(super) struct Watch {
     /// What leads to its subscription's machine, where it streams not.
     pub cookies: Arc<Cookies>,
     pub subscription: Option<Subscription>,
+    /// When the last folder was read to its end, monotonic.
+    pub read_at: Duration,
     /// What had happened by then, the server has told, where it has to be asked; monotonic.
     pub exhausted: Duration,
     /// An answer was not taken, since the host had no room for it.
@@ -194,6 +196,7 @@ impl Watch {
             shunned: None,
             cookies: Arc::default(),
             subscription: None,
+            read_at: Duration::ZERO,
             exhausted: now.mono,
             left_there: false,
             pace: Duration::ZERO,

@@ -211,6 +211,10 @@ impl Engine {
             self.store_folder(id, folder_id, &[]);
             return self.look_at_suspects(id);
         }
+        if let Some(w) = self.watches.get_mut(&id) {
+            w.read_at = now.mono;
+        }
+        let Some(folder) = self.folder(id, folder_id) else { return };
         // A change while the page was on its way may not be in it.
         folder.dirty &= folder.again;
         let again = folder.again;

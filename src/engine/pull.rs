@@ -13,6 +13,9 @@ use crate::{Error, ErrorKind, Reason};
 /// Between two questions, whatever the host wants.
 const LEAST: Duration = Duration::from_millis(10);
 
+/// What happened so shortly before a question may come in the answer to the next only.
+const LATENCY: Duration = Duration::from_secs(1);
+
 /// The most that an answer tells (Exchange documentation of GetEvents).
 const ANSWER: usize = 50;
 
@@ -73,7 +76,7 @@ impl Engine {
         // All that had happened when the question left is in this answer or in those that follow at once.
         if !notification.more_events {
             w.exhausted = made.sent.mono;
-            w.certain = w.certain.max(made.sent.wall);
+            w.certain = w.certain.max(made.sent.wall - LATENCY);
         }
         let Some(s) = &mut w.subscription else { return };
         let advanced = match (&newest, &s.watermark) {
@@ -91,6 +94,9 @@ impl Engine {
         if w.subscription.is_some() {
             self.due(id, Step::Poll, if more { Duration::ZERO } else { wait.max(LEAST) });
         }
+        if self.watches.get(&id).is_some_and(|w| !w.read_at.is_zero()) {
+            self.drained(id);
+        }
     }
 
     /// How long ago the server had nothing more to tell, where it has to be asked.
@@ -104,6 +110,14 @@ impl Engine {
         let waiting = self.waiting(id);
         (waiting > 0 && waiting + events > self.settings.pending_events)
             || !self.delivery.has_room_for(events)
+    }
+
+    /// Asks before the pause is over, unless it is one after a failure.
+    pub(super) fn poll_now(&mut self, id: u64) {
+        let ready = |w: &Watch| w.phase == Phase::Due(Step::Poll) && w.failures() == 0 && !w.left_there;
+        if self.watches.get(&id).is_some_and(ready) {
+            self.due(id, Step::Poll, Duration::ZERO);
+        }
     }
 
     /// The host has made room: what was left at the server is asked for.

@@ -1,6 +1,8 @@
 //! The library's own listener and a server that sends to it.
 
 use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,7 +205,44 @@ fn what_servers_were_seen_to_send_is_accepted() {
             // Of nobody here; with the shape that the server wants, to the letter.
             assert!(reply.contains("<m:SubscriptionStatus>Unsubscribe</m:SubscriptionStatus>"), "{reply}");
         }
+        for framing in
+            ["Content-Type: text/xml; charset=utf-8", "Transfer-Encoding: chunked", "Expect: 100-continue"]
+        {
+            let (status, reply) = curl(address, body, framing);
+            assert_eq!(status, 200, "{framing}: {body}");
+            assert!(reply.contains("<m:SubscriptionStatus>Unsubscribe</m:SubscriptionStatus>"), "{reply}");
+        }
     }
+}
+
+/// The same from a client that is not ours; what it was answered.
+fn curl(address: SocketAddr, body: &str, header: &str) -> (u16, String) {
+    let mut curl = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*", "--data-binary", "@-"])
+        .args([
+            "--write-out",
+            "\n%{http_code}",
+            "--header",
+            "Accept: text/xml",
+            "--header",
+            "Content-Type: text/xml; charset=utf-8",
+        ])
+        .args([
+            "--header",
+            "Soapaction: http://schemas.microsoft.com/exchange/services/2006/messages/SendNotification",
+        ])
+        .args(["--header", header])
+        .arg(format!("http://{address}{}", path()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("curl, which tests/run installs");
+    curl.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+    let out = curl.wait_with_output().unwrap();
+    assert!(out.status.success(), "curl: {}", out.status);
+    let out = String::from_utf8(out.stdout).unwrap();
+    let (reply, status) = out.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), reply.to_owned())
 }
 
 // A typing error in an option would be found by a server that never reaches us.

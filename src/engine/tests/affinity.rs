@@ -174,6 +174,36 @@ fn who_comes_later_has_a_stream_on_the_same_machine() {
     assert!(all.clone().any(|ids| ids == ["s1", "s2", "s5", "s6"]), "{:?}", all.collect::<Vec<_>>());
 }
 
+// Each stream of ten thousand mailboxes would be opened again and again, as they are ready one after the other; or the first would
+// wait for the last.
+#[test]
+fn a_stream_waits_while_others_come_but_not_for_ever() {
+    let mut d = Desk::new(settings());
+    (1..=40).for_each(|watch| d.add(watch, of("A")));
+    let mut next = 1..=40;
+    let mut ready = |d: &mut Desk, pause: f64| {
+        let watch = next.next().unwrap();
+        d.subscribe_at(watch, &format!("s{watch:02}"), "a");
+        let opened = !d.opens.is_empty();
+        d.wait(pause);
+        opened
+    };
+    // One a second and a half, for half a minute.
+    assert!((0..20).all(|_| !ready(&mut d, 1.5)));
+    let (_, ids) = d.open();
+    assert_eq!(ids.len(), 20);
+    // Nobody comes any more.
+    let mut d = Desk::new(settings());
+    (1..=3).for_each(|watch| d.add(watch, of("A")));
+    d.subscribe_at(1, "s1", "a");
+    d.wait(1.9);
+    d.subscribe_at(2, "s2", "a");
+    d.wait(1.9);
+    assert!(d.opens.is_empty());
+    d.wait(0.1);
+    assert_eq!(d.open().1, ["s1", "s2"]);
+}
+
 // Streams of two machines would become one, which reads half of its subscriptions.
 #[test]
 fn streams_of_two_machines_do_not_become_one() {

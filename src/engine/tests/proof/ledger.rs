@@ -185,8 +185,7 @@ impl Ledger {
 
     /// At rest. `there`: the lines that lie in watched folders. What was not told is in a gap that says that nothing fills it, or it
     /// came in a gap and went before that was filled.
-    /// `late`: so long after it happened a watch that asks may hear of it.
-    pub fn check(&self, mailbox: usize, there: &BTreeSet<usize>, faults: bool, denied: bool, late: Duration) {
+    pub fn check(&self, mailbox: usize, there: &BTreeSet<usize>, faults: bool, denied: bool) {
         let book = &self.mailboxes[mailbox];
         let since = book.since.expect("the watch has begun");
         assert!(faults || book.gaps.is_empty(), "a gap without a fault: {:?}", book.gaps);
@@ -212,13 +211,7 @@ impl Ledger {
                     // Until a gap is filled, live events wait for sync too.
                     let filled = book.drained_at.iter().find(|at| *at >= b);
                     let before = |t: SystemTime| filled.is_none_or(|filled| t <= *filled);
-                    // Folders are read one after the other: what moves from one into another that was read already, only the
-                    // event tells of.
-                    let between =
-                        |m: &SystemTime| *m >= *a && before(*m) && went.is_some_and(|w| *w <= *m + late);
-                    let between =
-                        !late.is_zero() && book.moves.get(line).is_some_and(|m| m.iter().any(between));
-                    let gone = went.is_some_and(|went| (before(*went) || between) && before(*t));
+                    let gone = went.is_some_and(|went| before(*went) && before(*t));
                     *a <= *t + slack && (gone || (*fill != Fill::Pending && *t <= *b + slack))
                 })
             });

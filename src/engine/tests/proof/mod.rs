@@ -274,10 +274,10 @@ impl World {
             })
     }
 
-    /// Whether the server has nothing more for a watch that has to ask.
+    /// Whether the server has nothing more for a watch that has to ask, and has said so since its folders were read.
     fn has_asked(&self, id: u64, watch: &crate::engine::mailbox::Watch) -> bool {
         let patience = watch.slowest() + Duration::from_secs(10);
-        !watch.left_there && self.engine.caught_up(id).is_none_or(|ago| ago <= patience)
+        self.engine.caught_up(id).is_none_or(|ago| !watch.left_there && !watch.undrained && ago <= patience)
     }
 
     /// Whether the watch's subscription is alive. Only an audit finds out that one tells nothing, or is somebody else's.
@@ -297,11 +297,7 @@ impl World {
         for mailbox in 0..self.specs.len() {
             let folders = (0..2).filter_map(|f| self.server.folders.get(&folder_of(mailbox, f)));
             let there = folders.flat_map(|f| f.values().map(|t| t.line)).collect();
-            let late = match self.specs[mailbox].mode {
-                WatchMode::Pull { quiet, .. } => 3 * quiet,
-                _ => Duration::ZERO,
-            };
-            self.ledger.check(mailbox, &there, self.faults, self.denied.contains(&mailbox), late);
+            self.ledger.check(mailbox, &there, self.faults, self.denied.contains(&mailbox));
         }
         assert!(self.engine.is_saved(), "something was never written");
         assert!(
