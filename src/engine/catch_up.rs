@@ -10,9 +10,9 @@ use super::folder::{Digest, Folder, Marks, whole};
 use super::tell::parse_time;
 use super::timers::Timer;
 use super::{Engine, WatchMode};
-use crate::event::{Detail, Fill};
+use crate::event::{Detail, Fill, Origin};
 use crate::proto::{Notice, NoticeKind, Target};
-use crate::{Error, ErrorKind, EventKind, Reason};
+use crate::{Error, ErrorKind, Event, EventKind, Reason};
 
 /// A checkpoint comes so long after the last event, but not later than so long after the first one.
 const QUIET: Duration = Duration::from_secs(30);
@@ -178,10 +178,8 @@ impl Engine {
         {
             let old = Digest::of(&old.id);
             let known = from.told.get(old);
-            let time = notice.time_stamp.as_deref().and_then(parse_time);
             // Sync went on from there when it had left already, if it ever was there while nobody heard of it.
-            let left_in_gap = |filled: SystemTime| time.is_none_or(|time| time <= filled + SLACK);
-            unread = (from.baseline == Some(SystemTime::UNIX_EPOCH) || from.filled.is_some_and(left_in_gap))
+            unread = (known.has(Marks::UNREAD) || from.filled.is_some_and(|filled| left_by(notice, filled)))
                 && ![EventKind::NewMail, EventKind::Created].into_iter().any(|kind| known.told_as(kind));
             from.told.mark(old, Marks::SEEN_GONE);
             from.active(now);
@@ -224,6 +222,37 @@ impl Engine {
         }
         self.sync_soon(id);
         tell
+    }
+
+    /// With `since=all`, an item was moved out of a folder before its first reading came to it, into one that may have been read
+    /// already: what the host is told of it as new, if it is not told of the move.
+    pub(super) fn moved_unread(&mut self, id: u64, notice: &Notice) -> Option<Event> {
+        let (NoticeKind::Moved, Some(Target::Item(item)), Some(Target::Item(old))) =
+            (notice.kind, &notice.target, &notice.old_target)
+        else {
+            return None;
+        };
+        let now = self.now.wall;
+        let w = self.watches.get_mut(&id).filter(|w| !w.spec.events.contains(&EventKind::Moved))?;
+        let kind =
+            [EventKind::NewMail, EventKind::Created].into_iter().find(|k| w.spec.events.contains(k))?;
+        let (here, there) = (notice.parent_folder_id.as_ref()?, notice.old_parent_folder_id.as_ref()?);
+        let from = w.folders_known.get(&there.id)?;
+        let before = from.baseline == Some(SystemTime::UNIX_EPOCH)
+            || from.first.is_some_and(|first| left_by(notice, first));
+        let was_told = from.told.get(Digest::of(&old.id)).told_as(kind);
+        let told = &mut w.folders_known.get_mut(&here.id)?.told;
+        let digest = Digest::of(&item.id);
+        if !before || was_told || told.get(digest).told_as(kind) {
+            return None;
+        }
+        told.mark(digest, Marks::of(kind)?.0);
+        let mut event = Event::new(kind, id, w.spec.mailbox.clone(), now);
+        event.origin = Some(Origin::CatchUp);
+        event.item_id = Some(item.id.clone());
+        event.change_key.clone_from(&item.change_key);
+        event.parent_folder_id = Some(here.id.clone());
+        Some(event)
     }
 
     /// Everything that was missed has been handed over, if so.
@@ -310,4 +339,9 @@ impl Folder {
             (self.due, self.survey) = (Some(due), false);
         }
     }
+}
+
+/// Whether an item may have moved by then, at a server's time.
+fn left_by(notice: &Notice, then: SystemTime) -> bool {
+    notice.time_stamp.as_deref().and_then(parse_time).is_none_or(|time| time <= then + SLACK)
 }

@@ -65,7 +65,7 @@ impl Marks {
     pub const STORED_CREATED: Marks = Marks(256);
     /// The same as `Moved` or `Copied`.
     pub const STORED_HERE: Marks = Marks(512);
-    /// It came out of a folder that sync had not read so far (with `since=all`, or in a gap), and the host was not told of it there.
+    /// It came out of a folder that sync had not read so far in a gap, and the host was not told of it there.
     pub const UNREAD: Marks = Marks(1024);
 
     /// We have marked it as read ourselves.
@@ -208,6 +208,8 @@ pub(super) struct Folder {
     pub dirty: bool,
     /// Something was missed since the last checkpoint, so what the stream said is not all there was.
     pub broken: bool,
+    /// With `since=all`, for a while: the server's time of the page that ended the first reading.
+    pub first: Option<SystemTime>,
     /// The server's time of the page that filled the last gap: what had left the folder by then, it did not tell.
     pub filled: Option<SystemTime>,
     /// What sync tells may be old already: it is asked once more.
@@ -288,6 +290,7 @@ impl Folder {
             told: Told::default(),
             dirty: false,
             broken: false,
+            first: None,
             filled: None,
             again: false,
             certain: since,

@@ -627,6 +627,9 @@ impl Engine {
                 let to = notice.parent_folder_id.as_ref().map(|f| f.id.as_str());
                 self.renamed(id, &old.id, &new.id, to);
             }
+            if let Some(event) = self.moved_unread(id, &notice) {
+                self.hand_out(id, event);
+            }
             if !self.noted(id, &notice) {
                 continue;
             }

@@ -224,8 +224,9 @@ impl Engine {
         let Some(folder) = self.folder(id, folder_id) else { return };
         (folder.due, folder.survey) = (Some(now.mono + due), true);
         folder.stamp = folder.next_stamp.take().or(folder.stamp.take());
-        if folder.baseline.take().is_some() {
+        if let Some(from) = folder.baseline.take() {
             folder.read = Some(Reading { since: proved, until: now.wall });
+            folder.first = (from == SystemTime::UNIX_EPOCH).then_some(date);
         } else if folder.read.is_some_and(|read| proved >= read.until) {
             folder.read = None;
         }
@@ -240,6 +241,7 @@ impl Engine {
         let forget = since >= BEHIND && caught_up.is_none_or(|ago| ago <= since);
         if forget {
             folder.forgot = now.mono;
+            folder.first = None;
         }
         let forgotten = folder.told.rotate(forget);
         self.doubts_until(id, folder_id);

@@ -133,6 +133,104 @@ fn what_was_moved_between_the_readings_of_two_folders_is_told() {
     assert_eq!(d.story(), ["1 NewMail x2"]);
 }
 
+// It has left one folder before that was read, and is no longer in the other when sync is asked for that once more.
+#[test]
+fn with_since_all_what_moves_between_two_first_readings_is_told_by_its_event() {
+    for (read, old) in [(true, "b1"), (false, "b1"), (true, "told")] {
+        let mut d = Desk::new(settings());
+        d.add(1, |spec| {
+            (spec.catch_up, spec.since_all) = (true, true);
+            spec.events = vec![EventKind::NewMail];
+            spec.folders = ["A", "B"].map(|id| FolderRef::Id(id.into()).into()).to_vec();
+        });
+        let (call, ..) = d.call();
+        d.answer(call, Answer::Folders(vec![Ok("A".into()), Ok("B".into())]));
+        d.subscribe("s1");
+        let conn = d.open().0;
+        d.begin(conn);
+        d.page("A", "1", true, vec![]);
+        if read {
+            d.page("B", "1", true, vec![new("told")]);
+        }
+        d.story();
+        let there = d.now.wall;
+        d.wait(0.5);
+        let mut moved = moved("a1", "A", old, "B");
+        moved.time_stamp = Some(humantime::format_rfc3339(there).to_string());
+        d.notices(conn, "s1", vec![moved]);
+        let told = d.story();
+        assert_eq!(told.contains(&"1 NewMail a1".to_owned()), old == "b1", "{read} {old}: {told:?}");
+    }
+}
+
+// While a folder waits for sync, its events do; but sync no longer finds what has moved into a folder that it may not read.
+#[test]
+fn where_one_folder_may_not_be_read_no_event_waits_for_sync() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| {
+        spec.catch_up = true;
+        spec.events = vec![EventKind::NewMail];
+        spec.folders = ["A", "B"].map(|id| FolderRef::Id(id.into()).into()).to_vec();
+    });
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok("A".into()), Ok("B".into())]));
+    d.subscribe("s1");
+    let conn = d.open().0;
+    d.begin(conn);
+    d.page("A", "1", true, vec![]);
+    let (call, _, request) = d.call();
+    assert!(matches!(request, Request::SyncFolderItems { folder: FolderRef::Id(f), .. } if f == "B"));
+    d.fail(call, coded("ErrorAccessDenied"));
+    d.wait(100.0);
+    d.end(conn, Err(error(ErrorKind::Io)));
+    d.wait(10.0);
+    let conn = d.open().0;
+    d.begin(conn);
+    d.story();
+    d.notices(conn, "s1", vec![notice(NoticeKind::NewMail, "a1", "A")]);
+    assert_eq!(d.story(), ["1 NewMail a1"]);
+    d.notices(conn, "s1", vec![moved("b1", "B", "a1", "A")]);
+    // Once.
+    d.page("A", "2", true, vec![new("a1")]);
+    assert_eq!(d.story(), [""; 0]);
+}
+
+// Folders are read one after the other; what moves meanwhile, and is gone before the next question, only its event tells.
+#[test]
+fn in_pull_a_gap_is_filled_when_the_server_was_asked_after_the_folders_were_read() {
+    let mut d = Desk::new(settings());
+    d.add(1, |spec| {
+        spec.catch_up = true;
+        spec.mode = WatchMode::Pull {
+            interval: Duration::from_secs(20),
+            quiet: Duration::from_secs(20),
+            timeout_minutes: 30,
+        };
+        spec.folders = vec![FolderRef::Id(FOLDER.into()).into()];
+    });
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
+    d.subscribe("p1");
+    let nothing = || {
+        let notices = vec![Notice { target: None, ..notice(NoticeKind::Status, "", "") }];
+        Answer::Events(notification("p1", notices))
+    };
+    let asked = |d: &mut Desk| {
+        let at = d.calls.iter().position(|c| matches!(c.3, Request::GetEvents { .. }))?;
+        d.calls.remove(at).map(|c| c.0)
+    };
+    let first = asked(&mut d).expect("it is asked at once");
+    d.wait(1.0);
+    d.page(FOLDER, "1", true, vec![]);
+    d.answer(first, nothing());
+    assert_eq!(d.story(), ["1 Connected"], "the question is older than the reading");
+    d.wait(0.1);
+    let second = asked(&mut d).expect("it is asked again at once");
+    d.answer(second, nothing());
+    assert_eq!(d.story(), ["1 Drained"]);
+    assert!(asked(&mut d).is_none(), "and then at its pace");
+}
+
 // Two checkpoints within a minute, and what the first one told would be told again by a stream that is a little behind.
 #[test]
 fn what_sync_has_told_is_remembered_for_a_minute() {
