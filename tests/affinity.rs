@@ -230,3 +230,44 @@ fn an_account_with_one_stream_puts_all_on_it() {
     }
     d.all_told();
 }
+
+// Exchange lets a mailbox be synced by five at a time, and refuses the sixth for a while.
+#[test]
+fn a_mailbox_is_synced_by_no_more_at_a_time_than_the_server_allows() {
+    let mut d = Desk::new(&[("all_folders", "true"), ("workers", "16")]);
+    d.sim.exchange().add_mailbox("ada@example.test");
+    for n in 0..24 {
+        let folder = format!("Folder {n}");
+        d.sim.exchange().create_folder("ada@example.test", "inbox", &folder).unwrap();
+        let path = format!("inbox/{folder}");
+        d.sim.exchange().deliver_into("ada@example.test", &path, b"Subject: Old\r\n\r\nText\r\n").unwrap();
+    }
+    d.sim.exchange().configure(|s| s.service_time = Duration::from_millis(30));
+    d.watch("ada@example.test", "");
+    d.until("all folders are read", |_, e| e.is_some_and(|e| e.kind == EventKind::Drained));
+    let syncs = d.sim.requests().iter().filter(|r| r.operation == "SyncFolderItems").count();
+    assert!(syncs >= 24, "{syncs}");
+    assert_eq!(d.sim.exchange().refused(), 0);
+}
+
+// Others work with the account too, and what is left of its budget is less than we ask for at a time.
+#[test]
+fn an_account_that_may_ask_twice_at_a_time_is_told_everything_all_the_same() {
+    let mut d = Desk::new(&[("access", "delegate")]);
+    d.sim.exchange().configure(|s| {
+        s.service_time = Duration::from_millis(20);
+        s.max_requests = 2;
+    });
+    for n in 0..6 {
+        let address = format!("box{n}@example.test");
+        d.sim.exchange().add_mailbox(&address);
+        d.sim.exchange().grant(&address, SERVICE).unwrap();
+        d.watch(&address, "");
+    }
+    d.all_connected();
+    for n in 0..30 {
+        d.deliver(&format!("box{}@example.test", n % 6));
+    }
+    d.all_told();
+    assert!(d.sim.exchange().refused() > 0);
+}

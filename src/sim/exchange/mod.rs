@@ -6,6 +6,7 @@
 mod autodiscover;
 mod back_ends;
 mod beside;
+mod budget;
 mod change;
 mod control;
 mod ids;
@@ -85,7 +86,15 @@ impl Exchange {
     /// The same where there are several machines; and the `Set-Cookie` header that comes with the answer.
     pub fn answer_at(&self, user: &str, routing: &Routing<'_>, soap: &[u8]) -> (Answer, Option<String>) {
         let mut world = self.lock();
+        let charge = match ops::admit(&mut world, user, soap) {
+            Ok(charge) => charge,
+            Err(refusal) => return (refusal, None),
+        };
+        world = self.work(world);
         let answer = ops::answer(&mut world, user, routing, soap);
+        if let Some(charge) = charge {
+            world.release(charge);
+        }
         let hooked = !world.hooks.is_empty();
         drop(world);
         self.changed.notify_all();

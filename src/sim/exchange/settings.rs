@@ -23,6 +23,12 @@ pub struct Settings {
     pub max_subscriptions: usize,
     /// How many streams an account may have open; `None`: as many as it likes.
     pub max_streams: Option<usize>,
+    /// How long the server is at work on a request, for others to come meanwhile. Zero: no time at all.
+    pub service_time: Duration,
+    /// How many requests of an account, or of a mailbox that is impersonated, may be under way, streams apart.
+    pub max_requests: usize,
+    /// And how many SyncFolderItems of them.
+    pub max_syncs: usize,
     /// Whether a SyncState that is no good is answered as none at all, with everything as new. Exchange refuses it with
     /// `ErrorInvalidSyncStateData`; gromox says nothing.
     pub silent_reset: bool,
@@ -50,6 +56,9 @@ impl Settings {
             idle_life: gromox.then_some(Duration::from_secs(300)),
             max_subscriptions: 5000,
             max_streams: None,
+            service_time: Duration::ZERO,
+            max_requests: if gromox { usize::MAX } else { 27 },
+            max_syncs: if gromox { usize::MAX } else { 5 },
             silent_reset: gromox,
             push_minute: Duration::from_secs(60),
             push_retry: Duration::from_secs(30),

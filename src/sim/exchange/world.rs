@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::super::Style;
 use super::autodiscover::Guide;
 use super::back_ends::Machine;
+use super::budget::Load;
 use super::change::Editor;
 use super::ids::{self, Guid};
 use super::mailbox::Mailbox;
@@ -37,6 +38,8 @@ pub(super) struct World {
     pub(super) unsubscribed: BTreeSet<String>,
     /// The open streams, by connection: who is charged for it.
     pub(super) streams: BTreeMap<u64, String>,
+    /// The requests under way.
+    pub(super) load: Load,
     pub(super) connections: u64,
     pub(super) wakes: u64,
     pub(super) ledger: Vec<Told>,
@@ -72,6 +75,7 @@ impl World {
             unsubscribed: BTreeSet::new(),
             made: 0,
             streams: BTreeMap::new(),
+            load: Load::default(),
             connections: 0,
             wakes: 0,
             ledger: Vec::new(),

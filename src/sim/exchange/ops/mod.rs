@@ -12,6 +12,7 @@ mod sync;
 use super::super::{Answer, Style};
 use super::back_ends::{self, Machine, Routing};
 use super::beside;
+use super::budget::{self, Charge};
 use super::ids::{self, Entry};
 use super::mailbox::Mailbox;
 use super::settings::Failure;
@@ -136,15 +137,12 @@ pub(super) fn answer(
     (answer, cookie)
 }
 
-fn run(
-    world: &mut World,
+/// Reads a request as far as it says what is asked for, and on whose behalf.
+fn asked<'a, 'w>(
+    world: &'w mut World,
     user: &str,
-    routing: &Routing<'_>,
-    soap: &[u8],
-    cookie: &mut Option<String>,
-) -> Result<(&'static str, Outcome), Refusal> {
-    world.bury();
-    let root = tree::parse(soap).map_err(|text| schema_violation(&text))?;
+    root: &'a Node,
+) -> Result<(Call<'w>, &'a Node, Operation), Refusal> {
     if root.ns != Ns::Soap || root.name != "Envelope" {
         return Err(schema_violation("The root element is not a SOAP envelope."));
     }
@@ -156,7 +154,6 @@ fn run(
         .copied()
         .find(|(name, _)| *name == request.name && request.ns == Ns::Messages)
         .ok_or_else(invalid)?;
-    *world.counts.entry(name.to_owned()).or_default() += 1;
     let style = world.style;
     let mut call = Call {
         world,
@@ -170,6 +167,43 @@ fn run(
     let header = root.child("Header");
     call.version = version(header, call.world.settings.newest_version)?;
     call.acting = call.who(header)?;
+    Ok((call, request, operation))
+}
+
+/// Who is charged for a request, and the name of its operation; the answer, if it is refused for the load.
+pub(super) fn admit(world: &mut World, user: &str, soap: &[u8]) -> Result<Option<Charge>, Answer> {
+    let style = world.style;
+    if world.settings.service_time.is_zero() {
+        // Nothing is ever under way.
+        return Ok(None);
+    }
+    let Ok(root) = tree::parse(soap) else { return Ok(None) };
+    let Ok((call, ..)) = asked(world, user, &root) else { return Ok(None) };
+    let (acting, name) = (call.acting, call.operation);
+    let fault =
+        |refusal| whole(if style == Style::Exchange { 500 } else { 200 }, write::fault(style, &refusal));
+    match budget::charge(call.world, &acting, name) {
+        Ok(charge) => Ok(charge),
+        Err(Fail::Fault(refusal)) => Err(fault(refusal)),
+        Err(Fail::Message(refusal)) => {
+            let message = write::message(name, Err((refusal, "")));
+            Err(whole(200, write::envelope(style, name, &write::messages(&message))))
+        }
+    }
+}
+
+fn run(
+    world: &mut World,
+    user: &str,
+    routing: &Routing<'_>,
+    soap: &[u8],
+    cookie: &mut Option<String>,
+) -> Result<(&'static str, Outcome), Refusal> {
+    world.bury();
+    let root = tree::parse(soap).map_err(|text| schema_violation(&text))?;
+    let (mut call, request, operation) = asked(world, user, &root)?;
+    let (style, name) = (call.style, call.operation);
+    *call.world.counts.entry(name.to_owned()).or_default() += 1;
     call.machine = call.world.reached(&call.acting, routing);
     *cookie = back_ends::cookie(&call.machine).filter(|_| routing.prefer);
     let outcome = match call.failure(name) {
