@@ -234,7 +234,7 @@ fn an_account_with_one_stream_puts_all_on_it() {
 // Exchange lets a mailbox be synced by five at a time, and refuses the sixth for a while.
 #[test]
 fn a_mailbox_is_synced_by_no_more_at_a_time_than_the_server_allows() {
-    let mut d = Desk::new(&[("all_folders", "true"), ("workers", "16")]);
+    let mut d = Desk::new(&[("all_folders", "true"), ("workers", "64")]);
     d.sim.exchange().add_mailbox("ada@example.test");
     for n in 0..24 {
         let folder = format!("Folder {n}");
