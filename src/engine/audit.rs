@@ -7,9 +7,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::folder::Folder;
-use super::mailbox::Watch;
 use super::tell::parse_time;
 use super::verdict::{self, Verdict};
+use super::watch::Watch;
 use super::{Call, CallId, Engine, Job};
 use crate::Error;
 use crate::proto::{FolderRef, FolderStamp, Request};

@@ -35,7 +35,7 @@ impl Engine {
     pub(super) fn converted(&mut self, made: &Call, asked: Asked, result: Result<Answer, Error>) {
         let id = result.and_then(|answer| match answer {
             Answer::Converted(id) => Ok(id),
-            _ => Err(super::no_answer()),
+            _ => Err(super::calls::no_answer()),
         });
         match asked {
             Asked::Fetch(fetch) => self.fetch_converted(made.endpoint, fetch, id),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mailbox::{Continuity, Phase, Step, Watch};
 use super::paths::Search;
 use super::tell::{TOLD_EVERY, detail};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
+use super::watch::{Continuity, Phase, Step, Watch};
 use super::{Call, Engine, WatchMode};
 use crate::proto::RequestVersion;
 use crate::{Error, ErrorKind, EventKind, Reason};

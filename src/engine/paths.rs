@@ -6,8 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::mailbox::{Step, Watch};
 use super::verdict::{self, Verdict};
+use super::watch::{Step, Watch};
 use super::{AfterAck, Answer, Call, Engine};
 use crate::proto::{FolderPage, FolderRef, Request, RequestVersion, distinguished_since};
 use crate::{Error, ErrorKind};
@@ -248,7 +248,7 @@ pub(crate) fn follow(
         let Some(path) = paths.get(search.done.len()) else { break };
         match ask(&request) {
             Ok(Answer::FoundFolders(page)) => search.page(path, page),
-            Ok(_) => return Err(super::no_answer()),
+            Ok(_) => return Err(super::calls::no_answer()),
             Err(error) if error.code().is_some() && is_gone(&error) => search.refused(path, error),
             Err(error) => return Err(error),
         }

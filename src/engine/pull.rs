@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::mailbox::{Continuity, Phase, Step, Watch};
 use super::timers::Timer;
 use super::verdict;
+use super::watch::{Continuity, Phase, Step, Watch};
 use super::{Call, Engine, WatchMode};
 use crate::proto::{NoticeKind, Notification};
 use crate::{Error, ErrorKind, Reason};

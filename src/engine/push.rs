@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use super::folder::Digest;
-use super::mailbox::{Phase, Step};
 use super::tell::detail;
 use super::timers::Timer;
+use super::watch::{Phase, Step};
 use super::{Command, Engine, Now, WatchMode};
 use crate::event::Detail;
 use crate::proto::{NoticeKind, Notification, PushReply, Response};

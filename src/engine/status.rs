@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use super::acks::Place;
 use super::folder::Folder;
 use super::group::Link;
-use super::mailbox::{Phase, Watch};
 use super::timers::Timer;
+use super::watch::{Phase, Watch};
 use super::{Engine, WatchMode};
 use crate::Reason;
 

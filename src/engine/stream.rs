@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::group::{GroupId, Link};
-use super::mailbox::Continuity;
 use super::tell::{TOLD_EVERY, detail};
 use super::timers::Timer;
 use super::verdict::{self, Verdict};
+use super::watch::Continuity;
 use super::{Command, Conn, ConnId, Engine, WatchMode};
 use crate::event::Detail;
 use crate::proto::{ConnectionStatus, Request, Response, ResponseClass, Streamed};

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::delivery::widen;
 use super::fetch::Held;
-use super::mailbox::{Continuity, Untold};
+use super::watch::{Continuity, Untold};
 use super::{Engine, event_kind};
 use crate::event::{Detail, Fill};
 use crate::proto::{Notice, Target};

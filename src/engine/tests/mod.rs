@@ -24,13 +24,12 @@ mod streaming;
 mod world;
 
 use super::*;
-use crate::ErrorKind;
-use crate::Event;
-use crate::event::{Detail, Fill};
+use crate::event::{Detail, Fill, Spooled};
 use crate::proto::{
-    ConnectionStatus as Status, FolderRef, Id, Notice, Notification, ResponseClass, ResponseCode, Scope,
-    Target,
+    ConnectionStatus as Status, FolderRef, Id, Item, Notice, Notification, PushUrl, Request, Response,
+    ResponseClass, ResponseCode, Scope, Streamed, Target,
 };
+use crate::{Ack, Error, ErrorKind, Event, Fetch};
 
 pub(super) const FOLDER: &str = "F-inbox";
 

@@ -88,7 +88,7 @@ impl Exchange {
         let mut world = self.lock();
         let charge = match ops::admit(&mut world, user, soap) {
             Ok(charge) => charge,
-            Err(refusal) => return (refusal, None),
+            Err((status, body)) => return (Answer::Whole { status, body }, None),
         };
         world = self.work(world);
         let answer = ops::answer(&mut world, user, routing, soap);

@@ -275,13 +275,13 @@ impl World {
     }
 
     /// Whether the server has nothing more for a watch that has to ask, and has said so since its folders were read.
-    fn has_asked(&self, id: u64, watch: &crate::engine::mailbox::Watch) -> bool {
+    fn has_asked(&self, id: u64, watch: &crate::engine::watch::Watch) -> bool {
         let patience = watch.slowest() + Duration::from_secs(10);
         self.engine.caught_up(id).is_none_or(|ago| !watch.left_there && !watch.undrained && ago <= patience)
     }
 
     /// Whether the watch's subscription is alive. Only an audit finds out that one tells nothing, or is somebody else's.
-    fn is_told(&self, mailbox: usize, watch: &crate::engine::mailbox::Watch) -> bool {
+    fn is_told(&self, mailbox: usize, watch: &crate::engine::watch::Watch) -> bool {
         let subscription = watch.subscription.as_ref().and_then(|s| self.server.subs.get(&s.id));
         subscription.is_some_and(|s| !s.dead && s.mailbox == mailbox)
     }

@@ -129,10 +129,7 @@ pub(super) fn answer(
             whole(200, write::envelope(style, name, &write::messages(&text)))
         }
         Ok((_, Outcome::Stream(stream))) => Answer::Stream(stream),
-        // gromox sends its faults with status 200.
-        Err(refusal) => {
-            whole(if style == Style::Exchange { 500 } else { 200 }, write::fault(style, &refusal))
-        }
+        Err(refusal) => whole(fault_status(style), write::fault(style, &refusal)),
     };
     (answer, cookie)
 }
@@ -170,26 +167,23 @@ fn asked<'a, 'w>(
     Ok((call, request, operation))
 }
 
-/// Who is charged for a request, and the name of its operation; the answer, if it is refused for the load.
-pub(super) fn admit(world: &mut World, user: &str, soap: &[u8]) -> Result<Option<Charge>, Answer> {
-    let style = world.style;
+/// Who is charged for a request; the status and body of the answer, if it is refused for the load.
+pub(super) fn admit(world: &mut World, user: &str, soap: &[u8]) -> Result<Option<Charge>, (u16, Vec<u8>)> {
     if world.settings.service_time.is_zero() {
         // Nothing is ever under way.
         return Ok(None);
     }
+    let style = world.style;
     let Ok(root) = tree::parse(soap) else { return Ok(None) };
     let Ok((call, ..)) = asked(world, user, &root) else { return Ok(None) };
     let (acting, name) = (call.acting, call.operation);
-    let fault =
-        |refusal| whole(if style == Style::Exchange { 500 } else { 200 }, write::fault(style, &refusal));
-    match budget::charge(call.world, &acting, name) {
-        Ok(charge) => Ok(charge),
-        Err(Fail::Fault(refusal)) => Err(fault(refusal)),
-        Err(Fail::Message(refusal)) => {
+    budget::charge(call.world, &acting, name).map_err(|refused| match refused {
+        Fail::Fault(refusal) => (fault_status(style), write::fault(style, &refusal)),
+        Fail::Message(refusal) => {
             let message = write::message(name, Err((refusal, "")));
-            Err(whole(200, write::envelope(style, name, &write::messages(&message))))
+            (200, write::envelope(style, name, &write::messages(&message)))
         }
-    }
+    })
 }
 
 fn run(
@@ -417,6 +411,11 @@ fn list<'n>(request: &'n Node, name: &str) -> Result<&'n [Node], Violation> {
         [] => Err(Violation(format!("The element '{name}' has incomplete content."))),
         nodes => Ok(nodes),
     }
+}
+
+/// gromox sends its faults with status 200.
+fn fault_status(style: Style) -> u16 {
+    if style == Style::Exchange { 500 } else { 200 }
 }
 
 fn whole(status: u16, body: Vec<u8>) -> Answer {
