@@ -248,7 +248,7 @@ impl Engine {
         }
         told.mark(digest, Marks::of(kind)?.0);
         let mut event = Event::new(kind, id, w.spec.mailbox.clone(), now);
-        event.origin = Some(Origin::CatchUp);
+        event.origin = Some(Origin::Live);
         event.item_id = Some(item.id.clone());
         event.change_key.clone_from(&item.change_key);
         event.parent_folder_id = Some(here.id.clone());

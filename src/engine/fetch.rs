@@ -204,13 +204,12 @@ impl Engine {
             return self.timers.set(Timer::Fetch(endpoint), at);
         }
         loop {
-            let mut held_up = if full { self.with_messages_ahead() } else { BTreeSet::new() };
-            held_up.extend(gated.keys());
-            let fetches = &mut self.endpoint(endpoint).fetches;
+            let held_up = if full { self.with_messages_ahead() } else { BTreeSet::new() };
+            let fetches = &mut self.endpoints.entry(endpoint).or_default().fetches;
             if fetches.in_flight >= most {
                 break;
             }
-            let asked = fetches.next(now, &held_up);
+            let asked = fetches.next(now, &held_up, |watch| gated.contains_key(&watch), &self.items);
             if asked.is_empty() {
                 break;
             }
@@ -235,7 +234,10 @@ impl Engine {
                 );
             }
         }
-        let later = self.endpoint(endpoint).fetches.later.first().map(|(at, _)| *at);
+        let is_gated = |fetch| self.items.get(fetch).is_some_and(|item| gated.contains_key(&item.watch));
+        let later = self.endpoints.get(&endpoint).map(|e| &e.fetches.later);
+        let later =
+            later.and_then(|later| later.iter().find(|(_, fetch)| !is_gated(fetch))).map(|(at, _)| *at);
         match later.into_iter().chain(gated.values().copied()).min() {
             Some(at) if at > now => self.timers.set(Timer::Fetch(endpoint), at),
             _ => self.timers.clear(Timer::Fetch(endpoint)),
@@ -468,19 +470,27 @@ impl Wanted {
 
 impl Fetches {
     /// What to ask for next, all of one watch: first what is to be tried again, which is asked for alone, then the watches in
-    /// turn. No message is begun for those that are `held_up`; what was begun keeps its place and may be tried again, since
-    /// what is in the spool already may stand behind it.
-    fn next(&mut self, now: Duration, held_up: &BTreeSet<u64>) -> Vec<FetchId> {
-        if let Some(&(at, fetch)) = self.later.first()
-            && at <= now
-        {
+    /// turn, but nothing for those whose gates are shut. No message is begun for those that are `held_up`; what was begun keeps
+    /// its place and may be tried again, since what is in the spool already may stand behind it.
+    fn next(
+        &mut self,
+        now: Duration,
+        held_up: &BTreeSet<u64>,
+        is_gated: impl Fn(u64) -> bool,
+        items: &BTreeMap<FetchId, Wanted>,
+    ) -> Vec<FetchId> {
+        let may_go = |fetch| items.get(fetch).is_none_or(|item| !is_gated(item.watch));
+        let due =
+            self.later.iter().take_while(|(at, _)| *at <= now).find(|(_, fetch)| may_go(fetch)).copied();
+        if let Some((at, fetch)) = due {
             self.later.remove(&(at, fetch));
             return vec![fetch];
         }
         let after = self.queues.range((Bound::Excluded(self.last), Bound::Unbounded));
         let mut turns = after.chain(self.queues.range(..=self.last));
-        let Some(watch) =
-            turns.find(|(watch, queue)| !(queue.mime && held_up.contains(watch))).map(|(watch, _)| *watch)
+        let may_begin =
+            |watch: u64, queue: &Queue| !is_gated(watch) && !(queue.mime && held_up.contains(&watch));
+        let Some(watch) = turns.find(|(watch, queue)| may_begin(**watch, queue)).map(|(watch, _)| *watch)
         else {
             return Vec::new();
         };

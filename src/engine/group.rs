@@ -325,6 +325,7 @@ impl Engine {
             self.timers.clear(Timer::Lobby(other));
             let Some(other) = self.groups.remove(&other) else { continue };
             self.move_members(other.members, group);
+            self.seats_free(other.endpoint);
         }
     }
 
@@ -402,6 +403,7 @@ impl Engine {
         }
         if self.groups.get(&group).is_some_and(|g| g.seats() == 0) {
             self.drop_group(group);
+            self.seats_free(endpoint);
         }
     }
 

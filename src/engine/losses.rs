@@ -168,8 +168,10 @@ impl Engine {
             // Heartbeats have proved nothing, if the id was somebody else's already.
             w.certain = w.certain.min(w.proved);
         }
-        if let (Some(s), true) = (old, unsubscribe) {
-            self.unsubscribe(id, endpoint, s.id, s.route);
+        match old {
+            Some(s) if unsubscribe => self.unsubscribe(id, endpoint, s.id, s.route),
+            Some(s) => self.push_ended(id, &s.id),
+            None => {}
         }
         self.due(id, self.step_after(id, error, Step::Subscribe), wait);
     }

@@ -62,6 +62,9 @@ impl Engine {
             // Whoever waits for a gate is not being prepared: others need not wait for it.
             self.not_preparing(id);
             self.timers.set(Timer::Watch(id), at);
+            if step == Step::Poll {
+                self.next_poll(endpoint);
+            }
             return;
         }
         if step == Step::Locate {

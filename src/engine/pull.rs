@@ -145,10 +145,14 @@ impl Engine {
     }
 
     pub(super) fn poll_came_back(&mut self, endpoint: u32) {
-        let now = self.now.mono;
         let polls = &mut self.endpoint(endpoint).polls;
         polls.in_flight = polls.in_flight.saturating_sub(1);
-        // One that has ended or was taken back meanwhile gives its turn away.
+        self.next_poll(endpoint);
+    }
+
+    /// Whoever waits longest for its turn has it. One that has ended, was taken back or may not ask now gives it away.
+    pub(super) fn next_poll(&mut self, endpoint: u32) {
+        let now = self.now.mono;
         while let Some(id) = self.endpoint(endpoint).polls.next() {
             if self.watches.get(&id).is_some_and(|w| w.phase == Phase::Due(Step::Poll)) {
                 return self.timers.set(Timer::Watch(id), now);

@@ -128,8 +128,16 @@ impl Engine {
     /// A watch has ended, and nothing of it is under way.
     pub(super) fn forget_push(&mut self, id: u64) {
         if let Some(State { id: Some(old), .. }) = self.pushes.watches.remove(&id) {
-            self.pushes.ids.remove(&old);
+            self.pushes.let_go(id, &old);
         }
+    }
+
+    /// Its subscription is no more, or is another's; nobody waits for what comes of it.
+    pub(super) fn push_ended(&mut self, id: u64, subscription: &str) {
+        if self.pushes.watches.get(&id).is_some_and(|state| state.id.as_deref() == Some(subscription)) {
+            self.timers.clear(Timer::Push(id));
+        }
+        self.pushes.let_go(id, subscription);
     }
 
     /// A push subscription that is not wanted any more; false for another kind. It ends by the answer to what it tells next.
@@ -137,8 +145,7 @@ impl Engine {
         if !self.pushes.watches.contains_key(&watch) {
             return false;
         }
-        self.timers.clear(Timer::Push(watch));
-        self.pushes.ids.remove(subscription);
+        self.push_ended(watch, subscription);
         self.out.push_back(Command::Unwanted(subscription.to_owned()));
         true
     }
@@ -154,11 +161,12 @@ impl Engine {
         let (subscription, mark) = (s.id.clone(), s.watermark.as_deref().map(Digest::of));
         w.phase = Phase::Pushed;
         let Some(state) = self.pushes.watches.get_mut(&id) else { return };
-        if let Some(old) = state.id.replace(subscription.clone()) {
-            self.pushes.ids.remove(&old);
-        }
+        let old = state.id.replace(subscription.clone());
         (state.heard, state.sure, state.resume) = (now.mono, w.certain, None);
         state.marks = mark.into_iter().collect();
+        if let Some(old) = old {
+            self.pushes.let_go(id, &old);
+        }
         self.pushes.ids.insert(subscription.clone(), id);
         self.watch_silence(id);
         let early = std::mem::take(&mut self.pushes.early);
@@ -364,12 +372,21 @@ impl Engine {
 
     /// The subscription is of no use any more. Should the server still have it, its next notification is answered so.
     fn push_lost(&mut self, id: u64, reason: Reason, error: &Error) {
-        let head =
-            self.watches.get(&id).and_then(|w| w.subscription.as_ref()).and_then(|s| s.watermark.clone());
+        let Some(s) = self.watches.get(&id).and_then(|w| w.subscription.as_ref()) else { return };
+        let head = s.watermark.clone();
         if let Some(state) = self.pushes.watches.get_mut(&id) {
             state.resume = head;
         }
         self.lost(id, reason, error, true);
+    }
+}
+
+impl Pushes {
+    /// An id is no longer a watch's. A server that began anew may have given it to another one.
+    fn let_go(&mut self, watch: u64, id: &str) {
+        if self.ids.get(id) == Some(&watch) {
+            self.ids.remove(id);
+        }
     }
 }
 

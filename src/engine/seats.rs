@@ -1,6 +1,6 @@
 //! Which watch has a seat in which group, and who finds the group's machine.
 
-use super::group::{Group, GroupId, LEARNED};
+use super::group::{Group, GroupId, LEARNED, Learned};
 use super::timers::Timer;
 use super::watch::{Phase, Step};
 use super::{Engine, Route};
@@ -65,20 +65,28 @@ impl Engine {
 
     /// Whether the server may be asked for one more stream.
     pub(super) fn may_stand(&mut self, endpoint: u32, own_budget: bool) -> bool {
-        let now = self.now.mono;
         let limit = match own_budget {
             true => usize::MAX,
             false => self.settings.connections.max(1),
         };
-        let learned = self.endpoint(endpoint).learned.filter(|l| now.saturating_sub(l.at) < LEARNED);
         let standing = self.groups.values().filter(|g| g.endpoint == endpoint).count();
-        standing < limit.min(learned.map_or(usize::MAX, |l| l.most))
+        standing < limit.min(self.learned(endpoint).map_or(usize::MAX, |l| l.most))
+    }
+
+    /// What the server has said of its limit, for as long as that counts.
+    fn learned(&mut self, endpoint: u32) -> Option<Learned> {
+        let now = self.now.mono;
+        self.endpoint(endpoint).learned.filter(|l| now.saturating_sub(l.at) < LEARNED)
     }
 
     fn wait_for_seat(&mut self, id: u64, endpoint: u32) {
         let most = self.per_stream();
         self.endpoint(endpoint).seatless.insert(id);
-        let limit = self.endpoint(endpoint).learned.map_or(self.settings.connections, |l| l.most);
+        let learned = self.learned(endpoint);
+        let limit = learned.map_or(self.settings.connections, |l| l.most);
+        if let Some(learned) = learned {
+            self.timers.set(Timer::Watch(id), learned.at + LEARNED);
+        }
         let Some(w) = self.watches.get_mut(&id) else { return };
         if !std::mem::replace(&mut w.told_full, true) {
             let message = format!(

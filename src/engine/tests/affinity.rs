@@ -225,9 +225,9 @@ fn streams_of_two_machines_do_not_become_one() {
         d.end(conn, Err(error(ErrorKind::Connect)));
     }
     d.wait(5.0);
-    while let Some((_, _, _, Request::GetStreamingEvents { subscription_ids, .. })) = d.opens.pop_front() {
-        assert_eq!(subscription_ids.len(), 1);
-    }
+    let mut again = vec![d.open().1, d.open().1];
+    again.sort();
+    assert_eq!(again, [["s1"], ["s2"]]);
 }
 
 // With impersonation the server charges each mailbox: one that is throttled would hold up ten thousand.
@@ -296,6 +296,61 @@ fn a_refused_stream_teaches_how_many_may_stand_and_its_mailboxes_go_onto_the_oth
     assert_eq!(d.open().1, ["s1", "s2", "s3"]);
 }
 
+// Somebody else had the streams for a while: who finds no room meanwhile would be deaf for ever.
+#[test]
+fn what_a_server_said_of_its_limit_counts_for_an_hour() {
+    let mut d = Desk::new(Settings { subscriptions_per_connection: 2, ..settings() });
+    let one = d.streaming(1, "s1");
+    d.wait(100.0);
+    d.add(2, of("B"));
+    d.subscribe_at(2, "s2", "b");
+    let (conn, ids) = d.open();
+    assert_eq!(ids, ["s2"]);
+    d.end(conn, Err(coded("ErrorExceededConnectionCount")));
+    // Its own stream is on another machine: it is tried again. There is no room for one more.
+    d.add(3, of("C"));
+    assert!(d.subscribing().is_empty());
+    let told = d.told();
+    assert!(told.contains(&(3, EventKind::Error)), "{told:?}");
+    d.wait(3500.0);
+    assert!(d.subscribing().is_empty());
+    d.wait(101.0);
+    assert_eq!(d.subscribing().iter().map(|(_, watch, _)| *watch).collect::<Vec<_>>(), [3]);
+    assert!(!d.aborts.contains(&one));
+}
+
+// A mailbox that is throttled would be asked for its items all the same, until none of them can be had.
+#[test]
+fn nothing_is_fetched_of_a_mailbox_that_is_throttled_by_itself() {
+    let mut d = Desk::new(settings());
+    for watch in 1..=2 {
+        d.add(watch, |s| {
+            impersonated(s);
+            s.fetch = crate::Fetch::Summary;
+            s.affinity = format!("group{watch}").into();
+        });
+    }
+    d.subscribe_at(1, "s1", "a");
+    d.subscribe_at(2, "s2", "b");
+    let (one, _) = d.open();
+    let (two, _) = d.open();
+    d.begin(one);
+    d.begin(two);
+    d.message(one, streamed("s1", vec![notice(NoticeKind::NewMail, "a1", FOLDER)]));
+    let (call, watch, _) = d.call();
+    assert_eq!(watch, 1);
+    d.fail(call, coded("ErrorServerBusy").with_retry_after(Some(Duration::from_secs(100))));
+    for (conn, id, item) in [(one, "s1", "a2"), (two, "s2", "b1")] {
+        d.message(conn, streamed(id, vec![notice(NoticeKind::NewMail, item, FOLDER)]));
+    }
+    assert_eq!(d.calls.iter().map(|c| c.1).collect::<Vec<_>>(), [2], "the other is asked for at once");
+    d.calls.clear();
+    d.wait(99.0);
+    assert!(d.calls.is_empty(), "{:?}", d.calls);
+    d.wait(10.0);
+    assert!(d.calls.iter().all(|c| c.1 == 1) && !d.calls.is_empty(), "{:?}", d.calls);
+}
+
 // The mailbox that is charged has its streams already: its group would wait for it.
 #[test]
 fn with_impersonation_another_mailbox_is_charged() {
@@ -311,4 +366,9 @@ fn with_impersonation_another_mailbox_is_charged() {
     d.wait(60.0);
     let (conn, watch, ..) = d.opens.pop_front().unwrap();
     assert_eq!((watch, &*d.stream_ways[&conn].anchor), (2, "user2@example.test"));
+}
+
+fn streamed(subscription: &str, notices: Vec<Notice>) -> Response<Streamed> {
+    let notifications = vec![notification(subscription, notices)];
+    response(ResponseClass::Success, "NoError", Streamed { notifications, ..Streamed::default() })
 }

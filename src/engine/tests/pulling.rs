@@ -273,6 +273,29 @@ fn questions_take_turns_and_leave_workers_free() {
     assert_eq!(seen.len(), 6, "{seen:?}");
 }
 
+// Its turn would be lost with it, and those behind it never asked for again.
+#[test]
+fn a_throttled_watch_gives_its_turn_away() {
+    let mut d = Desk::new(Settings { fetches: 1, ..settings() });
+    for watch in 1..=3 {
+        d.add(watch, |s| {
+            s.folders.clear();
+            s.own_budget = true;
+            s.mode = pull(30, 60);
+        });
+        let (call, ..) = d.calls.pop_back().unwrap();
+        d.answer(call, Answer::Subscribed { id: format!("p{watch}"), watermark: None, date: None });
+    }
+    // 1 asks, 2 and 3 wait; 2 is throttled for something else of its own.
+    let (asking, 1, ..) = d.calls.pop_front().unwrap() else { panic!("{:?}", d.calls) };
+    let busy = coded("ErrorServerBusy").with_retry_after(Some(Duration::from_secs(600)));
+    d.engine.shut_gate(2, 1, &busy);
+    d.answer(asking, Answer::Events(notification("p1", Vec::new())));
+    let (call, watch, ..) = d.calls.pop_front().expect("the next one has the turn");
+    assert_eq!(watch, 3);
+    d.answer(call, Answer::Events(notification("p3", Vec::new())));
+}
+
 // A host that is slow would lose what the server would have kept for it.
 #[test]
 fn what_has_no_room_is_left_at_the_server() {

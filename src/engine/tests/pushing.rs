@@ -418,3 +418,46 @@ fn a_strangers_events_are_not_told() {
     subscribed(&mut d, "p2", Some("v0"));
     d.refused(mails("p1", "w2", &[("a", "w3")]));
 }
+
+// A server that began anew counts from one again: a watch's new subscription would be nobody's, and deaf for an hour.
+#[test]
+fn an_id_that_another_watch_has_had_is_heard() {
+    let mut d = connected();
+    d.add(2, by_push);
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok(FOLDER.into())]));
+    // The other one has lost it, and gets another.
+    subscribed(&mut d, "p1", Some("v0"));
+    d.wait(1.0);
+    subscribed(&mut d, "p2", Some("u0"));
+    d.story();
+    assert_eq!(d.push(mails("p1", "v0", &[("a", "v1")])), [PushOutcome::Taken]);
+    assert_eq!(d.push(mails("p2", "u0", &[("b", "u1")])), [PushOutcome::Taken]);
+    let story = d.story();
+    assert!(
+        story.contains(&"2 NewMail a".to_owned()) && story.contains(&"1 NewMail b".to_owned()),
+        "{story:?}"
+    );
+    // Both are watched over.
+    d.wait(1201.0);
+    assert_eq!(d.calls.iter().map(|c| c.1).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
+}
+
+// While a new subscription is asked for, an error without a name would make a second one beside it.
+#[test]
+fn an_error_without_a_name_is_no_second_loss() {
+    let mut d = connected();
+    let mut foreign = notice(NoticeKind::NewMail, "x", "somebody else's");
+    foreign.watermark = Some("w2".into());
+    let previous_watermark = Some("w1".into());
+    d.push(message(Some(Notification { previous_watermark, ..notification("p1", vec![foreign]) })));
+    d.wait(1.0);
+    assert_eq!(d.calls.len(), 1, "it is subscribed anew: {:?}", d.calls);
+    d.push_all(vec![failure("ErrorReadEventsFailed", None)]);
+    d.wait(10.0);
+    assert_eq!(d.calls.len(), 1, "{:?}", d.calls);
+    subscribed(&mut d, "p2", Some("u0"));
+    assert_eq!(d.push(mails("p2", "u0", &[("b", "u1")])), [PushOutcome::Taken]);
+    d.wait(1201.0);
+    assert!(!d.calls.is_empty(), "its silence is noticed");
+}
