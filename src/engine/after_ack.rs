@@ -27,8 +27,6 @@ use crate::{Error, Event, EventKind};
 
 /// How often a server may fail with an answer of its own before it counts as a refusal.
 const TRIES: u32 = 6;
-/// A refused sign-in is not tried fast.
-const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// For how long a stream may be behind with what came of it.
 const ECHO: Duration = Duration::from_secs(600);
 /// So many items are remembered for that at the most.
@@ -288,7 +286,7 @@ impl Engine {
         if !again {
             return self.action_refused(ticket, &error);
         }
-        let asked = (verdict == Verdict::Refused).then_some(REFUSED_WAIT).max(error.retry_after());
+        let asked = (verdict == Verdict::Refused).then_some(verdict::REFUSED_WAIT).max(error.retry_after());
         let Some(action) = self.actions.by_ticket.get_mut(&ticket) else { return };
         action.under_way = false;
         let at = self.now.mono + action.backoff.next(&mut self.rng, asked);

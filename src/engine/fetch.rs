@@ -19,8 +19,6 @@ use crate::{Error, ErrorKind, Event, EventKind, Fetch, Reason};
 const TRIES: u32 = 6;
 /// How many summaries one question asks for: what Microsoft's documentation recommends.
 const BATCH: usize = 10;
-/// A refused sign-in is not tried fast.
-const REFUSED_WAIT: Duration = Duration::from_secs(30);
 
 /// Names a fetch of an item.
 pub(super) type FetchId = u64;
@@ -296,7 +294,7 @@ impl Engine {
                 // Each is asked for alone then: one that the server cannot bear must not cost the others.
                 let wait = result.err().and_then(|error| {
                     let refused = verdict::of_error(&error) == Verdict::Refused;
-                    refused.then_some(REFUSED_WAIT).max(error.retry_after())
+                    refused.then_some(verdict::REFUSED_WAIT).max(error.retry_after())
                 });
                 for fetch in asked {
                     if let Some(item) = self.items.get_mut(fetch) {
@@ -345,8 +343,9 @@ impl Engine {
                     _ => false,
                 };
                 if again {
-                    let asked =
-                        (verdict == Verdict::Refused).then_some(REFUSED_WAIT).max(error.retry_after());
+                    let asked = (verdict == Verdict::Refused)
+                        .then_some(verdict::REFUSED_WAIT)
+                        .max(error.retry_after());
                     let at = now + item.backoff.next(&mut self.rng, asked);
                     self.endpoint(endpoint).fetches.later.insert((at, fetch));
                     return;

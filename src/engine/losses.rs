@@ -16,14 +16,10 @@ use crate::{Error, ErrorKind, EventKind, Reason};
 const HEALTHY: Duration = Duration::from_secs(60);
 /// As `HEALTHY`, where an event came.
 const HEALTHY_WITH_EVENT: Duration = Duration::from_secs(5);
-/// How long is waited at least after a refused sign-in.
-const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// The server allows no further subscription.
 const TOO_MANY: &str = "ErrorExceededSubscriptionCount";
 /// How long a server may take to forget subscriptions that are taken off it.
 const FORSAKEN: Duration = Duration::from_secs(2);
-/// How many failures in a row a `RetryThenStop` allows.
-const TRIES: u32 = 5;
 
 impl Engine {
     /// A step's call failed.
@@ -79,7 +75,7 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let may_go_on = match verdict {
             Verdict::Refused => w.may_be_refused(),
-            Verdict::RetryThenStop => w.failures() < TRIES,
+            Verdict::RetryThenStop => w.failures() < verdict::TRIES,
             _ => true,
         };
         if !may_go_on {
@@ -112,7 +108,7 @@ impl Engine {
     fn wait_for(&mut self, id: u64, error: &Error, verdict: Verdict) -> Duration {
         let Some(w) = self.watches.get_mut(&id) else { return Duration::ZERO };
         let least = match verdict {
-            Verdict::Refused => Some(REFUSED_WAIT),
+            Verdict::Refused => Some(verdict::REFUSED_WAIT),
             Verdict::Resubscribe | Verdict::Rediscover => Some(Duration::from_secs(1)),
             _ => verdict::least_wait(error.code()).map(Duration::from_secs),
         };

@@ -18,10 +18,6 @@ const REFUSING: Duration = Duration::from_secs(1);
 /// A stream that ended sooner counts as a failed attempt: in order, and otherwise.
 const SHORT_CLOSED: Duration = Duration::from_secs(1);
 const SHORT_BROKEN: Duration = Duration::from_secs(5);
-/// The least wait before a refused sign-in is tried again.
-const REFUSED_WAIT: Duration = Duration::from_secs(30);
-/// How many failures in a row a `RetryThenStop` allows.
-const TRIES: u32 = 5;
 
 impl Engine {
     /// A group's timer has rung.
@@ -377,7 +373,7 @@ impl Engine {
             let Some(w) = self.watches.get_mut(id) else { continue };
             let gives_up = match verdict {
                 Verdict::Refused => !w.may_be_refused(),
-                Verdict::RetryThenStop => failures >= TRIES,
+                Verdict::RetryThenStop => failures >= verdict::TRIES,
                 Verdict::LowerVersion => true,
                 _ => false,
             };
@@ -389,7 +385,7 @@ impl Engine {
             self.stop(id, error, verdict);
         }
         let asked = (verdict == Verdict::Refused)
-            .then_some(REFUSED_WAIT)
+            .then_some(verdict::REFUSED_WAIT)
             .max(verdict::least_wait(error.code()).map(Duration::from_secs))
             .max(error.retry_after());
         self.groups.get(&group)?;

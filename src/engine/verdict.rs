@@ -1,7 +1,14 @@
 //! What a failure means: for the next step, for what may have been missed, and for the host.
 
+use std::time::Duration;
+
 use crate::proto::{Action, action};
 use crate::{Error, ErrorKind, Reason};
+
+/// How often a watch or a stream repeats what is [`RetryThenStop`](Verdict::RetryThenStop).
+pub(super) const TRIES: u32 = 5;
+/// The least wait after a refused sign-in: accounts are locked for fast ones.
+pub(super) const REFUSED_WAIT: Duration = Duration::from_secs(30);
 
 /// What is to be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
