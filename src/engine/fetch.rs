@@ -487,10 +487,8 @@ impl Fetches {
         }
         let after = self.queues.range((Bound::Excluded(self.last), Bound::Unbounded));
         let mut turns = after.chain(self.queues.range(..=self.last));
-        let may_begin =
-            |watch: u64, queue: &Queue| !is_gated(watch) && !(queue.mime && held_up.contains(&watch));
-        let Some(watch) = turns.find(|(watch, queue)| may_begin(**watch, queue)).map(|(watch, _)| *watch)
-        else {
+        let waits = |watch: u64, queue: &Queue| is_gated(watch) || (queue.mime && held_up.contains(&watch));
+        let Some(watch) = turns.find(|(watch, queue)| !waits(**watch, queue)).map(|(watch, _)| *watch) else {
             return Vec::new();
         };
         self.last = watch;
