@@ -41,7 +41,9 @@ fn describe(envelope: &Envelope) -> String {
                 .map(|f| format!(" {} {:?}/{:?}", length(&f.display_name), f.unread_count, f.total_count))
                 .collect()
         }),
-        Body::FoundFolders(r) => each("FoundFolders", r, |page| format!(" {}", page.folders.len())),
+        Body::FoundFolders(r) => {
+            each("FoundFolders", r, |page| format!(" {}", page.as_ref().map_or(0, |p| p.folders.len())))
+        }
         Body::Items(r) => each("Items", r, |items| {
             let attachments = |i: &ewsnotify::proto::Item| {
                 i.attachments.iter().map(|a| (length(&a.name), a.size)).collect::<Vec<_>>()

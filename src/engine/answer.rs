@@ -41,7 +41,7 @@ pub(crate) fn of(request: &Request, body: Body, date: Option<SystemTime>) -> Res
             Ok(Answer::Folders(responses.into_iter().map(|r| succeed(r, request).and_then(id)).collect()))
         }
         (Request::FindFolder { .. }, Body::FoundFolders(responses)) => {
-            first(responses, request).map(Answer::FoundFolders)
+            first(responses, request)?.map(Answer::FoundFolders).ok_or_else(unexpected)
         }
         (Request::GetEvents { .. }, Body::Events(responses)) => {
             first(responses, request)?.map(Answer::Events).ok_or_else(unexpected)

@@ -151,11 +151,19 @@ impl Engine {
         folder.in_flight = None;
         match result {
             Ok((SyncPage { sync_state: Some(state), includes_last, changes }, date)) => {
-                folder.backoff.reset();
+                // A server that goes on so for ever is asked more and more slowly.
+                let nothing = changes.is_empty() && !includes_last;
+                if !nothing {
+                    folder.backoff.reset();
+                }
                 folder.missing = false;
                 // Where the server does not tell its time, ours at the question is the nearest.
                 let date = date.unwrap_or(made.sent.wall);
                 self.page(id, folder_id, state, includes_last, changes, date);
+                if nothing {
+                    let text = "SyncFolderItems: the server says that there is more, and gives nothing";
+                    self.sync_later(id, folder_id, &Error::new(ErrorKind::Protocol, text));
+                }
             }
             Ok(_) => {
                 let error = Error::new(ErrorKind::Protocol, "the answer to SyncFolderItems has no SyncState");
@@ -375,24 +383,13 @@ impl Engine {
                 return;
             }
         }
-        let wait = self.sync_wait(id, folder_id, error);
+        if !denied {
+            return self.sync_later(id, folder_id, error);
+        }
         let audit = self.until_audit();
         let Some(w) = self.watches.get_mut(&id) else { return };
         let undrained = w.undrained;
         let Some(folder) = w.folders_known.get_mut(folder_id) else { return };
-        if !denied {
-            folder.due = Some(now + wait);
-            let failures = folder.backoff.failures();
-            if failures == 3 || failures.is_multiple_of(TOLD_EVERY) {
-                let mut detail = detail(error, None);
-                detail.retry_ms = Some(wait.as_millis() as u64);
-                detail.message = Some(format!(
-                    "catching up fails: {error} (failure {failures} in a row, it is tried again)"
-                ));
-                self.tell(id, EventKind::Error, detail);
-            }
-            return;
-        }
         let was_dirty = folder.dirty || (undrained && folder.baseline.is_some() && folder.broken);
         let before = std::mem::replace(&mut folder.denied, true);
         let certain = folder.certain;
@@ -411,6 +408,22 @@ impl Engine {
             self.tell_gap_since(id, since, Reason::Denied, Some(error.to_string()), Fill::None);
         }
         self.drained(id);
+    }
+
+    /// After a failure that may pass.
+    fn sync_later(&mut self, id: u64, folder_id: &str, error: &Error) {
+        let wait = self.sync_wait(id, folder_id, error);
+        let now = self.now.mono;
+        let Some(folder) = self.folder(id, folder_id) else { return };
+        folder.due = Some(now + wait);
+        let failures = folder.backoff.failures();
+        if failures == 3 || failures.is_multiple_of(TOLD_EVERY) {
+            let mut detail = detail(error, None);
+            detail.retry_ms = Some(wait.as_millis() as u64);
+            detail.message =
+                Some(format!("catching up fails: {error} (failure {failures} in a row, it is tried again)"));
+            self.tell(id, EventKind::Error, detail);
+        }
     }
 
     fn sync_wait(&mut self, id: u64, folder_id: &str, error: &Error) -> Duration {

@@ -86,6 +86,8 @@ pub(super) struct Search {
     /// How many of the folders there have been looked at, and which has the name but for upper and lower case.
     offset: u32,
     near: Option<String>,
+    /// The first folder of the page before.
+    first: Option<String>,
 }
 
 impl Search {
@@ -109,9 +111,23 @@ impl Search {
         None
     }
 
-    /// What lies in the folder that was asked for.
-    fn page(&mut self, path: &FolderPath, page: FolderPage) {
-        let Some(name) = path.names.get(self.depth) else { return };
+    /// What lies in the folder that was asked for; an error if the answer makes no sense.
+    fn page(&mut self, path: &FolderPath, page: FolderPage) -> Result<(), Error> {
+        let Some(name) = path.names.get(self.depth) else { return Ok(()) };
+        let first = page.folders.first().map(|f| f.id.id.clone());
+        let nonsense = if page.folders.iter().any(|f| f.id.id.is_empty()) {
+            Some("the server gives a folder without an id")
+        } else if self.offset > 0 && first.is_some() && first == self.first {
+            Some("the server gives the same folders again, and says that there are more")
+        } else {
+            None
+        };
+        if let Some(nonsense) = nonsense {
+            let from = std::mem::take(&mut self.offset);
+            (self.first, self.near) = (None, None);
+            let text = format!("looking for folder {path}: FindFolder, from number {from}: {nonsense}");
+            return Err(Error::new(ErrorKind::Protocol, text));
+        }
         let named = |f: &&crate::proto::Folder| f.display_name.as_ref().is_some_and(|n| same(n, name));
         let exact = page.folders.iter().find(|f| f.display_name.as_ref() == Some(name));
         let near = self.near.take().or(page.folders.iter().find(named).map(|f| f.id.id.clone()));
@@ -120,11 +136,12 @@ impl Search {
             (Some(folder), _) => self.down(folder.id.id.clone()),
             (None, near) if !page.includes_last && count > 0 && self.offset < MOST => {
                 self.offset += count;
-                self.near = near;
+                (self.first, self.near) = (first, near);
             }
             (None, Some(near)) => self.down(near),
             (None, None) => self.settle(Err(missing(path, self.depth))),
         }
+        Ok(())
     }
 
     /// There is no looking into the folder that was asked for.
@@ -222,14 +239,18 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let mut search = std::mem::take(&mut w.search);
         let Some(path) = w.path(search.done.len()) else { return };
-        match page {
+        let seen = match page {
             Ok(page) => search.page(path, page),
             // One folder of several may be out of reach.
-            Err(error) if is_gone(&error) => search.refused(path, error),
-            Err(error) => {
-                w.search = search;
-                return self.step_failed(id, made, Step::Folders, error);
+            Err(error) if is_gone(&error) => {
+                search.refused(path, error);
+                Ok(())
             }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = seen {
+            w.search = search;
+            return self.step_failed(id, made, Step::Folders, error);
         }
         w.search = search;
         self.due(id, Step::Folders, Duration::ZERO);
@@ -247,7 +268,7 @@ pub(crate) fn follow(
     while let Some(request) = search.next(|place| paths.get(place), version) {
         let Some(path) = paths.get(search.done.len()) else { break };
         match ask(&request) {
-            Ok(Answer::FoundFolders(page)) => search.page(path, page),
+            Ok(Answer::FoundFolders(page)) => search.page(path, page)?,
             Ok(_) => return Err(super::calls::no_answer()),
             Err(error) if error.code().is_some() && is_gone(&error) => search.refused(path, error),
             Err(error) => return Err(error),

@@ -86,8 +86,8 @@ impl Engine {
         if newest.is_some() {
             s.watermark = newest;
         }
-        // A server that says "more" for ever without getting anywhere is asked at the usual pace.
-        let more = notification.more_events && advanced;
+        // A server that says "more" for ever and tells nothing, or always the same, is asked at the usual pace.
+        let more = notification.more_events && advanced && events > 0;
         let wait = w.next_pace(events > 0);
         self.deliver(id, notification, made.sent.wall);
         let Some(w) = self.watches.get(&id) else { return };

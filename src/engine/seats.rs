@@ -90,8 +90,13 @@ impl Engine {
         let Some(w) = self.watches.get_mut(&id) else { return };
         if !std::mem::replace(&mut w.told_full, true) {
             let message = format!(
-                "there is no stream left for this watch: {limit} connections of {most} subscriptions are full; raise the limits or \
-                 use another client"
+                "there is no room for this watch: {limit} connections ({}) stand, and those that lead to where this mailbox lives have \
+                 {most} subscriptions each, or there are none; it waits for one. Raise option connections as far as the server allows, \
+                 use access=impersonate, or use another client",
+                match learned {
+                    Some(_) => "the server has refused more",
+                    None => "option connections",
+                }
             );
             self.tell(id, EventKind::Error, Detail { message: Some(message), ..Detail::default() });
         }

@@ -190,7 +190,7 @@ pub enum Body {
     /// `GetFolderResponse`.
     Folders(Vec<Response<Vec<Folder>>>),
     /// `FindFolderResponse`.
-    FoundFolders(Vec<Response<FolderPage>>),
+    FoundFolders(Vec<Response<Option<FolderPage>>>),
     /// `GetItemResponse`.
     Items(Vec<Response<Vec<Item>>>),
     /// `SyncFolderItemsResponse`.

@@ -110,8 +110,9 @@ pub fn lines(envelope: Envelope) -> Vec<Line> {
             out.extend(folders.into_iter().map(|f| folder("Folder", f)));
         }),
         Body::FoundFolders(responses) => each(responses, "FindFolder", out, |page, line, out| {
-            line.includes_last = Some(page.includes_last);
-            out.extend(page.folders.into_iter().map(|f| folder("Folder", f)));
+            line.includes_last = page.as_ref().map(|page| page.includes_last);
+            let folders = page.map(|page| page.folders).unwrap_or_default();
+            out.extend(folders.into_iter().map(|f| folder("Folder", f)));
         }),
         Body::Items(responses) => each(responses, "GetItem", out, |items, _, out| {
             out.extend(items.into_iter().map(|i| item("Item", i)));

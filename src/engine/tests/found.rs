@@ -231,6 +231,35 @@ fn in_pull_a_gap_is_filled_when_the_server_was_asked_after_the_folders_were_read
     assert!(asked(&mut d).is_none(), "and then at its pace");
 }
 
+// A server that promises more for ever would be asked a thousand times a second, without a word.
+#[test]
+fn a_folder_that_never_ends_and_gives_nothing_is_asked_more_and_more_slowly() {
+    let mut d = Desk::new(settings());
+    let conn = d.watching(&[FOLDER], vec![EventKind::NewMail]);
+    d.end(conn, Err(error(ErrorKind::Io)));
+    d.wait(10.0);
+    let conn = d.open().0;
+    d.begin(conn);
+    d.story();
+    let mut asked = 0;
+    for second in 0..100 {
+        while d.calls.iter().any(|c| matches!(c.3, Request::SyncFolderItems { .. })) {
+            asked += 1;
+            d.page(FOLDER, &format!("state {second} {asked}"), false, vec![]);
+        }
+        d.wait(1.0);
+    }
+    assert!((3..20).contains(&asked), "{asked}");
+    let told = d.told.iter().find(|e| e.kind == EventKind::Error).expect("it is told");
+    let text = told.detail.as_ref().and_then(|d| d.message.clone()).unwrap();
+    assert!(text.contains("SyncFolderItems") && text.contains("gives nothing"), "{text}");
+    d.told.clear();
+    // It goes on where it stood as soon as the server does.
+    d.wait(600.0);
+    d.page(FOLDER, "end", true, vec![new("a")]);
+    assert_eq!(d.story(), ["1 NewMail a", "1 Drained"]);
+}
+
 // Two checkpoints within a minute, and what the first one told would be told again by a stream that is a little behind.
 #[test]
 fn what_sync_has_told_is_remembered_for_a_minute() {

@@ -60,6 +60,30 @@ fn a_path_is_followed_page_by_page_and_name_by_name() {
     assert!(d.told.is_empty());
 }
 
+// Each would be asked for ever, hundreds of times a second, without a word; or the watch would end as if its user were wrong.
+#[test]
+fn an_answer_that_makes_no_sense_is_a_failure_that_may_pass() {
+    let nameless = Folder { display_name: Some("x".into()), ..Folder::default() };
+    let nameless = Answer::FoundFolders(FolderPage { folders: vec![nameless], includes_last: true });
+    for (answers, what) in [
+        (vec![page(&["a", "b"], false), page(&["a", "b"], false)], "the same folders again"),
+        (vec![nameless], "without an id"),
+    ] {
+        let mut d = asking_for(vec![at("inbox", &["Tickets"])]);
+        for answer in answers {
+            let (call, ..) = find(&mut d);
+            d.answer(call, answer);
+        }
+        let text = message(&mut d);
+        assert!(text.contains("inbox/Tickets") && text.contains(what), "{text}");
+        d.wait(10.0);
+        let (call, _, offset) = find(&mut d);
+        assert_eq!(offset, 0);
+        d.answer(call, page(&["Tickets"], true));
+        assert!(matches!(d.call().2, Request::GetFolder { .. }));
+    }
+}
+
 // Who made a typing error in a path would be told that some folder is gone, and search.
 #[test]
 fn the_part_of_a_path_that_is_missing_is_named() {

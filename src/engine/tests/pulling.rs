@@ -98,6 +98,14 @@ fn more_without_progress_is_no_loop() {
     let (call, _) = asked(&mut d);
     d.answer(call, events(&[], true));
     assert!(d.calls.is_empty());
+    // Nor if it moves its watermark each time and tells nothing.
+    d.wait(INTERVAL * 4.0);
+    let (call, _) = asked(&mut d);
+    let mut status = notification("p1", vec![Notice { target: None, ..notice(NoticeKind::Status, "", "") }]);
+    status.notices[0].watermark = Some("w9".into());
+    status.more_events = true;
+    d.answer(call, Answer::Events(status));
+    assert!(d.calls.is_empty());
 }
 
 // What the server gave to an answer that was lost is gone, unless it repeats by watermark: one says so, one must not.

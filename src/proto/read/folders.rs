@@ -19,11 +19,12 @@ pub(super) fn folders(r: &mut Reader, start: Start, into: &mut Vec<Folder>) -> R
 }
 
 /// A part of `FindFolderResponseMessage`.
-pub(super) fn page(r: &mut Reader, start: Start, into: &mut FolderPage) -> Result<()> {
+pub(super) fn page(r: &mut Reader, start: Start, into: &mut Option<FolderPage>) -> Result<()> {
     if start.name == "RootFolder" {
         let last = start.attribute("IncludesLastItemInRange").map(str::trim);
-        into.includes_last = !matches!(last, Some("false" | "0"));
-        r.children(|r, start| folders(r, start, &mut into.folders))?;
+        let page = into.insert(FolderPage::default());
+        page.includes_last = !matches!(last, Some("false" | "0"));
+        r.children(|r, start| folders(r, start, &mut page.folders))?;
     }
     Ok(())
 }
