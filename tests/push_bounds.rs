@@ -3,23 +3,21 @@
 #![cfg(all(feature = "sim", target_os = "linux"))]
 #![allow(dead_code)]
 
+#[path = "push/besieged.rs"]
+mod besieged;
 #[path = "push/raw.rs"]
 mod raw;
 #[path = "common/watching.rs"]
 mod watching;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ewsnotify::sim::Style;
-use ewsnotify::{Event, EventKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use raw::{SECRET, connect, notification, path, post};
-use watching::{Watching, server};
-
-const CONNECTIONS: usize = 40;
+use besieged::{CONNECTIONS, is_well, watching};
+use raw::{connect, notification, path, post};
 
 /// One at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -27,44 +25,11 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn watching() -> (Watching, SocketAddr) {
-    let settings = [
-        ("mode", "push"),
-        ("push_secret", SECRET),
-        ("push_max_bytes", "65536"),
-        ("push_connections", "40"),
-        ("push_timeout", "2s"),
-        ("log", "warn"),
-    ];
-    let mut w = Watching::start(server(Style::Exchange), &settings);
-    w.connected();
-    w.settle();
-    let address = w.client.push_address().unwrap();
-    (w, address)
-}
-
 /// What this process has in memory, in KiB.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// The lines of the log about the listener.
-fn log(w: &Watching) -> Vec<String> {
-    let lines = w.events.iter().filter(|e| e.kind == EventKind::Log);
-    let lines = lines.filter_map(|e: &Event| e.detail.as_ref()?.message.clone());
-    lines.filter(|l| l.starts_with("push listener:")).collect()
-}
-
-/// All mail is told, once, and no gap.
-fn is_well(mut w: Watching) -> Vec<String> {
-    for _ in 0..3 {
-        w.deliver();
-    }
-    w.settle();
-    assert_eq!((w.compare(), w.count(EventKind::Gap)), (0, 0), "{:#?}", w.events);
-    log(&w)
 }
 
 // A thousand that send nothing, or a byte now and then, must not keep Exchange out, nor cost a thread each.

@@ -277,7 +277,7 @@ fn telling(answer: &Answer) -> String {
 }
 
 /// A stranger's text, fit for a log: escaped, and not longer than `max` characters of it.
-pub(super) fn cut(text: &str, max: usize) -> String {
+pub(crate) fn cut(text: &str, max: usize) -> String {
     let mut out: String = text.chars().take(max).flat_map(char::escape_debug).collect();
     if text.chars().nth(max).is_some() {
         out.push_str("...");

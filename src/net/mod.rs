@@ -25,11 +25,13 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::Result;
 
 pub use crate::cookies::Cookies;
+pub(crate) use answer::cut;
 pub use ask::{Asker, Question, Session, Told};
 pub use cancel::Cancel;
 pub use connect_to::ConnectTo;
 pub use counters::Counters;
 pub use link::HttpLink;
+pub(crate) use listen::no_pipe;
 pub use listen::{Answered, ListenConfig, Listener, random_secret, server_tls};
 pub use lookup::{Lookups, Resolve};
 pub use tls::Tls;

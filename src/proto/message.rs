@@ -474,6 +474,30 @@ impl PushUrl {
         PushUrl(url.into())
     }
 
+    /// Whether EWS would take it: for one that is too long it has a code of its own (`ErrorInvalidPushSubscriptionUrl`).
+    ///
+    /// ```
+    /// use ewsnotify::proto::PushUrl;
+    /// assert!(PushUrl::new("https://host.example.test/hook").check().is_ok());
+    /// assert!(PushUrl::new("gopher://host.example.test").check().is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid). The text does not repeat the URL.
+    pub fn check(&self) -> crate::Result<()> {
+        let url = self.expose();
+        let scheme = ["http://", "https://"].iter().any(|s| {
+            url.get(..s.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(s)) && url.len() > s.len()
+        });
+        match scheme && url.len() < 2083 && url.bytes().all(|b| b.is_ascii_graphic()) {
+            true => Ok(()),
+            false => Err(crate::Error::new(
+                crate::ErrorKind::Invalid,
+                "the URL for push must be http or https, of printable ASCII, and shorter than 2083 characters",
+            )),
+        }
+    }
+
     /// The URL itself. Whoever calls this answers for where it goes.
     pub fn expose(&self) -> &str {
         &self.0

@@ -389,19 +389,10 @@ fn non_empty<'v>(value: &'v str, what: &str) -> Result<&'v str> {
     }
 }
 
-/// A URL that EWS takes for push: 2083 characters is too long (ErrorInvalidPushSubscriptionUrl). The text does not repeat it.
+/// A URL that EWS takes for push.
 fn push_url(url: &super::PushUrl) -> Result<&str> {
-    let url = url.expose();
-    let scheme = ["http://", "https://"].iter().any(|s| {
-        url.get(..s.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(s)) && url.len() > s.len()
-    });
-    match scheme && url.len() < 2083 && url.bytes().all(|b| b.is_ascii_graphic()) {
-        true => Ok(url),
-        false => Err(invalid(
-            "A request cannot be written: the URL for push must be http or https, of printable ASCII, and shorter than 2083 \
-             characters.",
-        )),
-    }
+    url.check().map_err(|e| e.context("A request cannot be written"))?;
+    Ok(url.expose())
 }
 
 fn too_old(what: &str, version: RequestVersion) -> Error {

@@ -354,6 +354,10 @@ impl Core {
     /// Begins to take what a web process puts into files, for a watch that hears by push.
     pub fn start_drops(self: &Arc<Self>) -> Result<()> {
         let mut drops = lock(&self.drops);
+        // Under the lock: a closing that has begun may have passed here already, and would leave the thread behind.
+        if self.is_closing() {
+            return Err(closed());
+        }
         if let (None, Some(dir)) = (&*drops, &self.drops_dir) {
             *drops = Some(Drops::start(self, dir, self.max_push_bytes)?);
         }

@@ -2,7 +2,7 @@
 //! answers at once; here it is taken.
 //!
 //! A file has its final name, `*.xml`, from the moment that it is whole (it is written under a name that begins with a dot, and renamed), and
-//! names go in the order of coming. What is whole and cannot be read is thrown away, and told. The file `unwanted` has the
+//! names go in the order of coming. What is whole and can never be read is thrown away, and told; what may be read later waits. The file `unwanted` has the
 //! subscriptions, a line each, that the web process is to answer `Unsubscribe`.
 
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -23,6 +23,7 @@ use super::core::Core;
 use super::push::{Notes, is_unsubscribe};
 use super::threads::{guarded, lock};
 use crate::engine::{PushAnswer, PushOutcome};
+use crate::net::no_pipe;
 use crate::{Error, ErrorKind, Result};
 
 const NAME: &str = "push";
@@ -36,6 +37,8 @@ const BATCH: usize = 256;
 const STALE: Duration = Duration::from_secs(3600);
 /// So many subscriptions are remembered as unwanted, the newest.
 const MOST_UNWANTED: usize = 1000;
+/// A file that cannot be read holds up those after it for so long, since they are to be taken in order.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// So many files that can be neither read nor removed are passed by.
 const MOST_STUCK: usize = 10_000;
 
@@ -62,8 +65,8 @@ impl Drops {
         if !fs::symlink_metadata(&dir).map_err(failed)?.is_dir() {
             return Err(failed(io::ErrorKind::NotADirectory.into()));
         }
-        let (asleep, wake) =
-            pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+        let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|e| no_pipe("who takes pushes out of files", e))?;
         let drops = Arc::new(Drops {
             dir,
             max_bytes: max_bytes as u64,
@@ -112,6 +115,8 @@ struct Taker<'a> {
     /// Whether the file is to be written.
     unwritten: bool,
     stuck: BTreeSet<String>,
+    /// The file that could not be read, and since when.
+    awaited: Option<(String, Instant)>,
     notes: Notes,
     write_failed: bool,
 }
@@ -126,6 +131,7 @@ impl<'a> Taker<'a> {
             unwanted,
             unwritten: false,
             stuck: BTreeSet::new(),
+            awaited: None,
             notes: Notes::default(),
             write_failed: false,
         }
@@ -197,10 +203,10 @@ impl<'a> Taker<'a> {
                 return false;
             }
             let path = self.drops.dir.join(&name);
-            let body = match self.read(&path) {
+            let body = match read(&path, self.drops.max_bytes) {
                 Ok(body) => body,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Unread::Gone) => continue,
+                Err(Unread::Denied(e)) => {
                     self.fail(
                         core,
                         "permission",
@@ -209,9 +215,24 @@ impl<'a> Taker<'a> {
                     self.pass_by(name);
                     continue;
                 }
-                Err(e) => {
+                Err(Unread::Never(e)) => {
                     self.fail(core, "file", format!("{} is thrown away: {e}", path.display()));
                     self.remove(core, &path, name);
+                    continue;
+                }
+                Err(Unread::Later(e)) if self.waits(&name, Instant::now()) => {
+                    self.fail(
+                        core,
+                        "later",
+                        format!("cannot read {}: {e}; it is tried again", path.display()),
+                    );
+                    return false;
+                }
+                Err(Unread::Later(e)) => {
+                    let text =
+                        format!("still cannot read {}: {e}; it is passed by from now on", path.display());
+                    self.fail(core, "passed by", text);
+                    self.pass_by(name);
                     continue;
                 }
             };
@@ -253,22 +274,15 @@ impl<'a> Taker<'a> {
         Ok(first.into_sorted_vec())
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        let met = file.metadata()?;
-        if !met.is_file() {
-            return Err(io::Error::other("it is no file"));
+    /// Whether a file that could not be read is still waited for.
+    fn waits(&mut self, name: &str, now: Instant) -> bool {
+        match &self.awaited {
+            Some((awaited, since)) if awaited == name => now.saturating_duration_since(*since) < PATIENCE,
+            _ => {
+                self.awaited = Some((name.to_owned(), now));
+                true
+            }
         }
-        if met.len() > self.drops.max_bytes {
-            return Err(io::Error::other(format!(
-                "it has {} bytes, and option push_max_bytes allows less",
-                met.len()
-            )));
-        }
-        let mut body = Vec::new();
-        file.take(self.drops.max_bytes).read_to_end(&mut body)?;
-        Ok(body)
     }
 
     fn remove(&mut self, core: &Arc<Core>, path: &Path, name: String) {
@@ -327,6 +341,51 @@ impl<'a> Taker<'a> {
     }
 }
 
+/// Why a file was not read.
+#[derive(Debug)]
+enum Unread {
+    /// Somebody has taken it.
+    Gone,
+    /// The web process keeps it to itself.
+    Denied(io::Error),
+    /// It can never be read.
+    Never(String),
+    /// It may pass by itself: no room for one more open file, no memory, a disk or a network that fails now.
+    Later(io::Error),
+}
+
+impl From<io::Error> for Unread {
+    fn from(e: io::Error) -> Unread {
+        match e.kind() {
+            io::ErrorKind::NotFound => Unread::Gone,
+            io::ErrorKind::PermissionDenied => Unread::Denied(e),
+            _ => Unread::Later(e),
+        }
+    }
+}
+
+fn read(path: &Path, max_bytes: u64) -> std::result::Result<Vec<u8>, Unread> {
+    let no_file = || Unread::Never("it is no file".to_owned());
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        // A link or a socket cannot even be opened.
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|met| !met.is_file()) => return Err(no_file()),
+        Err(e) => return Err(e.into()),
+    };
+    let met = file.metadata()?;
+    if !met.is_file() {
+        return Err(no_file());
+    }
+    if met.len() > max_bytes {
+        let text = format!("it has {} bytes, and option push_max_bytes allows {max_bytes}", met.len());
+        return Err(Unread::Never(text));
+    }
+    let mut body = Vec::new();
+    file.take(max_bytes).read_to_end(&mut body)?;
+    Ok(body)
+}
+
 /// A new file takes the old one's name.
 fn put(path: &Path, text: &[u8]) -> io::Result<()> {
     let new = path.with_file_name(".unwanted.new");
@@ -350,4 +409,54 @@ fn news_of(dir: &Path) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn news_of(_: &Path) -> Option<OwnedFd> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A disk or a system that fails for a moment must not cost the mail that lies there whole; what will never be read must not
+    // stay for ever.
+    #[test]
+    fn what_may_be_read_later_is_not_thrown_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "x".repeat(10)).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        assert_eq!(read(&at("file"), 10).unwrap(), b"xxxxxxxxxx");
+        assert!(matches!(read(&at("file"), 9), Err(Unread::Never(why)) if why.contains("push_max_bytes")));
+        for name in ["dir", "link", "loop", "socket"] {
+            assert!(matches!(read(&at(name), 10), Err(Unread::Never(_))), "{name}");
+        }
+        assert!(matches!(read(&at("nothing"), 10), Err(Unread::Gone)));
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::IO] {
+            assert!(matches!(Unread::from(io::Error::from(errno)), Unread::Later(_)), "{errno}");
+        }
+        // A regular file whose first byte cannot be read (EIO).
+        #[cfg(target_os = "linux")]
+        assert!(matches!(read(Path::new("/proc/self/mem"), 10), Err(Unread::Later(_))));
+    }
+
+    // One bad sector must not hold up all that comes after it for ever.
+    #[test]
+    fn a_file_that_cannot_be_read_is_waited_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let drops = Drops {
+            dir: dir.path().to_owned(),
+            max_bytes: 10,
+            asleep,
+            wake,
+            stopped: AtomicBool::new(false),
+            unwanted: Mutex::default(),
+        };
+        let (mut taker, now) = (Taker::new(&drops), Instant::now());
+        assert!(taker.waits("a.xml", now));
+        assert!(taker.waits("a.xml", now + PATIENCE - Duration::from_secs(1)));
+        assert!(!taker.waits("a.xml", now + PATIENCE));
+        assert!(taker.waits("b.xml", now + PATIENCE), "another one has its own time");
+    }
 }

@@ -25,7 +25,10 @@ const SHORTEST_SECRET: usize = 16;
 pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
     let Some(address) = &config.listen else { return Ok(None) };
     let address: SocketAddr = address.parse().map_err(|_| {
-        invalid("option push_listen: an address and a port are wanted, as 127.0.0.1:8443, [::1]:8443 or 0.0.0.0:0")
+        invalid(format!(
+            "option push_listen: \"{}\" is not an address and a port, as 127.0.0.1:8443, [::1]:8443 or 0.0.0.0:0",
+            net::cut(address, 100)
+        ))
     })?;
     let secret = match &config.secret {
         None => net::random_secret()?,
@@ -58,16 +61,12 @@ pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
 
 /// What the server is told to send to. `base` is option `push_url`; with a listener its secret is put behind it.
 pub(super) fn url(base: Option<&str>, listener: Option<&Listener>) -> Result<PushUrl> {
-    if let Some(base) = base {
-        let good = ["http://", "https://"].iter().any(|s| {
-            base.get(..s.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(s)) && base.len() > s.len()
-        });
-        if !good || !base.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(invalid("option push_url: a URL of http or https is wanted"));
-        }
+    let base = base.map(PushUrl::new);
+    if let Some(base) = &base {
+        base.check().map_err(|e| e.context("option push_url"))?;
     }
     let Some(listener) = listener else {
-        return base.map(PushUrl::new).ok_or_else(|| {
+        return base.ok_or_else(|| {
             invalid("mode=push needs option push_url, where your own web server takes notifications, or push_listen for one of the library's")
         });
     };
@@ -80,13 +79,15 @@ pub(super) fn url(base: Option<&str>, listener: Option<&Listener>) -> Result<Pus
             false => Ok(format!("{scheme}://{address}")),
         }
     };
-    let base = base.map_or_else(own, |base| Ok(base.to_owned()))?;
+    let base = base.map_or_else(own, |base| Ok(base.expose().to_owned()))?;
     if base.contains(['?', '#']) {
         return Err(invalid(
             "option push_url: with push_listen, the secret is put behind its path, so it has no query",
         ));
     }
-    Ok(PushUrl::new(&format!("{}/{}", base.trim_end_matches('/'), listener.secret().expose())))
+    let url = PushUrl::new(&format!("{}/{}", base.trim_end_matches('/'), listener.secret().expose()));
+    url.check().map_err(|e| e.context("options push_url and push_secret, the one behind the other"))?;
+    Ok(url)
 }
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {

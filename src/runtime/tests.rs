@@ -332,3 +332,16 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
     let left = server.0.lock().unwrap();
     assert!(left.1.is_empty(), "left on the server: {:?}", left.1);
 }
+
+// A watch by push that begins while the client closes would leave the thread behind that takes pushes out of files.
+#[test]
+fn nothing_begins_to_take_files_once_closing_has_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options("https://127.0.0.1:9");
+    options.set("state_dir", dir.path().to_str().unwrap()).unwrap();
+    let client = Client::open(&options).unwrap();
+    assert!(client.close());
+    // As `watch` does, which has seen just before that the client was open.
+    assert_eq!(client.core.start_drops().unwrap_err().kind(), crate::ErrorKind::Closed);
+    assert_eq!(client.status().threads, 0);
+}

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use super::connection;
 use super::content::{self, Fetched};
-use super::core::Core;
+use super::core::{Core, closed};
 use super::links::Watch;
 use super::threads::{guarded, lock};
 use crate::engine::{Answer, CallId, ConnId, Input, Route, answer};
 use crate::net::{Cancel, Cookies, Link, Post};
 use crate::proto::{self, Body, Header, Request};
 use crate::spooled::Place;
-use crate::{Content, Error, ErrorKind, Result};
+use crate::{Content, ErrorKind, Result};
 
 /// How long a worker waits for more to do before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -249,10 +249,6 @@ fn is_goodbye(request: &Request) -> bool {
     // Of a push subscription nothing has to be taken off the server: it ends by what its notifications are answered.
     matches!(request, Unsubscribe { .. } | SubscribeStreaming { .. } | SubscribePull { .. })
         || matches!(request, MarkRead { .. } | MoveItem { .. } | DeleteItem { .. })
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the client is closed")
 }
 
 fn work(workers: &Workers, core: &Arc<Core>, link: u32) {

@@ -3,49 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 
-use ewsnotify::sim::Style;
+use ewsnotify::EventKind;
 use ewsnotify::sim::exchange::PushFault;
-use ewsnotify::{Event, EventKind};
 
+use crate::besieged::{MOST, is_well, watching};
 use crate::raw::{SECRET, answer, ask, connect, notification, path, post};
-use crate::watching::{Watching, server};
-
-const MOST: usize = 65_536;
-
-fn watching() -> (Watching, SocketAddr) {
-    let settings = [
-        ("mode", "push"),
-        ("push_secret", SECRET),
-        ("push_max_bytes", "65536"),
-        ("push_connections", "40"),
-        ("push_timeout", "2s"),
-        ("log", "warn"),
-    ];
-    let mut w = Watching::start(server(Style::Exchange), &settings);
-    w.connected();
-    w.settle();
-    let address = w.client.push_address().unwrap();
-    (w, address)
-}
-
-/// The lines of the log about the listener.
-fn log(w: &Watching) -> Vec<String> {
-    let lines = w.events.iter().filter(|e| e.kind == EventKind::Log);
-    let lines = lines.filter_map(|e: &Event| e.detail.as_ref()?.message.clone());
-    lines.filter(|l| l.starts_with("push listener:")).collect()
-}
-
-/// All mail is told, once, and no gap.
-fn is_well(mut w: Watching) -> Vec<String> {
-    for _ in 0..3 {
-        w.deliver();
-    }
-    w.settle();
-    assert_eq!((w.compare(), w.count(EventKind::Gap)), (0, 0), "{:#?}", w.events);
-    log(&w)
-}
 
 // Who does not know the secret learns nothing; what is wrong is said to who does.
 #[test]

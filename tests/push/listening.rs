@@ -71,18 +71,25 @@ fn the_subscription_ends_by_the_answer_and_the_secret_is_told_nowhere() {
     assert!(!format!("{:?}", w.client).contains(SECRET));
     w.client.close();
     assert_eq!(w.client.status().threads, 0);
-    // The port is free again.
-    std::net::TcpListener::bind(address).unwrap();
+    // Nobody listens there any more.
+    let e = std::net::TcpStream::connect(address).unwrap_err();
+    assert_eq!(e.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 // At the end everybody who still sends has to be told that nobody listens any more.
 #[test]
 fn a_client_that_closes_answers_unsubscribe() {
-    let w = watching(&[]);
-    w.client.close();
-    let fed = w.client.push_feed(notification("x", "a", "b", "i").as_bytes()).unwrap();
-    assert_eq!(fed.http_status, 200);
-    assert!(fed.reply.contains(">Unsubscribe<"));
+    for (closes, answer) in [(false, ">OK<"), (true, ">Unsubscribe<")] {
+        let w = watching(&[]);
+        // Its own: nobody's is answered so by a client that is open, too.
+        let own = notification(&w.sim.exchange().subscriptions(ADA)[0], "a", "b", "i");
+        if closes {
+            w.client.close();
+        }
+        let fed = w.client.push_feed(own.as_bytes()).unwrap();
+        assert_eq!(fed.http_status, 200);
+        assert!(fed.reply.contains(answer), "{}", fed.reply);
+    }
 }
 
 // Exchange trusts no plain http, and a certificate is a file that an administrator renews.
@@ -90,28 +97,18 @@ fn a_client_that_closes_answers_unsubscribe() {
 fn over_https() {
     let dir = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
-    let cert = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let cert = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
     let (cert_file, key_file) = (write("cert.pem", &cert.pem()), write("key.pem", &key.serialize_pem()));
-    // The URL has to have the name that is in the certificate, so the port has to be known before.
     let sim = server(Style::Exchange);
     sim.trust_pushes(&cert.pem());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (listen, url) = (format!("127.0.0.1:{port}"), format!("https://localhost:{port}/hook/"));
     let mut w = Watching::start(
         sim,
-        &[
-            ("mode", "push"),
-            ("push_listen", &listen),
-            ("push_url", &url),
-            ("push_cert", &cert_file),
-            ("push_key", &key_file),
-            ("push_secret", SECRET),
-        ],
+        &[("mode", "push"), ("push_cert", &cert_file), ("push_key", &key_file), ("push_secret", SECRET)],
     );
     w.connected();
     for _ in 0..20 {
@@ -129,7 +126,7 @@ fn over_https() {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
     let tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     let mut link = rustls::StreamOwned::new(tls, connect(address));
     let requests: Vec<u8> =
@@ -255,7 +252,7 @@ fn options_that_do_not_fit_are_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (settings, kind, says) in [
-        (vec![("push_listen", "localhost")], ErrorKind::Invalid, "push_listen"),
+        (vec![("push_listen", "localhost")], ErrorKind::Invalid, "push_listen: \"localhost\""),
         (vec![("push_listen", taken.as_str())], ErrorKind::Io, "push_listen"),
         (
             vec![("push_listen", "127.0.0.1:0"), ("push_secret", "short-secret")],
@@ -283,7 +280,14 @@ fn options_that_do_not_fit_are_refused() {
         assert!(e.to_string().contains(says), "{settings:?}: {e}");
         assert!(!e.to_string().contains("short-secret") && !e.to_string().contains("../x"), "{e}");
     }
+    let long = format!("https://hook.example.test/{}", "x".repeat(2083));
+    let nearly = format!("https://hook.example.test/{}", "x".repeat(2050));
     for (settings, says) in [
+        (vec![("push_url", long.as_str())], "push_url: "),
+        (
+            vec![("push_listen", "127.0.0.1:0"), ("push_url", nearly.as_str())],
+            "push_secret, the one behind the other",
+        ),
         (vec![], "push_listen"),
         (vec![("push_url", "gopher://hunter2")], "push_url"),
         (vec![("push_listen", "127.0.0.1:0"), ("push_url", "https://h/?q=hunter2")], "push_url"),

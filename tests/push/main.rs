@@ -3,6 +3,7 @@
 
 #[path = "../common/beside.rs"]
 mod beside;
+mod besieged;
 mod drops;
 mod feeding;
 mod hostile;

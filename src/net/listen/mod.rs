@@ -142,8 +142,8 @@ impl Listener {
         let listener = TcpListener::bind(config.address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (asleep, wake) =
-            pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+        let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|e| no_pipe("the push listener", e))?;
         Ok(Listener {
             listener: Mutex::new(Some(listener)),
             address,
@@ -356,6 +356,12 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+/// The pipe that wakes a thread of push could not be had.
+pub(crate) fn no_pipe(whose: &str, e: rustix::io::Errno) -> Error {
+    let text = format!("cannot make a pipe to wake {whose}: {e}; is a limit on open files met (ulimit -n)?");
+    Error::new(ErrorKind::Io, text)
 }
 
 /// What a wait brought.
