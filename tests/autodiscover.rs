@@ -128,7 +128,11 @@ fn what_cannot_be_looked_up_is_refused() {
     let e = client.watch(&options).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Invalid);
     assert!(e.to_string().contains("url") && e.to_string().contains("EXAMPLE"), "{e}");
-    client.watch(options.set("mailbox", "ada@example.invalid").unwrap()).unwrap();
+    // The mailbox's domain alone is nobody's word that the password may go there.
+    let e = client.watch(options.set("mailbox", "ada@example.invalid").unwrap()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Invalid);
+    assert!(e.to_string().contains("trusted_domains=example.invalid"), "{e}");
+    client.watch(options.set("trusted_domains", "example.invalid").unwrap()).unwrap();
 }
 
 // A server that is away for a while is found when it is back; the host hears of both.

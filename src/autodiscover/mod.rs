@@ -7,7 +7,7 @@
 //! records: no small resolver that blocks, and is well kept, knows them.
 //!
 //! Who is trusted with the sign-in: hosts of the user's own domain and below it, of Exchange Online, and of the domains that the
-//! user has named. A redirect to anybody else is told and not followed. Of a server that has been trusted with the sign-in, the
+//! user has named. Who signs in as `DOMAIN\name` has no domain of their own. A redirect to anybody else is told and not followed. Of a server that has been trusted with the sign-in, the
 //! address that it gives for EWS is taken as it is, if it is https.
 
 mod trust;
@@ -147,6 +147,8 @@ impl Found {
 pub struct Search {
     address: String,
     trust: Trust,
+    /// The domain that is looked in first: its own host may be a web server that has nothing to do with mail.
+    bare: String,
     queue: VecDeque<Place>,
     /// What was asked already, in the name of which address: a loop ends here.
     asked: BTreeSet<(String, Dialect, String)>,
@@ -163,13 +165,22 @@ impl Search {
     /// who answered for another mailbox of the same domain.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a mailbox that is no address.
+    /// [`ErrorKind::Invalid`] for a mailbox that is no address, and where no domain is known to be trusted with the sign-in: a user
+    /// without one, and a mailbox in a domain that is not among `trusted`.
     pub fn new(mailbox: &str, user: &str, trusted: &[String], first: Option<&Place>) -> Result<Search> {
         let own = domain(mailbox)?;
-        let trust = Trust::new(domain(user).unwrap_or_else(|_| own.clone()), trusted);
+        let trust = Trust::new(domain(user).ok(), trusted);
+        // An address may come from anybody; the sign-in does not go where it leads. The user's own server knows the mailboxes of
+        // its organisation, whatever their domain.
+        let bare = match trust.home() {
+            _ if trust.covers(&own) => own,
+            Some(home) => home.to_owned(),
+            None => return Err(Error::new(ErrorKind::Invalid, words::no_home(mailbox, user, &own))),
+        };
         let mut search = Search {
             address: mailbox.to_owned(),
             trust,
+            bare: bare.clone(),
             queue: VecDeque::new(),
             asked: BTreeSet::new(),
             useless: BTreeSet::new(),
@@ -179,13 +190,7 @@ impl Search {
             found: None,
         };
         search.queue.extend(first.filter(|p| search.trust.covers(p.endpoint.host())).cloned());
-        // An address may come from anybody; the sign-in does not go where it leads. The user's own server knows the mailboxes of
-        // its organisation, whatever their domain.
-        let domain = match search.trust.covers(&own) {
-            true => own,
-            false => search.trust.home().to_owned(),
-        };
-        search.look_in(&domain)?;
+        search.look_in(&bare)?;
         Ok(search)
     }
 
@@ -395,11 +400,11 @@ impl Search {
         if let Some(found) = self.found {
             return Ok(found);
         }
-        let bare = self.trust.home();
+        let bare = &self.bare;
         let any = |outcome: Outcome| self.steps.iter().any(|s| s.outcome == outcome);
         // Many a company's web server has nothing to do with its mail, and a certificate for another name.
         let of_mail =
-            |outcome| self.steps.iter().any(|s| s.outcome == outcome && s.place.endpoint.host() != bare);
+            |outcome| self.steps.iter().any(|s| s.outcome == outcome && s.place.endpoint.host() != *bare);
         let kind = match () {
             () if any(Outcome::SignIn) => ErrorKind::Auth,
             () if of_mail(Outcome::NotFollowed) || any(Outcome::Unknown) => ErrorKind::Invalid,

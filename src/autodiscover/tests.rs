@@ -233,9 +233,19 @@ fn a_mailbox_of_another_domain_is_asked_for_at_the_users_own() {
     assert!(self::run(search, &[]).asked[0].contains("//brand.test/"));
     let search = Search::new("ada@sub.example.test", "svc@example.test", &[], None).unwrap();
     assert!(self::run(search, &[]).asked[0].contains("//sub.example.test/"));
-    // Who signs in as DOMAIN\name has no other domain to be trusted by.
-    let search = Search::new(ADA, "EXAMPLE\\ada", &[], None).unwrap();
+    // Who signs in as DOMAIN\name has no domain to be trusted by: somebody has to name one.
+    let e = Search::new("eve@evil.test", "EXAMPLE\\svc", &["example.test".into()], None).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Invalid);
+    for words in ["EXAMPLE\\\\svc", "eve@evil.test", "trusted_domains=evil.test", "option url"] {
+        assert!(e.to_string().contains(words), "{words}: {e}");
+    }
+    let search = Search::new(ADA, "EXAMPLE\\svc", &["example.test".into()], None).unwrap();
     assert!(self::run(search, &[]).asked[0].contains("//example.test/"));
+    let search = Search::new("ada@corp.onmicrosoft.com", "EXAMPLE\\svc", &[], None).unwrap();
+    assert!(self::run(search, &[]).asked[0].contains("//corp.onmicrosoft.com/"));
+    // Nor is the domain of an address that it gives instead.
+    let e = Search::new("EXAMPLE\\svc", "EXAMPLE\\svc", &[], None).unwrap_err();
+    assert!(e.to_string().contains("no mail address"), "{e}");
 }
 
 // An address in another domain of the same company: the answer for it counts, and its new name is kept.

@@ -11,24 +11,24 @@ const ONLINE: [&str; 5] =
 /// belong to the same owner, so a name beside another is not trusted for it.
 #[derive(Debug)]
 pub(super) struct Trust {
-    home: String,
+    home: Option<String>,
     others: Vec<String>,
 }
 
 impl Trust {
-    /// `home` is the domain of whoever signs in.
-    pub fn new(home: String, others: &[String]) -> Trust {
+    /// `home` is the domain of whoever signs in, if the name has one.
+    pub fn new(home: Option<String>, others: &[String]) -> Trust {
         Trust { home, others: others.iter().map(|d| d.to_ascii_lowercase()).collect() }
     }
 
-    pub fn home(&self) -> &str {
-        &self.home
+    pub fn home(&self) -> Option<&str> {
+        self.home.as_deref()
     }
 
     /// Whether a host (or a domain), in lower case, may see the sign-in.
     pub fn covers(&self, host: &str) -> bool {
         let others = self.others.iter().map(String::as_str).chain(ONLINE);
-        std::iter::once(self.home.as_str()).chain(others).any(|domain| {
+        self.home().into_iter().chain(others).any(|domain| {
             host.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
         })
     }
@@ -67,7 +67,7 @@ mod tests {
     // evil-example.test is not example.test: the password would be somebody else's.
     #[test]
     fn only_what_lies_below() {
-        let trust = Trust::new("example.test".into(), &["Hoster.test".into()]);
+        let trust = Trust::new(Some("example.test".into()), &["Hoster.test".into()]);
         for yes in [
             "example.test",
             "mail.example.test",

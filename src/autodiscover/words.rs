@@ -2,7 +2,7 @@
 
 use super::{Dialect, Found, Place, Step};
 use crate::Error;
-use crate::net::Told;
+use crate::net::{Told, cut};
 use crate::proto::ServerVersion;
 use crate::proto::autodiscover::UserSettings;
 
@@ -153,11 +153,12 @@ pub(super) fn all(address: &str, steps: &[Step]) -> String {
     )
 }
 
-/// A stranger's text, fit for a log.
-fn cut(text: &str, max: usize) -> String {
-    let mut out: String = text.chars().take(max).flat_map(char::escape_debug).collect();
-    if text.chars().nth(max).is_some() {
-        out.push_str("...");
-    }
-    out
+/// Nobody has said that the sign-in may go to the mailbox's domain.
+pub(super) fn no_home(mailbox: &str, user: &str, domain: &str) -> String {
+    format!(
+        "Autodiscover would send the password of {} to the domain of {}, which nobody has confirmed, the user's name being without \
+         a domain: if it is right, name it in option trusted_domains (trusted_domains={domain}); or name the server (option url)",
+        cut(user, 100),
+        cut(mailbox, 200)
+    )
 }

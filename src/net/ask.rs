@@ -187,7 +187,7 @@ impl Asker {
                 }
             }
             let wanted = !answer::is_redirect(answer.status) && answer.status != 401;
-            let body = if wanted { read_whole(endpoint, &mut answer, MAX_BODY)? } else { Vec::new() };
+            let body = if wanted { read_whole(endpoint, &mut answer, MAX_BODY, "")? } else { Vec::new() };
             return Ok(Told {
                 status: answer.status,
                 body,

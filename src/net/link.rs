@@ -152,7 +152,12 @@ impl HttpLink {
     /// A whole answer, if it is one that EWS gives.
     fn whole(&self, answer: &mut Answer) -> Result<Reply> {
         self.check_head(answer)?;
-        let body = read_whole(&self.ground.endpoint, answer, self.ground.config.max_response_bytes)?;
+        let body = read_whole(
+            &self.ground.endpoint,
+            answer,
+            self.ground.config.max_response_bytes,
+            " (max_response_bytes)",
+        )?;
         if !answer::looks_like_xml(&body) {
             return Err(self.not_xml(answer, &body));
         }
@@ -305,9 +310,15 @@ fn is_repeatable(post: &Post<'_>) -> bool {
     !post.soap_action.ends_with("/GetEvents")
 }
 
-pub(super) fn read_whole(endpoint: &Endpoint, answer: &mut Answer, max: u64) -> Result<Vec<u8>> {
+/// Reads an answer to its end. `option` names, behind the bound, what sets it, if anything does.
+pub(super) fn read_whole(
+    endpoint: &Endpoint,
+    answer: &mut Answer,
+    max: u64,
+    option: &str,
+) -> Result<Vec<u8>> {
     let too_long = || {
-        let text = format!("{endpoint}: the answer is longer than {max} bytes (max_response_bytes)");
+        let text = format!("{endpoint}: the answer is longer than {max} bytes{option}");
         Error::too_large(text)
     };
     let said: Option<u64> = answer.header("content-length").and_then(|v| v.trim().parse().ok());

@@ -137,8 +137,12 @@ impl WatchConfig {
         let user = options.get("user").ok_or_else(|| missing("user"))?.to_owned();
         let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
         let mailbox = options.get("mailbox").unwrap_or(&user);
+        let trusted_domains: Vec<String> =
+            list(options.value("trusted_domains")).filter_map(domain).collect();
         if endpoint.is_none() {
-            autodiscover::domain(mailbox).map_err(|e| e.context("option url is not set"))?;
+            // What could not even begin is told now, and not by an event.
+            autodiscover::Search::new(mailbox, &user, &trusted_domains, None)
+                .map_err(|e| e.context("option url is not set"))?;
         }
         let all_folders = options.value("all_folders") == "true";
         let access = match options.value("access") {
@@ -185,7 +189,7 @@ impl WatchConfig {
         }
         Ok(WatchConfig {
             endpoint,
-            trusted_domains: list(options.value("trusted_domains")).filter_map(domain).collect(),
+            trusted_domains,
             mailbox: mailbox.into(),
             user,
             password,

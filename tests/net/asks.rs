@@ -102,6 +102,8 @@ fn an_answer_that_is_too_long_is_not_read() {
     let (server, authority, _) = scripted(vec![ok(&long)]);
     let e = ask(&url(&server), authority.config(), true).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
+    // No option changes that.
+    assert!(e.to_string().contains("1048576 bytes") && !e.to_string().contains("max_response_bytes"), "{e}");
 }
 
 // An administrator is told of a certificate before it expires.
