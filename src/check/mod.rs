@@ -147,6 +147,13 @@ impl Report<'_> {
         self.add(Finding { check, grade: Grade::Failed, message, code, http_status });
     }
 
+    /// Something that is refused, and that a watch does without.
+    fn warn(&mut self, check: Topic, error: &Error) {
+        let (code, http_status) = (error.code().map(str::to_owned), error.http_status());
+        let message = error.to_string();
+        self.add(Finding { check, grade: Grade::Warning, message, code, http_status });
+    }
+
     fn add(&mut self, finding: Finding) {
         match finding.grade {
             Grade::Failed => self.summary.failed += 1,

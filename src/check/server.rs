@@ -126,6 +126,17 @@ fn look_at_offers(endpoint: &Endpoint, told: &Told, report: &mut Report<'_>) {
     }
 }
 
+/// Whether the server refuses to sync, now and later: a watch goes on without it.
+fn denies_sync(error: &Error) -> bool {
+    use proto::Action::{FolderGone, ItemGone, ItemUnreadable, LowerVersion, Rediscover, Resubscribe, Stop};
+    error.code().map(proto::action).is_some_and(|action| {
+        matches!(
+            action,
+            Stop | LowerVersion | FolderGone | ItemGone | ItemUnreadable | Resubscribe | Rediscover
+        )
+    })
+}
+
 fn inbox() -> Vec<FolderRef> {
     vec![FolderRef::Distinguished { name: "inbox".into(), mailbox: None }]
 }
@@ -254,8 +265,15 @@ impl Server<'_> {
             let folder = FolderRef::Id(id.clone());
             let request = Request::SyncFolderItems { folder, sync_state: None, max_changes: 1 };
             if let Err(e) = self.ask(&request, self.config.access == Access::Impersonate) {
-                let e = e.context("gaps cannot be filled, since the folder's items cannot be synced");
-                return tell(report, Topic::Sync, e);
+                if denies_sync(&e) {
+                    let e = e.context(
+                        "the watch works, but what it misses, while it is not connected or not running, is not filled in, since the \
+                         folder's items cannot be synced (public folders never can)",
+                    );
+                    report.warn(Topic::Sync, &e);
+                    return Ok(());
+                }
+                return tell(report, Topic::Sync, e.context("the folder's items cannot be synced"));
             }
         }
         report.say(Topic::Sync, Grade::Ok, "the folders' items can be synced: gaps will be filled");
@@ -269,8 +287,11 @@ impl Server<'_> {
             false => Scope::Folders(ids.into_iter().map(FolderRef::Id).collect()),
         };
         let request = match self.config.mode {
-            Mode::Pull => Request::SubscribePull { scope, events, timeout_minutes: 1, watermark: None },
-            _ => Request::SubscribeStreaming { scope, events },
+            Mode::Streaming => Request::SubscribeStreaming { scope, events },
+            // A push subscription would send to somebody; one to pull needs the same rights and the same version.
+            Mode::Pull | Mode::Push => {
+                Request::SubscribePull { scope, events, timeout_minutes: 1, watermark: None }
+            }
         };
         let impersonate = self.config.access == Access::Impersonate;
         let (id, watermark) = match self.ask(&request, impersonate) {

@@ -96,6 +96,11 @@ fn a_server_as_it_should_be() {
     let ended = check(&company, &push);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     says(&ended, "note", &["stream: mode=push", "push_url"]);
+    // It has push, and no streaming.
+    company.sim.exchange().configure(|s| s.newest_version = Some("Exchange2007_SP1"));
+    let ended = check(&company, &push);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    says(&ended, "ok", &["subscribe: ", "made"]);
     assert_eq!(company.sim.exchange().subscriptions(ADA), [""; 0]);
 }
 
@@ -253,7 +258,12 @@ fn rights_and_limits() {
     let company = company(|b| b);
     let exchange = company.sim.exchange();
     exchange.refuse_sync(ADA, Some("ErrorAccessDenied")).unwrap();
-    fails(&check(&company, &[]), &["sync: gaps cannot be filled", "ErrorAccessDenied"]);
+    let ended = check(&company, &[]);
+    assert_eq!(ended.code, Some(0), "a watch works without: {ended:#?}");
+    says(&ended, "warning", &["sync: ", "is not filled in", "ErrorAccessDenied"]);
+    // What passes by itself says nothing about the right to.
+    exchange.refuse_sync(ADA, Some("ErrorServerBusy")).unwrap();
+    fails(&check(&company, &[]), &["limits: ", "cannot be synced", "ErrorServerBusy"]);
     exchange.refuse_sync(ADA, None).unwrap();
     exchange.fail_next("Subscribe", Failure::new("ErrorExceededSubscriptionCount"));
     fails(&check(&company, &[]), &["limits: ", "ErrorExceededSubscriptionCount", "EwsMaxSubscriptions"]);
@@ -279,10 +289,12 @@ fn the_json_form() {
         let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
         assert!(["check", "grade", "message"].iter().all(|k| line[k].is_string()), "{keys:?}");
     }
-    company.sim.exchange().refuse_sync(ADA, Some("ErrorAccessDenied")).unwrap();
-    let failed: Vec<Value> =
-        check(&company, &[]).json().into_iter().filter(|f| f["grade"] == "failed").collect();
-    assert_eq!(failed[0]["code"], "ErrorAccessDenied");
+    for (grade, code) in [("warning", "ErrorAccessDenied"), ("failed", "ErrorServerBusy")] {
+        company.sim.exchange().refuse_sync(ADA, Some(code)).unwrap();
+        let found: Vec<Value> =
+            check(&company, &[]).json().into_iter().filter(|f| f["grade"] == grade).collect();
+        assert_eq!(found[0]["code"], code);
+    }
 }
 
 #[test]
