@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ewsnotify::sim::exchange::{Deletion, PushFault};
 use ewsnotify::sim::fault::Cut;
@@ -55,7 +55,11 @@ fn mime(n: u32) -> Vec<u8> {
 /// dates have whole seconds: one of them must really pass.
 fn grow_old(sim: &Sim) {
     sim.exchange().advance(Duration::from_secs(10));
-    std::thread::sleep(Duration::from_millis(1100));
+    let second = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let began = second();
+    while second() == began {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn put(sim: &Sim, folder: &str, n: u32) -> String {
