@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,7 +124,8 @@ impl Spool {
             // Temporary files are cleaned up behind our back; and what has the name now is somebody else's.
             std::mem::forget(dir);
         }
-        let made = tempfile::Builder::new().prefix("ewsnotify-").tempdir();
+        let only_ours = fs::Permissions::from_mode(0o700);
+        let made = tempfile::Builder::new().prefix("ewsnotify-").permissions(only_ours).tempdir();
         let made = made.map_err(|e| trouble("make a private folder in", &std::env::temp_dir(), &e))?;
         Ok(private.insert(made).path().to_owned())
     }
@@ -266,7 +267,6 @@ fn trouble(what: &str, path: &Path, e: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn spool(folder: Folder) -> Spool {
         Spool::open(Settings { folder, files: 3, bytes: 12 }).unwrap()
@@ -295,7 +295,8 @@ mod tests {
         let file = keep(&spool, "aGVs\r\n bG8=").unwrap();
         let path = file.path().to_owned();
         assert_eq!(fs::read(&path).unwrap(), b"hello");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         drop(spool);
         assert!(!path.exists());
     }

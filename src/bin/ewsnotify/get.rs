@@ -1,8 +1,10 @@
 //! `ewsnotify get`: one item, as JSON or as the message itself, or one of its attachments.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use ewsnotify::{Client, Fetch};
 use serde::Serialize;
@@ -10,6 +12,7 @@ use serde::Serialize;
 use crate::connect::Connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::print;
+use crate::stop::Stop;
 use crate::text::clean_json;
 
 const HELP: &str = "\
@@ -53,14 +56,39 @@ struct Line<'a> {
     item: &'a ewsnotify::ItemContent,
 }
 
+/// What was asked for.
+enum Got {
+    Line(String),
+    /// It has no name any more: nothing is left behind, however long the printing takes and however it ends.
+    Content(File),
+}
+
 pub fn run(args: &Args) -> Outcome {
     if args.connect.mailboxes().len() > 1 {
         return Err(Failure::usage("an item lies in one mailbox, and --mailbox was given several times"));
     }
-    let client = Client::open(&args.connect.options()?)?;
-    if let Some(attachment) = &args.attachment {
-        return print_attachment(&client, attachment);
+    let options = args.connect.options()?;
+    let stop = Stop::listen()?;
+    let client = Arc::new(Client::open(&options)?);
+    stop.close(&client);
+    let got = match &args.attachment {
+        Some(id) => attachment(&client, id),
+        None => item(&client, args),
+    };
+    if stop.let_go(client) {
+        return Err(Failure::failed("stopped by a signal before all of it had come; nothing was printed"));
     }
+    match got? {
+        Got::Line(line) => Ok(print(&line)?),
+        Got::Content(mut file) => {
+            let mut out = io::stdout().lock();
+            io::copy(&mut file, &mut out)?;
+            Ok(out.flush()?)
+        }
+    }
+}
+
+fn item(client: &Client, args: &Args) -> Outcome<Got> {
     let id = args.id.as_deref().unwrap_or_default();
     let fetch = if args.mime { Fetch::Mime } else { Fetch::Summary };
     let change_key = args.change_key.as_deref();
@@ -68,28 +96,26 @@ pub fn run(args: &Args) -> Outcome {
     if !args.mime {
         let line = serde_json::to_string(&Line { item_id: id, change_key, item: &item })
             .map_err(|e| Failure::failed(format!("cannot write the item as JSON: {e}")))?;
-        return Ok(print(&clean_json(line))?);
+        return Ok(Got::Line(clean_json(line)));
     }
     let path =
         item.mime_path.ok_or_else(|| Failure::failed("the server gave no MIME content of the item"))?;
-    print_file(path.as_ref())?;
+    let file = open(path.as_ref())?;
     // With option spool_dir it would stay.
     let _ = std::fs::remove_file(&path);
-    Ok(())
+    Ok(Got::Content(file))
 }
 
-fn print_attachment(client: &Client, id: &str) -> Outcome {
+fn attachment(client: &Client, id: &str) -> Outcome<Got> {
     let failed = |e: io::Error| Failure::failed(format!("cannot make a folder for the attachment: {e}"));
-    let folder = tempfile::tempdir().map_err(failed)?;
+    let private = Permissions::from_mode(0o700);
+    let folder =
+        tempfile::Builder::new().prefix("ewsnotify-").permissions(private).tempdir().map_err(failed)?;
     let path = folder.path().join("attachment");
     client.save_attachment(0, id, &path)?;
-    print_file(&path)
+    Ok(Got::Content(open(&path)?))
 }
 
-fn print_file(path: &Path) -> Outcome {
-    let failed = |e: io::Error| Failure::failed(format!("cannot read back {}: {e}", path.display()));
-    let mut file = File::open(path).map_err(failed)?;
-    let mut out = io::stdout().lock();
-    io::copy(&mut file, &mut out)?;
-    Ok(out.flush()?)
+fn open(path: &Path) -> Outcome<File> {
+    File::open(path).map_err(|e| Failure::failed(format!("cannot read back {}: {e}", path.display())))
 }

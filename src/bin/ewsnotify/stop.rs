@@ -16,8 +16,14 @@ pub struct Stop(Arc<(Mutex<State>, Condvar)>);
 #[derive(Default)]
 struct State {
     requested: bool,
-    /// Whose wait is to be ended then. Listening goes on to the last, and must not keep a client that is to be dropped.
-    client: Option<Weak<Client>>,
+    /// The client that is to be told then, and how. Listening goes on to the last, and must not keep a client that is to be
+    /// dropped.
+    told: Option<Told>,
+}
+
+struct Told {
+    client: Weak<Client>,
+    how: fn(&Client),
 }
 
 impl Stop {
@@ -47,10 +53,30 @@ impl Stop {
 
     /// From now on a signal ends this client's wait in `next`.
     pub fn wake(&self, client: &Arc<Client>) {
+        self.tell(client, Client::wake);
+    }
+
+    /// From now on a signal closes this client, and so ends what is asked of it.
+    pub fn close(&self, client: &Arc<Client>) {
+        self.tell(client, |client| {
+            client.close_within(Duration::ZERO);
+        });
+    }
+
+    /// Lets this client go, with its files; from then on a signal ends the command as if nobody had listened. Says whether one
+    /// has come before.
+    pub fn let_go(&self, client: Arc<Client>) -> bool {
+        // First, so that no copy is left at the listener: the last one to go takes the files with it, and we wait for that.
+        self.lock().told = None;
+        drop(client);
+        std::mem::replace(&mut self.lock().requested, true)
+    }
+
+    fn tell(&self, client: &Arc<Client>, how: fn(&Client)) {
         let mut state = self.lock();
-        state.client = Some(Arc::downgrade(client));
+        state.told = Some(Told { client: Arc::downgrade(client), how });
         if state.requested {
-            client.wake();
+            how(client);
         }
     }
 
@@ -72,8 +98,10 @@ impl Stop {
     fn request(&self) -> bool {
         let mut state = self.lock();
         let first = !std::mem::replace(&mut state.requested, true);
-        if let Some(client) = state.client.as_ref().and_then(Weak::upgrade) {
-            client.wake();
+        if let Some(told) = &state.told
+            && let Some(client) = told.client.upgrade()
+        {
+            (told.how)(&client);
         }
         self.0.1.notify_all();
         first
