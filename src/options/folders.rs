@@ -15,6 +15,9 @@ pub(super) fn words(value: &str) -> impl Iterator<Item = &str> {
 
 /// The folder that a word names, in the mailbox of `owner` or the user's own; or what is wrong with the word.
 pub(super) fn folder(word: &str, owner: Option<&str>) -> Result<FolderPath, String> {
+    if dangles(word) {
+        return Err(r"for each folder a word without a lone \ at its end (it guards what stands behind it; \\ is one in a name)".into());
+    }
     if let Some(id) = word.strip_prefix("id:") {
         return match id.is_empty() {
             true => Err("an id behind id:".into()),
@@ -74,6 +77,11 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
+/// Whether the last `\` has nothing to guard: it is a typing error, or was to guard the separator behind it.
+fn dangles(text: &str) -> bool {
+    text.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1
+}
+
 /// Without the `\` before what it guards.
 fn plain(text: &str) -> String {
     let (mut plain, mut escaped) = (String::with_capacity(text.len()), false);
@@ -100,7 +108,7 @@ mod tests {
     // A path that is taken for a name, or the other way round, watches the wrong folder without a word.
     #[test]
     fn a_word_is_a_name_an_id_or_a_path() {
-        let rows: [(&str, &str, &[&str]); 12] = [
+        let rows: [(&str, &str, &[&str]); 13] = [
             ("Inbox", "inbox", &[]),
             ("inbox/Tickets", "inbox", &["Tickets"]),
             ("INBOX/Tickets/Ärger & Co", "inbox", &["Tickets", "Ärger & Co"]),
@@ -108,6 +116,7 @@ mod tests {
             ("/Projekte", "msgfolderroot", &["Projekte"]),
             ("受信トレイ/チケット", "msgfolderroot", &["受信トレイ", "チケット"]),
             (r"inbox/In\/Out/a\\b\,c", "inbox", &["In/Out", r"a\b,c"]),
+            (r"inbox/x\\", "inbox", &[r"x\"]),
             (r"\inbox/x", "msgfolderroot", &["inbox", "x"]),
             ("publicfoldersroot/News", "publicfoldersroot", &["News"]),
             ("archivemsgfolderroot/2019", "archivemsgfolderroot", &["2019"]),
@@ -142,6 +151,9 @@ mod tests {
             ("inbox//x", "empty"),
             ("inbox/", "empty"),
             ("/", "empty"),
+            (r"inbox/x\", r"lone \ at its end"),
+            (r"/Sent Items\\\", r"lone \ at its end"),
+            (r"id:AAMk\", r"lone \ at its end"),
         ] {
             let error = read(word).unwrap_err();
             assert!(error.contains(hint), "{word}: {error}");
