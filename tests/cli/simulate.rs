@@ -98,6 +98,11 @@ fn a_script_makes_it_fail_as_told() {
     assert_eq!(run(&["simulate", "--script", "/nowhere/at/all"]).code, Some(1));
     assert_eq!(run(&["simulate", "--user", "nobody"]).code, Some(2));
     assert_eq!(run(&["simulate", "--deliver-every", "0s"]).code, Some(2));
+    for name in ["", "a b", "https://x.test", "x.test:443", ".x.test"] {
+        let ended = run(&["simulate", "--name", name]);
+        assert_eq!(ended.code, Some(2), "{name:?}: {ended:?}");
+        assert!(ended.err.contains("as autodiscover.example.test"), "{name:?}: {ended:?}");
+    }
 }
 
 // Who writes a program that finds its server by Autodiscover has a server to find.

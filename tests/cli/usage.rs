@@ -76,3 +76,28 @@ fn a_password_in_the_wrong_place_is_refused_and_not_repeated() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert_no_secret(&ended);
 }
+
+// A word too many is a password often enough: its place is told, and the word is not. A flag that there is not must not lead to one
+// that is refused.
+#[test]
+fn a_word_that_nothing_wants_is_not_repeated_and_a_hint_leads_on() {
+    let stdin = format!("--password-stdin={PASSWORD}");
+    for (words, hints) in [
+        (&["check", USER, PASSWORD][..], &["--password-env", "beside ADDRESS"][..]),
+        (&["watch", PASSWORD], &["--user ADDRESS", "--mailbox ADDRESS", "--folder FOLDER"]),
+        (&["drain", "--user", USER, "--state-dir", "x", PASSWORD], &["--user ADDRESS"]),
+        (&["get", PASSWORD], &["--id ID", "--user ADDRESS"]),
+        (&["demo", PASSWORD], &["--password-env"]),
+        (&["watch", &stdin], &["--password-stdin takes no value"]),
+        (&["watch", "--pasword", PASSWORD], &["--pasword", "'--password-env'"]),
+        (&["check", USER, "--mailbox", USER], &["--mailbox", "the mailbox is ADDRESS", "--user"]),
+    ] {
+        let ended = run(words);
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        assert_no_secret(&ended);
+        assert!(!ended.err.contains("'--password'"), "{words:?}: {ended:?}");
+        for hint in hints {
+            assert!(ended.err.contains(hint), "{words:?}: {hint:?} is not in {:?}", ended.err);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use ewsnotify::{Error, ErrorKind};
 
 use crate::text::clean;
@@ -50,12 +51,18 @@ impl Failure {
     }
 
     /// Help and version on stdout with 0; else the error on stderr with 2.
-    pub fn from_clap(e: &clap::Error) -> ExitCode {
+    pub fn from_clap(mut e: clap::Error) -> ExitCode {
         if !e.use_stderr() {
             // A closed pipe is no failure.
             let _ = e.print();
             return ExitCode::SUCCESS;
         }
+        let command = std::env::args().nth(1).unwrap_or_default();
+        if let Some(text) = unrepeated(&e, &command) {
+            warn(&format!("{text}\n\nFor more information, try '--help'."));
+            return ExitCode::from(2);
+        }
+        hint(&mut e, &command);
         let text = e.to_string();
         match text.strip_prefix("error: ") {
             Some(rest) => warn(rest.trim_end()),
@@ -71,6 +78,48 @@ impl Failure {
             warn(&clean(&self.text));
         }
         ExitCode::from(self.code)
+    }
+}
+
+/// The text for a word that nothing wants, without the word: it may be a password.
+fn unrepeated(e: &clap::Error, command: &str) -> Option<String> {
+    let told = |kind| e.get(kind).map(ToString::to_string);
+    match e.kind() {
+        clap::error::ErrorKind::UnknownArgument
+            if told(ContextKind::InvalidArg).is_some_and(|word| !word.starts_with('-')) =>
+        {
+            let instead = match command {
+                "watch" | "drain" | "run" => {
+                    "; who signs in is given by --user ADDRESS, a mailbox by --mailbox ADDRESS, a folder by --folder FOLDER"
+                }
+                "get" => "; the item is given by --id ID, who signs in by --user ADDRESS",
+                "check" => "; beside ADDRESS, the mailbox, there are only flags",
+                _ => "",
+            };
+            Some(format!(
+                "there is a word on the command line that no flag takes (it is not repeated here: it may be a password, \
+                 which has its place in --password-env or --password-stdin){instead}"
+            ))
+        }
+        // As --password-stdin=PASSWORD.
+        clap::error::ErrorKind::TooManyValues => Some(format!(
+            "{} takes no value, and was given one (it is not repeated here: it may be a password)",
+            told(ContextKind::InvalidArg).unwrap_or_else(|| "a flag".into())
+        )),
+        _ => None,
+    }
+}
+
+/// What is meant instead of a flag that there is not, where clap would lead into a wrong way.
+fn hint(e: &mut clap::Error, command: &str) {
+    let flag = e.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if e.kind() == clap::error::ErrorKind::UnknownArgument && command == "check" && flag == "--mailbox" {
+        let tip = "the mailbox is ADDRESS, the word behind `check`; who signs in for it is given by --user";
+        e.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    // It is there only to be refused.
+    if e.get(ContextKind::SuggestedArg).is_some_and(|arg| arg.to_string() == "--password") {
+        e.insert(ContextKind::SuggestedArg, ContextValue::String("--password-env".into()));
     }
 }
 

@@ -84,7 +84,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(e) => return Failure::from_clap(&e),
+        Err(e) => return Failure::from_clap(e),
     };
     let outcome: Outcome = match command {
         Command::Demo(args) => demo::run(&args),

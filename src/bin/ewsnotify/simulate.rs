@@ -50,7 +50,7 @@ pub struct Args {
     no_tls: bool,
 
     /// Be a server of this name too, as autodiscover.example.test; may be given several times
-    #[arg(long = "name", value_name = "HOST")]
+    #[arg(long = "name", value_name = "HOST", value_parser = host)]
     names: Vec<String>,
 
     /// Let this user in, with a mailbox of that address; may be given several times [default: ada@example.test:demo]
@@ -68,6 +68,16 @@ pub struct Args {
     /// Let go wrong what this file says
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+}
+
+/// A name that a certificate and a URL can have; any other would only be found wrong by who cannot reach it.
+fn host(name: &str) -> Result<String, &'static str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
+    match name.len() <= 253 && name.split('.').all(label) {
+        true => Ok(name.to_owned()),
+        false => Err("the name of a host alone is wanted, as autodiscover.example.test"),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
