@@ -14,6 +14,7 @@ mod get;
 mod kills;
 mod mistakes;
 mod options;
+mod push;
 mod run;
 mod simulate;
 mod support;

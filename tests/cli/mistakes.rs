@@ -41,6 +41,15 @@ fn a_host_that_is_not_known() {
     says(&watch("mail.nowhere.invalid", &[]), 1, &[url, USER, "check the host's name in the url"]);
 }
 
+// A host of that name would be looked up, and nothing be found.
+#[test]
+fn auto_is_autodiscover_in_any_case() {
+    for (url, rest) in [("Auto", &[][..]), ("mail.nowhere.invalid", &["--option", "url=AUTO"])] {
+        let rest = [rest, &["--mailbox", "ada@nowhere.invalid"]].concat();
+        says(&watch(url, &rest), 1, &["Autodiscover found no server for ada@nowhere.invalid"]);
+    }
+}
+
 #[test]
 fn a_port_where_nothing_listens() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -120,4 +129,12 @@ fn a_mailbox_or_a_folder_that_is_not_there() {
     says(&ended, 1, &["ErrorInvalidIdMalformed", "check the ids in option folders"]);
     let ended = watch(sim.url(), &["--ca-file", &ca, "--folder", "inbx"]);
     says(&ended, 2, &["folders", "inbox", "\"inbx\""]);
+
+    // Two flags became one folder of a name that nobody has.
+    for folder in [r"inbox/x\", r"/Sent Items\"] {
+        let ended = watch(sim.url(), &["--ca-file", &ca, "--folder", folder, "--folder", "sentitems"]);
+        says(&ended, 2, &["folders", r"lone \ at its end"]);
+    }
+    let ended = watch(sim.url(), &["--ca-file", &ca, "--option", r"folders=sentitems,inbox/x\"]);
+    says(&ended, 2, &["folders", r"lone \ at its end"]);
 }

@@ -63,13 +63,31 @@ impl Connect {
 
     /// The options, the password among them; of several mailboxes, the first.
     pub fn options(&self) -> Outcome<Options> {
-        self.with.options(self.url.as_deref(), &self.user, self.mailboxes.first().map(String::as_str))
+        let mut options = self.plain()?;
+        self.add_password(&mut options)?;
+        Ok(options)
+    }
+
+    /// The options without the password.
+    pub fn plain(&self) -> Outcome<Options> {
+        self.with.plain(self.url.as_deref(), &self.user, self.mailboxes.first().map(String::as_str))
+    }
+
+    /// Last: nobody is asked for a password before the rest is right.
+    pub fn add_password(&self, options: &mut Options) -> Outcome {
+        self.with.add_password(options, &self.user)
     }
 }
 
 impl With {
     /// The options, the password among them.
     pub fn options(&self, url: Option<&str>, user: &str, mailbox: Option<&str>) -> Outcome<Options> {
+        let mut options = self.plain(url, user, mailbox)?;
+        self.add_password(&mut options, user)?;
+        Ok(options)
+    }
+
+    fn plain(&self, url: Option<&str>, user: &str, mailbox: Option<&str>) -> Outcome<Options> {
         if self.password.is_some() {
             return Err(Failure::usage(
                 "a password has no place on the command line, where every user of the machine can read it: use \
@@ -79,7 +97,7 @@ impl With {
         let mut options = Options::new();
         options.set("user", user)?;
         if let Some(url) = url {
-            options.set("url", url)?;
+            options.set("url", server(url))?;
         }
         if let Some(mailbox) = mailbox {
             options.set("mailbox", mailbox)?;
@@ -91,11 +109,19 @@ impl With {
         for pair in &self.options {
             set(&mut options, pair)?;
         }
-        // Last: nobody is asked for a password before the rest is right.
-        let password = password::read(self.password_env.as_deref(), self.password_stdin, user)?;
-        options.set("password", &password)?;
         Ok(options)
     }
+
+    fn add_password(&self, options: &mut Options, user: &str) -> Outcome {
+        let password = password::read(self.password_env.as_deref(), self.password_stdin, user)?;
+        options.set("password", &password)?;
+        Ok(())
+    }
+}
+
+/// `auto` in any case: as the name of a host it would only be looked up in vain.
+fn server(url: &str) -> &str {
+    if url.trim().eq_ignore_ascii_case("auto") { "auto" } else { url }
 }
 
 fn set(options: &mut Options, pair: &str) -> Outcome {
@@ -103,12 +129,17 @@ fn set(options: &mut Options, pair: &str) -> Outcome {
     let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--option wants KEY=VALUE"))?;
     let key = key.trim();
     if Options::table().iter().any(|spec| spec.name == key && spec.kind == OptionKind::Secret) {
+        let instead = match key {
+            "push_url" => "use --push-url URL, and --push-secret-env VAR for the secret behind it",
+            "push_secret" => "use --push-secret-env VAR",
+            _ => "for the password use --password-env or --password-stdin",
+        };
         return Err(Failure::usage(format!(
             "option {key} is a secret and has no place on the command line, where every user of the machine can read it; \
-             for the password use --password-env or --password-stdin"
+             {instead}"
         )));
     }
-    options.set(key, value)?;
+    options.set(key, if key == "url" { server(value) } else { value })?;
     Ok(())
 }
 

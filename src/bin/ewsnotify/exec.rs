@@ -24,8 +24,8 @@ pub struct Exec {
     /// For the shell.
     pub command: String,
     pub timeout: Duration,
-    /// The environment variable that holds the password, which is not passed on.
-    pub secret: Option<String>,
+    /// The environment variables that hold the password and push's secret, which are not passed on.
+    pub secrets: Vec<String>,
 }
 
 /// How it ended.
@@ -54,7 +54,7 @@ impl Exec {
             .env("EWSN_MESSAGE_ID", text(item.and_then(|i| i.message_id.as_deref())))
             .env("EWSN_SUBJECT", text(item.and_then(|i| i.subject.as_deref())))
             .env("EWSN_ATTEMPT", event.attempt.unwrap_or(1).to_string());
-        if let Some(secret) = &self.secret {
+        for secret in &self.secrets {
             command.env_remove(secret);
         }
         // A group of its own: Ctrl-C is for us, who let it finish, and its time-out is for all that it has started.

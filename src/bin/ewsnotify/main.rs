@@ -14,6 +14,7 @@ mod mails;
 mod options;
 mod output;
 mod password;
+mod push;
 mod run;
 mod session;
 mod simulate;

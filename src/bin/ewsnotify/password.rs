@@ -13,12 +13,7 @@ const LONGEST: u64 = 4096;
 /// Gets the password. `env` is the name of a variable, `user` is for the question at a terminal.
 pub fn read(env: Option<&str>, stdin: bool, user: &str) -> Outcome<Zeroizing<String>> {
     let password = match env {
-        // The name is not told: somebody may have given the password in its place.
-        Some(name) => Zeroizing::new(std::env::var(name).map_err(|_| {
-            Failure::usage(
-                "there is no environment variable of the name given to --password-env, or it is not UTF-8",
-            )
-        })?),
+        Some(name) => from_env(name, "--password-env")?,
         None if stdin => line()?,
         None if io::stdin().is_terminal() => ask(user)?,
         None => {
@@ -32,6 +27,17 @@ pub fn read(env: Option<&str>, stdin: bool, user: &str) -> Outcome<Zeroizing<Str
         return Err(Failure::usage("the password is empty"));
     }
     Ok(password)
+}
+
+/// What the environment variable holds whose name was given to this flag.
+pub fn from_env(name: &str, flag: &str) -> Outcome<Zeroizing<String>> {
+    // The name is not told: somebody may have given the secret in its place.
+    let none = |_| {
+        let text =
+            format!("there is no environment variable of the name given to {flag}, or it is not UTF-8");
+        Failure::usage(text)
+    };
+    std::env::var(name).map(Zeroizing::new).map_err(none)
 }
 
 /// The first line of stdin.

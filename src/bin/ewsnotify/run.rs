@@ -102,7 +102,11 @@ pub fn run(args: &Args) -> Outcome {
         exec: Exec {
             command: args.exec.clone(),
             timeout: args.exec_timeout,
-            secret: args.choice.connect.password_env().map(str::to_owned),
+            secrets: [args.choice.connect.password_env(), args.choice.push.secret_env()]
+                .into_iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
         },
         attempts: args.attempts,
         retry_after: args.retry_after,

@@ -11,6 +11,7 @@ use ewsnotify::{Client, Event, EventKind, Fill, Next, Options, Reason};
 use crate::connect::Connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::push::Push;
 use crate::stop::Stop;
 use crate::text;
 
@@ -37,13 +38,8 @@ pub struct Choice {
     #[arg(long, value_parser = ["streaming", "pull", "push"])]
     mode: Option<String>,
 
-    /// Take the server's requests (--mode push) on this address and port; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Push")]
-    listen: Option<String>,
-
-    /// Where the server is to send them to, as it reaches --listen; the secret is put behind it [default: that address]
-    #[arg(long, value_name = "URL", requires = "listen", help_heading = "Push")]
-    push_url: Option<String>,
+    #[command(flatten)]
+    pub push: Push,
 }
 
 /// What to be told.
@@ -96,36 +92,32 @@ impl Going {
 impl Choice {
     /// The options, with those of the command itself over what --option says.
     pub fn options(&self, wanted: Option<&Wanted>, state_dir: Option<&Path>) -> Outcome<Options> {
-        // Before the connection's, which may ask for a password.
-        let mut own = Options::new();
+        let mut options = self.connect.plain()?;
+        for folder in &self.folders {
+            // Each by itself: a `\` at the end of one would take the comma behind it for a part of its name.
+            Options::new().set("folders", folder)?;
+        }
         let none = Vec::new();
         for (key, words) in [("folders", &self.folders), ("events", wanted.map_or(&none, |w| &w.events))] {
             if !words.is_empty() {
-                own.set(key, &words.join(","))?;
+                options.set(key, &words.join(","))?;
             }
         }
         if self.all_folders {
-            own.set("all_folders", "true")?;
+            options.set("all_folders", "true")?;
         }
         let fetch = wanted.and_then(|w| w.fetch.clone());
-        for (key, value) in [("mode", &self.mode), ("fetch", &fetch), ("push_listen", &self.listen)] {
+        for (key, value) in [("mode", &self.mode), ("fetch", &fetch), ("push_listen", &self.push.listen)] {
             if let Some(value) = value {
-                own.set(key, value)?;
+                options.set(key, value)?;
             }
         }
         if let Some(dir) = state_dir {
             let dir = dir.to_str().ok_or_else(|| Failure::usage("the path of --state-dir is not UTF-8"))?;
-            own.set("state_dir", dir)?;
+            options.set("state_dir", dir)?;
         }
-        let mut options = self.connect.options()?;
-        for key in ["folders", "events", "all_folders", "mode", "fetch", "push_listen", "state_dir"] {
-            if let Some(value) = own.get(key) {
-                options.set(key, value)?;
-            }
-        }
-        if let Some(url) = &self.push_url {
-            options.set("push_url", url)?;
-        }
+        self.push.options(&mut options)?;
+        self.connect.add_password(&mut options)?;
         Ok(options)
     }
 }
@@ -147,6 +139,7 @@ pub struct Session {
     mailboxes: BTreeMap<u64, Mailbox>,
     end: End,
     url: String,
+    push: bool,
 }
 
 /// What is known of a mailbox by its events.
@@ -200,6 +193,7 @@ impl Session {
             mailboxes: BTreeMap::new(),
             end: End::Stopped,
             url: options.get("url").unwrap_or("the server").to_owned(),
+            push: options.get("mode") == Some("push"),
         })
     }
 
@@ -306,8 +300,7 @@ impl Session {
             End::Closed => return Err(Failure::failed("the client closed by itself")),
             End::TimeOver => {
                 if let Some(m) = self.mailboxes.values().find(|m| !m.connected) {
-                    let silence = || format!("nothing has been heard of {} yet", text::clean(&self.url));
-                    let why = m.trouble.clone().unwrap_or_else(silence);
+                    let why = m.trouble.clone().unwrap_or_else(|| self.silence());
                     let text = format!("no connection came about in the time of --for: {}: {why}", m.name);
                     return Err(Failure::failed(text));
                 }
@@ -315,6 +308,19 @@ impl Session {
             End::Stopped | End::Drained => {}
         }
         left_over.map_or(Ok(()), |text| Err(Failure::incomplete(text)))
+    }
+
+    /// Why there was no connection where no error came either.
+    fn silence(&self) -> String {
+        let url = text::clean(&self.url);
+        // Whether it took the subscription is nowhere told; it is connected with its first request.
+        match self.push {
+            true => format!(
+                "no push has come, and no error either: {url} has not answered yet, or what it sends does not reach the \
+                 address of --listen or --push-url"
+            ),
+            false => format!("nothing has been heard of {url} yet"),
+        }
     }
 
     /// What has not been handed out, or never will be. While it goes on (`!at_end`), only what will come by itself counts.
