@@ -369,6 +369,11 @@ impl Engine {
                 }
             }
         }
+        if kinds.iter().any(|kind| matches!(kind, EventKind::NewMail | EventKind::Created)) {
+            // Its acknowledgement will say nothing of the old name, by which a restart would tell it again.
+            self.let_doubt_go(watch, Digest::of(old));
+        }
+        let Some(w) = self.watches.get_mut(&watch) else { return };
         // Sync would find it there.
         if let Some(folder) = to.and_then(|to| w.folders_known.get_mut(to)) {
             for (told, _) in kinds.into_iter().filter_map(Marks::of) {

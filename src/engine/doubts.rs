@@ -103,6 +103,16 @@ impl Engine {
         });
     }
 
+    /// The host has been told of an item that has left its folder since.
+    pub(super) fn let_doubt_go(&mut self, id: u64, item: Digest) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        for (folder_id, folder) in &mut w.folders_known {
+            if folder.doubts.remove(&item).is_some() {
+                forget(&mut self.unsaved, self.settings.durable, &w.spec.name, folder_id, item);
+            }
+        }
+    }
+
     /// Something was missed: what was in doubt is told, unless this page says enough.
     pub(super) fn tell_doubts(&mut self, id: u64, folder_id: &str, page: &[SyncChange]) {
         use EventKind::{Created, Modified, NewMail};

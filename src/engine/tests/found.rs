@@ -70,6 +70,26 @@ fn a_move_that_is_acknowledged_says_nothing_of_the_next_one() {
     assert_eq!(run.restart(manual).told(), ["NewMail m3"]);
 }
 
+// Sync told of a mail before the stream did, so it was in doubt; then the host had it, it moved, and was acknowledged by its new name.
+#[test]
+fn what_was_in_doubt_and_told_is_not_told_again_by_its_old_name() {
+    let mails = |spec: &mut WatchSpec| {
+        spec.ack = Ack::Manual;
+        spec.events = vec![EventKind::NewMail];
+    };
+    let mut run = Run::start(Shelf::default(), vec!["before".into()], mails);
+    run.notice(notice(NoticeKind::Created, "m1", FOLDER));
+    run.mailbox.push("m1".into());
+    run.wait(31);
+    assert!(run.next().is_none(), "the stream is about to tell it");
+    run.notice(notice(NoticeKind::NewMail, "m1", FOLDER));
+    let (text, seq) = run.next().expect("and does");
+    assert_eq!(text, "NewMail m1");
+    run.notice(moved("m2", "elsewhere", "m1", FOLDER));
+    run.ack(seq);
+    assert_eq!(run.restart(mails).told(), [""; 0]);
+}
+
 // A folder was read by dates, so what was moved into it meanwhile is not told; a run later that would be forgotten.
 #[test]
 fn a_kill_soon_after_the_first_reading_is_a_gap_that_is_filled_in_part() {
