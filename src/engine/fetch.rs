@@ -121,9 +121,9 @@ impl Engine {
             let id = Id { id: item.clone(), change_key: event.change_key.clone() };
             folder.doubt(Doubt::new(id, kind, event.is_read, self.now.wall));
         }
-        let fill = self.fill_gap(watch);
         // The server may have told it long after it happened.
         let since = self.certain(watch).min(event.time);
+        let fill = self.fill_gap(watch);
         let message = "the host did not take events in time; catch-up will tell them when it has";
         self.tell_gap_since(watch, since, Reason::QueueOverflow, Some(message.into()), fill);
         true

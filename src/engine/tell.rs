@@ -36,8 +36,8 @@ impl Engine {
 
     /// Tells that something may have been missed up to now, and has it looked for.
     pub(super) fn tell_gap(&mut self, watch: u64, reason: Reason, message: Option<String>) {
-        let fill = self.fill_gap(watch);
         let since = self.certain(watch);
+        let fill = self.fill_gap(watch);
         self.tell_gap_since(watch, since, reason, message, fill);
     }
 
@@ -88,10 +88,15 @@ impl Engine {
     pub(super) fn certain(&self, watch: u64) -> SystemTime {
         let Some(w) = self.watches.get(&watch) else { return self.now.wall };
         let heard = w.group().and_then(|g| self.groups.get(&g)).and_then(|g| g.heard);
-        match (w.connected, heard) {
+        let certain = match (w.connected, heard) {
             (Some(_), Some(heard)) if w.has_settled(self.now.mono) => w.certain.max(heard),
             (Some(_), Some(_)) => w.before,
             _ => w.certain,
+        };
+        // Where sync finds what the stream has not told, the subscription may have died without a word: of heartbeats it knows nothing.
+        match w.folders_known.values().all(|f| f.suspects.is_empty()) {
+            true => certain,
+            false => certain.min(w.proved),
         }
     }
 

@@ -280,6 +280,37 @@ fn a_folder_that_never_ends_and_gives_nothing_is_asked_more_and_more_slowly() {
     assert_eq!(d.story(), ["1 NewMail a", "1 Drained"]);
 }
 
+// A subscription has died without a word. Before that is noticed the connection breaks, and the gap would begin with the last
+// heartbeat, which knows nothing of the subscription.
+#[test]
+fn a_gap_reaches_back_to_the_last_word_of_a_subscription_that_may_be_dead() {
+    for (dead, reason) in [(true, "it may be dead"), (false, "it is well")] {
+        let mut d = Desk::new(settings());
+        let conn = d.watching(&[FOLDER], vec![EventKind::NewMail]);
+        d.wait(60.0);
+        let mut told = notice(NoticeKind::NewMail, "a", FOLDER);
+        told.time_stamp = Some(humantime::format_rfc3339(d.now.wall).to_string());
+        d.notices(conn, "s1", vec![told]);
+        let proved = d.now.wall;
+        d.wait(31.0);
+        let mut found = vec![new("a")];
+        if dead {
+            found.insert(0, new("b"));
+        }
+        d.page(FOLDER, "2", true, found);
+        d.message(conn, ok());
+        let heard = d.now.wall;
+        d.wait(5.0);
+        d.end(conn, Err(error(ErrorKind::Io)));
+        d.wait(10.0);
+        let conn = d.open().0;
+        d.begin(conn);
+        let gap = d.told.iter().find(|e| e.kind == EventKind::Gap).expect("a gap");
+        let since = gap.detail.as_ref().and_then(|d| d.since).expect("since when");
+        assert_eq!(since <= proved, dead, "{reason}: {since:?}, proved {proved:?}, heard {heard:?}");
+    }
+}
+
 // Two checkpoints within a minute, and what the first one told would be told again by a stream that is a little behind.
 #[test]
 fn what_sync_has_told_is_remembered_for_a_minute() {
