@@ -31,19 +31,26 @@ impl Desk {
         self.answer(call, Answer::Synced { page, date: None });
     }
 
-    /// A watch of these folders that streams and has read them.
+    /// A watch of these folders that streams and has read none of them.
     #[track_caller]
-    fn watching(&mut self, folders: &[&str], events: Vec<EventKind>) -> ConnId {
+    fn unread(&mut self, folders: &[&str], change: impl FnOnce(&mut WatchSpec)) -> ConnId {
         self.add(1, |spec| {
             spec.catch_up = true;
-            spec.events = events;
             spec.folders = folders.iter().map(|id| FolderRef::Id((*id).into()).into()).collect();
+            change(spec);
         });
         let (call, ..) = self.call();
         self.answer(call, Answer::Folders(folders.iter().map(|id| Ok((*id).to_owned())).collect()));
         self.subscribe("s1");
         let conn = self.open().0;
         self.begin(conn);
+        conn
+    }
+
+    /// One that has read them.
+    #[track_caller]
+    fn watching(&mut self, folders: &[&str], events: Vec<EventKind>) -> ConnId {
+        let conn = self.unread(folders, |spec| spec.events = events);
         folders.iter().for_each(|folder| self.page(folder, "1", true, vec![]));
         assert_eq!(self.story(), ["1 Connected", "1 Drained"]);
         conn
@@ -158,16 +165,10 @@ fn what_was_moved_between_the_readings_of_two_folders_is_told() {
 fn with_since_all_what_moves_between_two_first_readings_is_told_by_its_event() {
     for (read, old) in [(true, "b1"), (false, "b1"), (true, "told")] {
         let mut d = Desk::new(settings());
-        d.add(1, |spec| {
-            (spec.catch_up, spec.since_all) = (true, true);
+        let conn = d.unread(&["A", "B"], |spec| {
+            spec.since_all = true;
             spec.events = vec![EventKind::NewMail];
-            spec.folders = ["A", "B"].map(|id| FolderRef::Id(id.into()).into()).to_vec();
         });
-        let (call, ..) = d.call();
-        d.answer(call, Answer::Folders(vec![Ok("A".into()), Ok("B".into())]));
-        d.subscribe("s1");
-        let conn = d.open().0;
-        d.begin(conn);
         d.page("A", "1", true, vec![]);
         if read {
             d.page("B", "1", true, vec![new("told")]);
@@ -187,16 +188,7 @@ fn with_since_all_what_moves_between_two_first_readings_is_told_by_its_event() {
 #[test]
 fn where_one_folder_may_not_be_read_no_event_waits_for_sync() {
     let mut d = Desk::new(settings());
-    d.add(1, |spec| {
-        spec.catch_up = true;
-        spec.events = vec![EventKind::NewMail];
-        spec.folders = ["A", "B"].map(|id| FolderRef::Id(id.into()).into()).to_vec();
-    });
-    let (call, ..) = d.call();
-    d.answer(call, Answer::Folders(vec![Ok("A".into()), Ok("B".into())]));
-    d.subscribe("s1");
-    let conn = d.open().0;
-    d.begin(conn);
+    let conn = d.unread(&["A", "B"], |spec| spec.events = vec![EventKind::NewMail]);
     d.page("A", "1", true, vec![]);
     let (call, _, request) = d.call();
     assert!(matches!(request, Request::SyncFolderItems { folder: FolderRef::Id(f), .. } if f == "B"));
