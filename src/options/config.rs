@@ -55,6 +55,13 @@ pub(crate) enum Access {
     Impersonate,
 }
 
+/// What a watch signs in with.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SignIn {
+    /// `user` and a password.
+    Password(Secret),
+}
+
 /// Of a watch.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchConfig {
@@ -63,7 +70,7 @@ pub(crate) struct WatchConfig {
     /// Where Autodiscover may send the sign-in.
     pub trusted_domains: Vec<String>,
     pub user: String,
-    pub password: Secret,
+    pub sign_in: SignIn,
     pub mailbox: Arc<str>,
     pub access: Access,
     /// Empty for all folders.
@@ -192,7 +199,7 @@ impl WatchConfig {
             trusted_domains,
             mailbox: mailbox.into(),
             user,
-            password,
+            sign_in: SignIn::Password(password),
             access,
             folders,
             events,

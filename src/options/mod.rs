@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, Result};
 /// The `url` of whoever has Autodiscover look for it.
 const AUTO: &str = "auto";
 
-pub(crate) use config::{Access, ClientConfig, PushConfig, WatchConfig};
+pub(crate) use config::{Access, ClientConfig, PushConfig, SignIn, WatchConfig};
 pub use table::{OptionKind, OptionScope, OptionSpec};
 
 /// How a watch hears of events.

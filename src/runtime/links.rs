@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::locate::Locations;
 use super::threads::lock;
-use crate::auth::{self, Auth, Secret};
+use crate::auth::{self, Auth};
 use crate::net::{
     self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tls,
 };
-use crate::options::{Access, WatchConfig};
+use crate::options::{Access, SignIn, WatchConfig};
 use crate::proto::{Header, RequestVersion};
 use crate::{Error, ErrorKind, Result};
 
@@ -59,7 +59,7 @@ struct Known {
 struct Key {
     endpoint: Option<Endpoint>,
     user: String,
-    password: Secret,
+    sign_in: SignIn,
     net: net::Config,
 }
 
@@ -148,12 +148,14 @@ impl Known {
 }
 
 fn key(config: &WatchConfig, endpoint: Option<Endpoint>) -> Key {
-    let (user, password) = (config.user.clone(), config.password.clone());
-    Key { endpoint, user, password, net: config.net.clone() }
+    let (user, sign_in) = (config.user.clone(), config.sign_in.clone());
+    Key { endpoint, user, sign_in, net: config.net.clone() }
 }
 
 pub(crate) fn auth(config: &WatchConfig) -> Result<Arc<dyn Auth>> {
-    Ok(Arc::new(auth::Basic::new(&config.user, config.password.clone())?))
+    Ok(match &config.sign_in {
+        SignIn::Password(password) => Arc::new(auth::Basic::new(&config.user, password.clone())?),
+    })
 }
 
 /// Finds the server of a watch whenever something is asked: what was found before is at hand. For what is asked before the engine
