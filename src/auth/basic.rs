@@ -109,7 +109,10 @@ fn header(user: &str, password: &Secret) -> Secret {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::net::Cancel;
 
     fn endpoint(text: &str) -> Endpoint {
         Endpoint::parse(text).unwrap()
@@ -118,7 +121,8 @@ mod tests {
     fn sent(user: &str, password: &str) -> String {
         let auth = Basic::new(user, Secret::new(password)).unwrap();
         let endpoint = endpoint("mail.example.test");
-        let cx = Context { endpoint: &endpoint, certificate: None };
+        let (cancel, until) = (Cancel::new(), Instant::now());
+        let cx = Context { endpoint: &endpoint, certificate: None, cancel: &cancel, until };
         auth.start().first(&cx).unwrap().unwrap().expose().to_owned()
     }
 

@@ -8,14 +8,17 @@
 //!    socket, or gives up. NTLM takes two such turns for a socket, a bearer token one (a fresh token), Basic none.
 
 mod basic;
+mod bearer;
 mod secret;
 
 use std::fmt::Debug;
+use std::time::Instant;
 
 use crate::Result;
-use crate::net::Endpoint;
+use crate::net::{Cancel, Endpoint};
 
 pub use basic::Basic;
+pub use bearer::{Bearer, Tokens};
 pub use secret::Secret;
 
 /// A way to sign in, with the credentials for it. One for all connections of a watch.
@@ -56,6 +59,10 @@ pub struct Context<'a> {
     pub endpoint: &'a Endpoint,
     /// The server's certificate in DER, once there is a TLS connection and [`Auth::wants_certificate`] asked for it.
     pub certificate: Option<&'a [u8]>,
+    /// Ends what a handshake waits for.
+    pub cancel: &'a Cancel,
+    /// Until when it may wait.
+    pub until: Instant,
 }
 
 /// A handshake's answer to a challenge.

@@ -176,7 +176,7 @@ impl Asker {
                     offers = schemes(&challenges);
                 }
                 let certificate = lane.slot.certificate();
-                let cx = Context { endpoint, certificate: certificate.as_deref() };
+                let cx = Context { endpoint, certificate: certificate.as_deref(), cancel, until };
                 if turns < MAX_CHALLENGES
                     && let Some(next) = sign(lane.handshake.as_mut(), turns, &challenges, &cx)?
                 {

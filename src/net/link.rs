@@ -83,7 +83,8 @@ impl HttpLink {
         let until = Instant::now() + config.call_timeout;
         let (mut path, mut redirects, mut challenges) =
             (endpoint.path().to_owned(), MAX_REDIRECTS, MAX_CHALLENGES);
-        let mut authorization = lane.handshake.first(&Context { endpoint, certificate: None })?;
+        let mut authorization =
+            lane.handshake.first(&Context { endpoint, certificate: None, cancel, until })?;
         loop {
             lane.slot.begin(cancel, until, config.call_timeout, authorization.take());
             let mut answer = lane.send(endpoint.uri(&path)?, post, config)?;
@@ -96,11 +97,12 @@ impl HttpLink {
                     Target::Refused(error) => return Err(error),
                 };
                 redirects -= 1;
-                authorization = lane.handshake.first(&Context { endpoint, certificate: None })?;
+                authorization =
+                    lane.handshake.first(&Context { endpoint, certificate: None, cancel, until })?;
             } else if answer.status == 401 && challenges > 0 {
                 challenges -= 1;
                 let certificate = lane.slot.certificate();
-                let cx = Context { endpoint, certificate: certificate.as_deref() };
+                let cx = Context { endpoint, certificate: certificate.as_deref(), cancel, until };
                 match lane.handshake.challenged(&answer::challenges(&answer), &cx)? {
                     auth::Answer::Again(header) => authorization = Some(header),
                     auth::Answer::Refused => return Ok(answer),

@@ -1,0 +1,259 @@
+//! Bearer tokens (RFC 6750): asked for before each request, and once more when a server has refused one.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::{Answer, Auth, Context, Handshake, Secret};
+use crate::net::Endpoint;
+use crate::{Error, ErrorKind, Result};
+
+/// Where the tokens of an account come from.
+pub trait Tokens: Send + Sync + Debug {
+    /// A token that is good for now. It may block while one is fetched, up to `cx.until` and not beyond `cx.cancel`.
+    fn token(&self, cx: &Context<'_>) -> Result<Secret>;
+
+    /// A server has not taken this token; `claims` is its claims challenge, in base64. Told at most once a request.
+    fn refused(&self, token: &Secret, claims: Option<&str>);
+
+    /// Whose they are, for error texts.
+    fn who(&self) -> String;
+
+    /// Takes secrets out of a text that came from outside.
+    fn redact(&self, text: String) -> String {
+        text
+    }
+}
+
+/// Signs in with tokens.
+#[derive(Debug)]
+pub struct Bearer(Arc<dyn Tokens>);
+
+impl Bearer {
+    /// All connections of an account ask the same source.
+    pub fn new(tokens: Arc<dyn Tokens>) -> Bearer {
+        Bearer(tokens)
+    }
+}
+
+impl Auth for Bearer {
+    fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()> {
+        if endpoint.is_https() || endpoint.is_loopback() || allow_plaintext {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "{endpoint} is plain http to another machine: everybody on the way would see the token. \
+                 Use https, or set allow_plaintext if that is really wanted"
+            ),
+        ))
+    }
+
+    fn start(&self) -> Box<dyn Handshake> {
+        Box::new(Turn { tokens: self.0.clone(), sent: None, renewed: false })
+    }
+
+    fn who(&self) -> String {
+        self.0.who()
+    }
+
+    fn redact(&self, text: String) -> String {
+        self.0.redact(text)
+    }
+}
+
+struct Turn {
+    tokens: Arc<dyn Tokens>,
+    sent: Option<Secret>,
+    /// Whether this request has had a second token already.
+    renewed: bool,
+}
+
+impl Turn {
+    fn header(&mut self, cx: &Context<'_>) -> Result<Secret> {
+        let token = self.tokens.token(cx)?;
+        let text = token.expose();
+        // RFC 6750 section 2.1; anything else would let a token bring headers of its own.
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let text = format!("the token of {} is none: it must be letters, digits and signs", self.who());
+            return Err(Error::new(ErrorKind::Auth, text));
+        }
+        let mut header = String::with_capacity("Bearer ".len() + text.len());
+        header.push_str("Bearer ");
+        header.push_str(text);
+        self.sent = Some(token);
+        Ok(Secret::new(header))
+    }
+
+    fn who(&self) -> String {
+        self.tokens.who()
+    }
+}
+
+impl Handshake for Turn {
+    fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
+        self.renewed = false;
+        self.header(cx).map(Some)
+    }
+
+    fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer> {
+        let Some(sent) = self.sent.take().filter(|_| !self.renewed) else { return Ok(Answer::Refused) };
+        let Some(challenge) = challenges.iter().find_map(|c| Challenge::read(c)) else {
+            return Ok(Answer::Refused);
+        };
+        if !challenge.wants_another() {
+            return Ok(Answer::Refused);
+        }
+        self.renewed = true;
+        self.tokens.refused(&sent, challenge.claims.as_deref());
+        let header = self.header(cx)?;
+        match self.sent.as_ref() == Some(&sent) {
+            true => Ok(Answer::Refused),
+            false => Ok(Answer::Again(header)),
+        }
+    }
+}
+
+/// What a server says of a token that it does not take.
+#[derive(Debug, Default, PartialEq)]
+struct Challenge {
+    error: Option<String>,
+    claims: Option<String>,
+}
+
+impl Challenge {
+    /// Reads one `WWW-Authenticate` value; `None` if it is of another way to sign in.
+    fn read(value: &str) -> Option<Challenge> {
+        let (scheme, mut rest) = value.split_once(' ').unwrap_or((value, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let mut challenge = Challenge::default();
+        while let Some((name, after)) = rest.split_once('=') {
+            let name = name.trim_matches([' ', ',', '\t']);
+            let (value, after) = match after.trim_start().strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+                None => after.split_once(',').unwrap_or((after, "")),
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "error" => challenge.error = Some(value.trim().to_owned()),
+                "claims" => challenge.claims = Some(value.trim().to_owned()),
+                _ => {}
+            }
+            rest = after;
+        }
+        Some(challenge)
+    }
+
+    /// Whether another token may be taken: this one has expired, was revoked or lacks a claim. Servers that say nothing may
+    /// mean that.
+    fn wants_another(&self) -> bool {
+        matches!(self.error.as_deref(), None | Some("invalid_token" | "insufficient_claims"))
+            || self.claims.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::net::Cancel;
+
+    #[derive(Debug, Default)]
+    struct Source {
+        /// The tokens to give, the last one again and again.
+        tokens: Mutex<Vec<&'static str>>,
+        refused: Mutex<Vec<(String, Option<String>)>>,
+    }
+
+    impl Tokens for Source {
+        fn token(&self, _: &Context<'_>) -> Result<Secret> {
+            let mut tokens = self.tokens.lock().unwrap();
+            let next = if tokens.len() > 1 { tokens.remove(0) } else { tokens[0] };
+            Ok(Secret::new(next))
+        }
+
+        fn refused(&self, token: &Secret, claims: Option<&str>) {
+            self.refused.lock().unwrap().push((token.expose().to_owned(), claims.map(str::to_owned)));
+        }
+
+        fn who(&self) -> String {
+            "account ada".into()
+        }
+    }
+
+    fn run(tokens: &[&'static str], challenges: &[&str]) -> (Arc<Source>, Vec<String>) {
+        let source = Arc::new(Source { tokens: Mutex::new(tokens.to_vec()), ..Source::default() });
+        let endpoint = Endpoint::parse("mail.example.test").unwrap();
+        let cancel = Cancel::new();
+        let cx = Context { endpoint: &endpoint, certificate: None, cancel: &cancel, until: Instant::now() };
+        let mut turn = Bearer::new(source.clone()).start();
+        let mut sent = vec![turn.first(&cx).unwrap().unwrap().expose().to_owned()];
+        for challenge in challenges {
+            match turn.challenged(&[(*challenge).to_owned()], &cx).unwrap() {
+                Answer::Again(header) => sent.push(header.expose().to_owned()),
+                Answer::Refused => sent.push("refused".to_owned()),
+            }
+        }
+        (source, sent)
+    }
+
+    // A watch would stop after an hour, when its token has expired; or ask for tokens for ever where the account has no right.
+    #[test]
+    fn a_refused_token_is_renewed_once_a_request() {
+        let expired = r#"Bearer client_id="00000002", error="invalid_token""#;
+        let (source, sent) = run(&["a", "b", "c"], &[expired, expired]);
+        assert_eq!(sent, ["Bearer a", "Bearer b", "refused"]);
+        assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), None)]);
+        assert_eq!(run(&["a"], &[expired]).1, ["Bearer a", "refused"], "there is no other");
+        assert_eq!(run(&["a", "b"], &["Bearer"]).1, ["Bearer a", "Bearer b"]);
+        for other in [r#"Basic realm="x""#, r#"Bearer error="insufficient_scope""#, "NTLM"] {
+            assert_eq!(run(&["a", "b"], &[other]).1, ["Bearer a", "refused"], "{other}");
+        }
+    }
+
+    // Without the claims, the next token would be as bad as the last: conditional access would lock the account out.
+    #[test]
+    fn a_claims_challenge_is_handed_on() {
+        let challenge = r#"Bearer realm="", authorization_uri="https://login.test/x=y, z", error=insufficient_claims, claims="eyJhIjoxfQ==""#;
+        let (source, sent) = run(&["a", "b"], &[challenge]);
+        assert_eq!(sent, ["Bearer a", "Bearer b"]);
+        assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), Some("eyJhIjoxfQ==".to_owned()))]);
+    }
+
+    // Whatever a server sends, it must come to an end.
+    #[test]
+    fn broken_challenges_are_read_as_far_as_they_go() {
+        for broken in [
+            "",
+            "Bearer =",
+            r#"Bearer error=""#,
+            r#"bearer error="invalid_token"#,
+            "Bearer ,,,=,=\"\"\"",
+            "Bearer a=b=c",
+        ] {
+            let _ = Challenge::read(broken);
+        }
+        assert_eq!(
+            Challenge::read(r#"bearer error="invalid_token"#).unwrap().error.as_deref(),
+            Some("invalid_token")
+        );
+        assert_eq!(Challenge::read("Negotiate"), None);
+    }
+
+    // A token with a line end in it would bring a header of its own.
+    #[test]
+    fn what_is_no_token_is_not_sent() {
+        for bad in ["", "a b", "a\r\nX: y", "ä"] {
+            let source = Arc::new(Source { tokens: Mutex::new(vec![bad]), ..Source::default() });
+            let endpoint = Endpoint::parse("mail.example.test").unwrap();
+            let cancel = Cancel::new();
+            let cx =
+                Context { endpoint: &endpoint, certificate: None, cancel: &cancel, until: Instant::now() };
+            let e = Bearer::new(source).start().first(&cx).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Auth);
+        }
+    }
+}
