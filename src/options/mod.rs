@@ -95,9 +95,14 @@ impl Options {
     pub fn set(&mut self, key: &str, value: &str) -> Result<&mut Options> {
         let spec = table::find(key)?;
         spec.check(value)?;
-        if spec.name == "url" && value.trim() != AUTO {
-            // One with a password in it would be printed with the rest.
-            Endpoint::parse(value.trim())?;
+        let mut value = value;
+        if spec.name == "url" {
+            match value.trim().eq_ignore_ascii_case(AUTO) {
+                // In another case it would be looked up as the name of a host, in vain.
+                true => value = AUTO,
+                // One with a password in it would be printed with the rest.
+                false => drop(Endpoint::parse(value.trim())?),
+            }
         }
         if spec.kind == OptionKind::Secret {
             self.secret.insert(spec.name, Secret::new(value));
@@ -127,6 +132,11 @@ impl Options {
         })?);
         let mut next = self.clone();
         for (key, value) in &object.0 {
+            let spec = table::find(key)?;
+            if let (OptionKind::Folders, serde_json::Value::Array(folders)) = (spec.kind, value) {
+                // Each by itself: a \ at the end of one would guard the comma that joins it to the next, and make one folder of two.
+                folders.iter().filter_map(|f| f.as_str()).try_for_each(|folder| spec.check(folder))?;
+            }
             next.set(key, &flatten(key, value)?)?;
         }
         *self = next;
@@ -294,6 +304,32 @@ mod tests {
         assert!(e.contains("not empty"), "as where a variable is not set: {e}");
         assert!(options.set_json(r#"{"mode": "pull", "bad": 1}"#).is_err());
         assert_eq!(options.get("mode"), None, "nothing is set on an error");
+    }
+
+    // `Auto` would be looked up as the name of a host, and the watch told that there is no such server.
+    #[test]
+    fn auto_is_meant_in_any_case() {
+        for auto in ["auto", "Auto", " AUTO "] {
+            let mut options = Options::new();
+            options.set("url", auto).unwrap().set("user", "ada@example.test").unwrap();
+            options.set("password", "x").unwrap();
+            assert_eq!(options.get("url"), Some("auto"), "{auto}");
+            assert!(WatchConfig::read(&options).unwrap().endpoint.is_none(), "{auto}");
+        }
+    }
+
+    // Two folders of a list would become one that nobody has.
+    #[test]
+    fn each_folder_of_an_array_is_checked_by_itself() {
+        let mut options = Options::new();
+        for folders in [r#"["inbox/a\\\\", "drafts"]"#, r#"["inbox/a\\,b", "drafts"]"#] {
+            options.set_json(&format!(r#"{{"folders": {folders}}}"#)).unwrap();
+        }
+        for folders in [r#"["inbox/a\\", "drafts"]"#, r#"["drafts", "inbox/a\\"]"#, r#"["inbox", "Support"]"#]
+        {
+            let e = options.set_json(&format!(r#"{{"folders": {folders}}}"#)).unwrap_err();
+            assert!(e.kind() == ErrorKind::Invalid && e.to_string().contains("folders"), "{folders}: {e}");
+        }
     }
 
     #[test]

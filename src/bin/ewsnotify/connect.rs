@@ -97,7 +97,7 @@ impl With {
         let mut options = Options::new();
         options.set("user", user)?;
         if let Some(url) = url {
-            options.set("url", server(url))?;
+            options.set("url", url)?;
         }
         if let Some(mailbox) = mailbox {
             options.set("mailbox", mailbox)?;
@@ -119,11 +119,6 @@ impl With {
     }
 }
 
-/// `auto` in any case: as the name of a host it would only be looked up in vain.
-fn server(url: &str) -> &str {
-    if url.trim().eq_ignore_ascii_case("auto") { "auto" } else { url }
-}
-
 fn set(options: &mut Options, pair: &str) -> Outcome {
     // What was given is not repeated here: it may hold a secret.
     let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--option wants KEY=VALUE"))?;
@@ -139,7 +134,7 @@ fn set(options: &mut Options, pair: &str) -> Outcome {
              {instead}"
         )));
     }
-    options.set(key, if key == "url" { server(value) } else { value })?;
+    options.set(key, value)?;
     Ok(())
 }
 
