@@ -22,7 +22,7 @@ use super::timers::Timer;
 use super::verdict::{self, Verdict};
 use super::{Answer, Call, Engine, Job};
 use crate::event::Origin;
-use crate::proto::{DeleteType, Request};
+use crate::proto::{DeleteType, FolderRef, Request};
 use crate::{Error, Event, EventKind};
 
 /// How often a server may fail with an answer of its own before it counts as a refusal.
@@ -42,8 +42,8 @@ pub enum AfterAck {
     Read,
     /// It goes into a folder.
     Move(FolderPath),
-    /// It goes to the deleted items.
-    Delete,
+    /// It goes to the deleted items, which are this folder.
+    Delete(FolderRef),
 }
 
 /// What has to be done.
@@ -229,7 +229,7 @@ impl Engine {
             let items = vec![action.item.clone()];
             let request = match &action.what {
                 AfterAck::Move(to) => Request::MoveItem { items, to: to.from.clone() },
-                AfterAck::Delete => Request::DeleteItem { items, how: DeleteType::MoveToDeletedItems },
+                AfterAck::Delete(_) => Request::DeleteItem { items, how: DeleteType::MoveToDeletedItems },
                 AfterAck::Read | AfterAck::None => Request::MarkRead { items },
             };
             let watch = action.watch;
@@ -264,7 +264,7 @@ impl Engine {
         let Some(action) = self.actions.by_ticket.get_mut(&ticket) else { return };
         let verdict = verdict::of_error(&error);
         // What is gone is deleted; and an answer that was lost may have said that it is done.
-        if verdict == Verdict::ItemGone && (action.what == AfterAck::Delete || action.redone) {
+        if verdict == Verdict::ItemGone && (matches!(action.what, AfterAck::Delete(_)) || action.redone) {
             return self.action_done(ticket);
         }
         action.redone |= !verdict::nothing_done(&error);
@@ -424,7 +424,7 @@ impl Engine {
         }
         let done = match &action.what {
             AfterAck::Move(to) => format!("moved into {to}"),
-            AfterAck::Delete => "deleted".to_owned(),
+            AfterAck::Delete(_) => "deleted".to_owned(),
             AfterAck::Read | AfterAck::None => "marked as read".to_owned(),
         };
         let mut detail = detail(error, None);

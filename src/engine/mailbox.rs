@@ -175,9 +175,10 @@ impl Engine {
         self.due(id, step, Duration::ZERO);
     }
 
-    fn resolved(&mut self, id: u64, made: &Call, folders: Vec<Result<String, Error>>) {
+    fn resolved(&mut self, id: u64, made: &Call, mut folders: Vec<Result<String, Error>>) {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let (brought, search) = (folders.len(), std::mem::take(&mut w.search));
+        let goes_to = w.goes_to().and_then(|_| folders.pop());
         let Some(folders) = search.answers(w.folders.len(), folders) else {
             let error = Error::new(
                 crate::ErrorKind::Protocol,
@@ -186,10 +187,10 @@ impl Engine {
             return self.step_failed(id, made, Step::Folders, error);
         };
         // What will pass is asked again, for all; where none is left, the first answer says why.
-        let passing = folders.iter().position(|f| f.as_ref().is_err_and(|e| !is_gone(e)));
         let all_failed = folders.iter().all(|f| f.is_err());
+        let passing = folders.iter().chain(&goes_to).position(|f| f.as_ref().is_err_and(|e| !is_gone(e)));
         if let Some(at) = passing.or(all_failed.then_some(0)) {
-            if let Some(Err(error)) = folders.into_iter().nth(at) {
+            if let Some(Err(error)) = folders.into_iter().chain(goes_to).nth(at) {
                 self.step_failed(id, made, Step::Folders, error);
             }
             return;
@@ -212,9 +213,15 @@ impl Engine {
             self.tell(id, EventKind::Error, detail);
         }
         let Some(w) = self.watches.get(&id) else { return };
-        if let Some(FolderRef::Id(to)) = w.move_to.as_ref().filter(|to| w.is_of(to)) {
+        // Where it is out of reach, each item says so when its turn comes.
+        let to = match (&w.move_to, &goes_to) {
+            (Some(FolderRef::Id(to)), _) | (_, Some(Ok(to))) => w.folder_ids.iter().position(|f| f == to),
+            _ => None,
+        };
+        if let Some(folder) = to.and_then(|to| w.folders.get(to)) {
             let text = format!(
-                "option after_ack brings items into a folder that is watched itself ({to}), where they would be told as new again"
+                "option after_ack brings items into a folder that is watched itself ({folder}), where they would be told as new \
+                 again: watch other folders"
             );
             let error = Error::new(crate::ErrorKind::Invalid, text);
             return self.stop(id, &error, Verdict::Stop);

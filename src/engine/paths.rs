@@ -217,7 +217,8 @@ impl Engine {
         w.move_to = target.and_then(|to| to.as_ref().ok().cloned());
         let Some(failed) = failed else {
             w.search = search;
-            return Some(Request::GetFolder { folders: found });
+            let folders = found.into_iter().chain(w.goes_to()).collect();
+            return Some(Request::GetFolder { folders });
         };
         if let Some(Err(mut error)) = search.done.into_iter().nth(failed) {
             if failed == count {

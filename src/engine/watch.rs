@@ -235,9 +235,17 @@ impl Watch {
         }
     }
 
-    /// Whether a folder is one of those that it watches.
-    pub fn is_of(&self, folder: &FolderRef) -> bool {
-        matches!(folder, FolderRef::Id(id) if self.folder_ids.contains(id))
+    /// The folder that its items go to, where only the server can tell whether it is one of those watched: two names are compared
+    /// when the options are read, and a path is followed.
+    pub fn goes_to(&self) -> Option<FolderRef> {
+        let to = match &self.spec.after_ack {
+            AfterAck::Delete(to) => to,
+            AfterAck::Move(to) if to.names.is_empty() => &to.from,
+            _ => return None,
+        };
+        let named = |f: &FolderRef| matches!(f, FolderRef::Distinguished { .. });
+        let compared = named(to) && self.folders.iter().all(|f| f.names.is_empty() && named(&f.from));
+        (!compared).then(|| to.clone())
     }
 
     /// Whether its subscription is of a kind that Exchange 2007 has not.

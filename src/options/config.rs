@@ -173,7 +173,7 @@ impl WatchConfig {
         // What goes into a watched folder would be told there as new, and acted on again.
         let told_again = match &after_ack {
             AfterAck::Move(to) => all_folders || folders.contains(to),
-            AfterAck::Delete => all_folders || folders.iter().any(is_deleted_items),
+            AfterAck::Delete(_) => all_folders || folders.iter().any(is_deleted_items),
             _ => false,
         };
         if folders.len() > 1 && folders.iter().any(FolderPath::is_public) {
@@ -283,14 +283,16 @@ fn after_ack(value: &str, owner: &Option<String>) -> AfterAck {
     match value.split_once(':') {
         Some((_, folder)) => folders(folder, owner).pop().map_or(AfterAck::None, AfterAck::Move),
         None if value == "read" => AfterAck::Read,
-        None if value == "delete" => AfterAck::Delete,
+        None if value == "delete" => {
+            AfterAck::Delete(FolderRef::Distinguished { name: "deleteditems".into(), mailbox: owner.clone() })
+        }
         None => AfterAck::None,
     }
 }
 
 fn is_deleted_items(folder: &FolderPath) -> bool {
     folder.names.is_empty()
-        && matches!(&folder.from, FolderRef::Distinguished { name, .. } if name == "deleteditems")
+        && matches!(&folder.from, FolderRef::Distinguished { name, .. } if name == "deleteditems" || name == "archivedeleteditems")
 }
 
 /// A number of the table; it was checked against the table's bounds when it was set. Where the machine's words are too

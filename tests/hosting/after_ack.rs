@@ -115,3 +115,25 @@ fn what_is_watched_itself_is_no_place_to_put_mail() {
         assert!(Options::new().set("after_ack", bad).is_err(), "{bad}");
     }
 }
+
+// The same, where only the server knows that the two are one folder.
+#[test]
+fn a_watched_folder_by_path_or_id_is_no_place_to_put_mail() {
+    let sim = server();
+    let exchange = sim.exchange();
+    let id = |name| format!("id:{}", exchange.folder_id(ADA, name).unwrap());
+    for (folders, action) in [
+        ("inbox,/Deleted Items", "delete"),
+        (id("deleteditems").as_str(), "delete"),
+        ("inbox,/Junk Email", "move:junkemail"),
+        ("inbox,junkemail", &format!("move:{}", id("junkemail"))),
+    ] {
+        let client = watch(&options(&sim, &[("folders", folders), ("after_ack", action)]));
+        let events: Vec<Event> = (&client).into_iter().take_while(|e| e.kind != EventKind::Closed).collect();
+        let text = events.last().and_then(|e| e.detail.as_ref()?.message.clone()).unwrap_or_default();
+        assert!(
+            text.contains("after_ack") && text.contains("watched itself"),
+            "{folders} {action}: {events:?}"
+        );
+    }
+}

@@ -63,7 +63,7 @@ fn it_begins_when_the_acknowledgement_is_durable() {
     assert_eq!(run.engine.status().watches[0].acting, 1);
     assert_eq!(run.acted(Ok(())), Request::MarkRead { items: vec!["a".into()] });
     assert_eq!((pending(&run), run.acts.len(), run.engine.status().watches[0].acting), (0, 0, 0));
-    let mut run = start(AfterAck::Delete);
+    let mut run = start(deleted());
     acknowledged(&mut run, "b");
     assert!(matches!(
         run.acted(Ok(())),
@@ -78,7 +78,7 @@ fn it_begins_when_the_acknowledgement_is_durable() {
 // Half of what the host is told of a mail would be about one that is not there any more.
 #[test]
 fn it_waits_for_the_last_event_of_the_item_and_happens_once() {
-    let mut run = start(AfterAck::Delete);
+    let mut run = start(deleted());
     run.tell(NewMail, "a");
     run.tell(Created, "a");
     run.tell(Modified, "a");
@@ -106,7 +106,7 @@ fn what_comes_of_it_is_not_told_back() {
         for (what, notice) in [
             (AfterAck::Read, notice(Modified, "a", FOLDER)),
             (done(), moved("a")),
-            (AfterAck::Delete, notice(Deleted, "a", FOLDER)),
+            (deleted(), notice(Deleted, "a", FOLDER)),
         ] {
             let mut run = start(what.clone());
             acknowledged(&mut run, "a");

@@ -165,7 +165,7 @@ impl Desk {
         let (call, _, _, request) = self.calls[0].clone();
         if let Request::GetFolder { folders } = request {
             self.calls.clear();
-            self.answer(call, Answer::Folders(folders.iter().map(|_| Ok(FOLDER.to_owned())).collect()));
+            self.answer(call, folder_ids(&folders));
         }
         self.subscribe(id);
         self.calls.extend(rest);
@@ -177,7 +177,7 @@ impl Desk {
         let (call, _, request) = self.call();
         let (call, request) = match request {
             Request::GetFolder { folders } => {
-                self.answer(call, Answer::Folders(folders.iter().map(|_| Ok(FOLDER.to_owned())).collect()));
+                self.answer(call, folder_ids(&folders));
                 let (call, _, request) = self.call();
                 (call, request)
             }
@@ -300,6 +300,20 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         stored: Vec::new(),
         locate: false,
     }
+}
+
+/// The deleted items.
+pub(super) fn deleted() -> AfterAck {
+    AfterAck::Delete(FolderRef::Distinguished { name: "deleteditems".into(), mailbox: None })
+}
+
+/// What GetFolder says of folders: a name is that of the inbox.
+pub(super) fn folder_ids(folders: &[FolderRef]) -> Answer {
+    let id = |folder: &FolderRef| match folder {
+        FolderRef::Id(id) => id.clone(),
+        FolderRef::Distinguished { .. } => FOLDER.to_owned(),
+    };
+    Answer::Folders(folders.iter().map(|folder| Ok(id(folder))).collect())
 }
 
 /// Pull at a steady interval.

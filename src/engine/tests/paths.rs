@@ -197,6 +197,62 @@ fn where_items_go_is_found_before_the_watch_begins() {
     assert_eq!(d.told(), [(1, EventKind::Closed)]);
 }
 
+// Folders that are given in two ways are one and the same: mail would be told as new, and moved into its own folder, for ever.
+#[test]
+fn where_items_go_is_compared_with_what_is_watched_by_the_servers_ids() {
+    let id = |id: &str| FolderPath::from(FolderRef::Id(id.into()));
+    let to = |folder: FolderPath| AfterAck::Move(folder);
+    for (watched, what, asked, same) in [
+        (id("F-x"), deleted(), 2, true),
+        (id("F-x"), deleted(), 2, false),
+        (at("msgfolderroot", &["Deleted Items"]), deleted(), 2, true),
+        (at("msgfolderroot", &["Junk"]), to(at("junkemail", &[])), 2, true),
+        (at("junkemail", &[]), to(id("F-junk")), 2, true),
+        (at("inbox", &[]), to(id("F-junk")), 2, false),
+        // Names were compared before.
+        (at("inbox", &[]), deleted(), 1, false),
+        (at("inbox", &[]), to(at("junkemail", &[])), 1, false),
+    ] {
+        let about = format!("{watched} {what:?}");
+        let mut d = Desk::new(settings());
+        let shown = watched.to_string();
+        d.add(1, |s| {
+            s.folders = vec![watched.clone()];
+            s.after_ack = what.clone();
+        });
+        if let Some(name) = watched.names.first() {
+            let (call, ..) = find(&mut d);
+            d.answer(call, page(&[name], true));
+        }
+        let (call, _, request) = d.call();
+        assert!(matches!(request, Request::GetFolder { folders } if folders.len() == asked), "{about}");
+        let mut answers = vec![Ok("F-one".into())];
+        answers.resize_with(asked, || Ok(if same { "F-one" } else { "F-other" }.into()));
+        d.answer(call, Answer::Folders(answers));
+        if same {
+            let text = message(&mut d);
+            assert!(text.contains("option after_ack") && text.contains(&shown), "{about}: {text}");
+            assert_eq!(d.told(), [(1, EventKind::Closed)], "{about}");
+            assert!(d.calls.is_empty(), "{about}");
+        } else {
+            assert!(matches!(d.call().2, Request::SubscribeStreaming { .. }), "{about}");
+        }
+    }
+    // Where it cannot be looked up for now, it is asked again; where it is not there, each item says so.
+    let mut d = Desk::new(settings());
+    d.add(1, |s| {
+        s.folders = vec![id("F-x")];
+        s.after_ack = deleted();
+    });
+    let (call, ..) = d.call();
+    d.answer(call, Answer::Folders(vec![Ok("F-x".into()), Err(coded("ErrorServerBusy"))]));
+    d.wait(120.0);
+    let (call, _, request) = d.call();
+    assert!(matches!(request, Request::GetFolder { .. }), "{request:?}");
+    d.answer(call, Answer::Folders(vec![Ok("F-x".into()), Err(coded("ErrorFolderNotFound"))]));
+    assert!(matches!(d.call().2, Request::SubscribeStreaming { .. }));
+}
+
 /// Refuses every version but the oldest.
 #[track_caller]
 fn refuse_new_versions(d: &mut Desk, versions: usize) {

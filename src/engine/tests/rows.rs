@@ -310,7 +310,7 @@ fn a_row_in_the_answer_to_what_is_done_with_an_item() {
         }
         let about = format!("{code} {action:?}");
         let mut d = Desk::new(settings());
-        d.add(1, |s| s.after_ack = AfterAck::Delete);
+        d.add(1, |s| s.after_ack = deleted());
         d.subscribe("s1");
         let (conn, _) = d.open();
         d.begin(conn);
