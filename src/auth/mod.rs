@@ -9,6 +9,7 @@
 
 mod basic;
 mod bearer;
+pub mod oauth;
 mod secret;
 
 use std::fmt::Debug;

@@ -1,0 +1,137 @@
+//! A user signs in with a browser: the authorization code flow (RFC 6749, section 4.1) with PKCE (RFC 7636).
+
+use subtle::ConstantTimeEq;
+
+use super::account::Account;
+use super::form::percent;
+use super::{Random, hash};
+use crate::auth::Secret;
+use crate::net::cut;
+use crate::{Error, ErrorKind, Result};
+
+/// A sign-in that has begun. A web host keeps [`state`](Self::state) and [`verifier`](Self::verifier) in the user's session until
+/// the browser comes back.
+#[derive(Clone, Debug)]
+pub struct Authorization {
+    /// Where to send the browser.
+    pub url: String,
+    /// Comes back with the browser; another one comes from somebody else's sign-in.
+    pub state: Secret,
+    /// Proves that the code was asked for here. It is never shown to the browser.
+    pub verifier: Secret,
+}
+
+impl Authorization {
+    /// Begins. `redirect` is where the browser comes back to, as it is registered for the program.
+    ///
+    /// # Errors
+    /// `Invalid` where the issuer's address for browsers is not known, and for an account of the program's own.
+    pub fn begin(account: &Account, redirect: &str, random: &mut Random<'_>) -> Result<Authorization> {
+        let bad = |text: &str| Err(Error::new(ErrorKind::Invalid, text.to_owned()));
+        if account.app_only {
+            return bad("a program that acts for itself has no user who could sign in");
+        }
+        let Some(authorize) = &account.endpoints.authorize else {
+            return bad("the issuer's address for browsers is not known: set oauth_authorize_url");
+        };
+        let (state, verifier) = (hash::random_text(random), hash::random_text(random));
+        let challenge = hash::sha256(verifier.expose().as_bytes());
+        let mut url = authorize.to_string();
+        let mut pairs = vec![
+            ("response_type", "code"),
+            ("client_id", account.client_id.as_str()),
+            ("redirect_uri", redirect),
+            ("response_mode", "query"),
+            ("scope", &account.scope),
+            ("state", state.expose()),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        if account.user.contains('@') {
+            pairs.push(("login_hint", &account.user));
+        }
+        for (n, (name, value)) in pairs.into_iter().enumerate() {
+            url.push(if n == 0 { '?' } else { '&' });
+            percent(name, &mut url);
+            url.push('=');
+            percent(value, &mut url);
+        }
+        Ok(Authorization { url, state, verifier })
+    }
+
+    /// The code, from the query that the browser came back with (what stands behind `?`).
+    ///
+    /// # Errors
+    /// `Auth` with the issuer's code where the user or the issuer refused; `Invalid` for a query of another sign-in, or none.
+    pub fn code(query: &str, state: &Secret) -> Result<Secret> {
+        let find = |wanted: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(name, _)| *name == wanted).map(|(_, value)| unescaped(value))
+        };
+        let came = find("state").unwrap_or_default();
+        if !bool::from(came.as_bytes().ct_eq(state.expose().as_bytes())) {
+            let text = "the browser came back from another sign-in (its state is not the one that was sent): begin again";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        if let Some(error) = find("error") {
+            let description = find("error_description").unwrap_or_default();
+            let text = format!(
+                "the sign-in was refused: {}: {}",
+                cut(&error, 60),
+                cut(super::answer::first_line(&description), 300)
+            );
+            return Err(Error::new(ErrorKind::Auth, text).with_code(cut(&error, 60)));
+        }
+        match find("code") {
+            Some(code) if !code.is_empty() => Ok(Secret::new(code)),
+            _ => Err(Error::new(ErrorKind::Invalid, "the browser came back without a code: begin again")),
+        }
+    }
+}
+
+fn unescaped(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (bytes[at], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 3;
+                continue;
+            }
+            (b'+', _) => out.push(b' '),
+            (other, _) => out.push(other),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Without these a code that leaks from the browser's history signs a stranger in as the user, or the user as a stranger.
+    #[test]
+    fn only_the_sign_in_that_was_begun_is_finished() {
+        let state = Secret::new("st-1");
+        assert_eq!(Authorization::code("code=a%2Bb&state=st-1", &state).unwrap().expose(), "a+b");
+        for query in ["code=x&state=st-2", "code=x", "", "state=st-1", "state=st-1&code=", "%", "code=%zz"] {
+            let e = Authorization::code(query, &state).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Invalid, "{query}");
+        }
+        let e =
+            Authorization::code("error=access_denied&error_description=No+way%0d%0aTrace&state=st-1", &state);
+        let e = e.unwrap_err();
+        assert_eq!((e.kind(), e.code()), (ErrorKind::Auth, Some("access_denied")));
+        assert_eq!(e.to_string(), "the sign-in was refused: access_denied: No way");
+    }
+
+    // The example of RFC 7636, appendix B.
+    #[test]
+    fn the_challenge_is_the_standards() {
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(hash::sha256(verifier.as_bytes()), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+}

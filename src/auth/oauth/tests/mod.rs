@@ -1,0 +1,5 @@
+//! The keeper in virtual time, with an endpoint, a store and processes of our own.
+
+mod months;
+mod turns;
+mod world;

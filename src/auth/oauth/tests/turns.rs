@@ -1,0 +1,270 @@
+//! One turn at a time: refusals, outages, full disks, clocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+use super::world::*;
+use crate::ErrorKind;
+use crate::auth::Secret;
+use crate::auth::oauth::*;
+
+const HOUR: u64 = 3600;
+
+fn started() -> (World, Process, Secret) {
+    let mut world = World::new(Duration::from_secs(HOUR));
+    let mut process = world.process(0);
+    let token = world.token(&mut process).unwrap();
+    (world, process, token)
+}
+
+// Whoever waits for a renewal that goes on in time would stand still for nothing; who uses what has ended is refused.
+#[test]
+fn it_is_renewed_ahead_and_used_meanwhile() {
+    let (mut world, mut process, first) = started();
+    world.pass(HOUR - 460);
+    assert_eq!(world.token(&mut process).unwrap(), first);
+    assert_eq!(world.issuer.requests, 1);
+    world.pass(165);
+    assert!(matches!(world.ask(&mut process), Step::Busy), "one renews it");
+    let Step::Use(meanwhile) = world.ask(&mut process) else { panic!("the others go on") };
+    assert_eq!(meanwhile, first);
+    world.pass(300);
+    assert!(matches!(world.ask(&mut process), Step::Busy), "now they wait");
+    let second = world.token(&mut process).unwrap();
+    assert_ne!(second, first);
+    assert_eq!(world.issuer.requests, 2);
+}
+
+// Ten connections that see the same 401 must not make ten renewals; and one server that takes nothing must not make one with each
+// request.
+#[test]
+fn a_token_that_is_refused_is_renewed_once() {
+    let (mut world, mut process, first) = started();
+    for _ in 0..10 {
+        process.keeper.refused(&first, None, world.moment());
+    }
+    let second = world.token(&mut process).unwrap();
+    process.keeper.refused(&first, None, world.moment());
+    assert_eq!(world.token(&mut process).unwrap(), second);
+    assert_eq!(world.issuer.requests, 2);
+    process.keeper.refused(&second, None, world.moment());
+    assert_eq!(world.token(&mut process).unwrap(), second, "it was renewed a moment ago");
+    world.pass(31);
+    process.keeper.refused(&second, None, world.moment());
+    assert_ne!(world.token(&mut process).unwrap(), second);
+    assert_eq!(world.issuer.requests, 3);
+}
+
+// Conditional access wants to know more: without its claims the next token is as bad as the last.
+#[test]
+fn claims_go_to_the_issuer_once() {
+    let (mut world, mut process, first) = started();
+    let claims = r#"{"access_token":{"nbf":{"value":"1"}}}"#;
+    process.keeper.refused(&first, Some(&BASE64_STANDARD.encode(claims)), world.moment());
+    let second = world.token(&mut process).unwrap();
+    let sent = world.issuer.claims[1].clone().unwrap();
+    assert!(sent.starts_with("%7B%22access_token%22"), "{sent}");
+    world.pass(31);
+    for bad in ["%%%", "e30=x", &BASE64_STANDARD.encode("[1]"), &BASE64_STANDARD.encode("x".repeat(9000))] {
+        process.keeper.refused(&second, Some(bad), world.moment());
+    }
+    world.token(&mut process).unwrap();
+    assert_eq!(world.issuer.claims[2], None);
+}
+
+// An endpoint that is down must not be asked by each thread again and again, nor end the watch.
+#[test]
+fn an_outage_is_waited_for() {
+    let (mut world, mut process, first) = started();
+    world.issuer.down = true;
+    world.pass(HOUR - 300);
+    assert_eq!(world.token(&mut process).unwrap(), first, "it is good still");
+    world.pass(300);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let e = world.token(&mut process).unwrap_err();
+        assert!(e.kind() == ErrorKind::Connect && e.is_retryable(), "{e}");
+        let again = world.token(&mut process).unwrap_err();
+        let wait = again.retry_after().unwrap();
+        waits.push(wait.as_secs());
+        world.now += wait;
+    }
+    assert!(waits.iter().all(|wait| *wait <= 375) && waits.last() > Some(&290), "{waits:?}");
+    assert!(!process.keeper.needs_sign_in());
+    world.issuer.down = false;
+    assert!(world.token(&mut process).is_ok());
+}
+
+// A 429 that is not obeyed becomes a longer one.
+#[test]
+fn what_the_endpoint_asks_to_wait_is_waited() {
+    let (world, mut process, _) = started();
+    let denied = answer::read(429, b"", Some(Duration::from_secs(120)), &str::to_owned).unwrap_err();
+    process.keeper.refused(&Secret::new("a1"), None, world.moment());
+    process.keeper.answered(Err(denied), world.moment());
+    let Step::Fail(e) = process.keeper.token(world.moment(), &mut |b| b.fill(1)) else { panic!() };
+    assert!(e.retry_after() >= Some(Duration::from_secs(120)), "{e:?}");
+    let ages = answer::read(503, b"", Some(Duration::from_secs(9_000_000)), &str::to_owned).unwrap_err();
+    process.keeper.answered(Err(ages), world.moment());
+    let Step::Fail(e) = process.keeper.token(world.moment(), &mut |b| b.fill(1)) else { panic!() };
+    assert!(e.retry_after() <= Some(Duration::from_secs(4500)), "{e:?}");
+}
+
+// A user whose sign-in has ended must be asked for it; a program that asks the issuer for ever is locked out.
+#[test]
+fn a_refusal_ends_the_asking_until_somebody_signs_in() {
+    let (mut world, mut process, _) = started();
+    world.issuer.newest = "revoked".into();
+    world.pass(HOUR);
+    let e = world.token(&mut process).unwrap_err();
+    assert_eq!((e.kind(), e.code()), (ErrorKind::Auth, Some("invalid_grant")));
+    let asked = world.issuer.requests;
+    for _ in 0..100 {
+        world.pass(60);
+        let e = world.token(&mut process).unwrap_err();
+        assert!(e.to_string().contains("AADSTS70008") && e.code() == Some("invalid_grant"), "{e}");
+    }
+    assert_eq!(world.issuer.requests, asked);
+    // `ewsnotify login`, in another process.
+    let mut signed_in = world.stored();
+    signed_in.refresh_token = Some(Secret::new("fresh"));
+    world.disk.file = Some(signed_in.write().to_vec());
+    world.issuer = Authority::new(Duration::from_secs(HOUR));
+    world.issuer.newest = "fresh".into();
+    world.pass(11);
+    assert!(world.token(&mut process).is_ok());
+    assert!(!process.keeper.needs_sign_in());
+}
+
+// Whoever sets a new refresh token after `invalid_grant` expects it to be used; who restarts with the old one expects the newest.
+#[test]
+fn a_new_refresh_token_of_the_hosts_wins_and_an_old_one_does_not() {
+    let (mut world, process, _) = started();
+    world.kill(process);
+    world.pass(2 * HOUR);
+    let mut again = world.process(1);
+    world.token(&mut again).unwrap();
+    assert_eq!(world.issuer.old, 0, "the same option as before, r0, is spent");
+    world.kill(again);
+    world.account =
+        Arc::new(Account { refresh_token: Some(Secret::new("other")), ..(*world.account).clone() });
+    world.issuer.newest = "other".into();
+    let mut other = world.process(2);
+    world.token(&mut other).unwrap();
+    assert_eq!(world.issuer.old, 0, "the new option counts");
+    // The option is the old one still, and the user has signed in by the command since.
+    let mut signed_in = world.stored();
+    (signed_in.refresh_token, signed_in.given, signed_in.access_token) =
+        (Some(Secret::new("login")), None, None);
+    world.disk.file = Some(signed_in.write().to_vec());
+    world.issuer = Authority::new(Duration::from_secs(HOUR));
+    world.issuer.newest = "login".into();
+    world.pass(2 * HOUR);
+    let mut last = world.process(3);
+    assert!(world.token(&mut last).is_err(), "the one that was given is tried first");
+    world.issuer = Authority::new(Duration::from_secs(HOUR));
+    world.issuer.newest = "login".into();
+    world.pass(11);
+    world.token(&mut last).unwrap();
+}
+
+// The newest refresh token must outlive a full disk; another process must not send the one before meanwhile.
+#[test]
+fn what_cannot_be_stored_is_not_used_and_not_lost() {
+    let (mut world, mut process, first) = started();
+    world.disk.full = true;
+    world.pass(HOUR - 300);
+    assert_eq!(world.token(&mut process).unwrap(), first, "the old one is good still");
+    assert!(process.keeper.keeps_lock() && process.keeper.unstored().is_some());
+    world.pass(400);
+    let e = world.token(&mut process).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Io);
+    let mut other = world.process(1);
+    assert!(matches!(world.ask(&mut other), Step::Busy));
+    assert!(!world.work(&mut other), "the lock is kept");
+    assert_eq!(world.issuer.requests, 2, "it is not asked for once more");
+    world.disk.full = false;
+    world.pass(300);
+    let token = world.token(&mut process).unwrap();
+    assert!(world.issuer.takes(&token, world.now));
+    assert!(!process.keeper.keeps_lock());
+    assert_eq!(world.stored().refresh_token.unwrap().expose(), world.issuer.newest);
+    while world.work(&mut other) {}
+    assert_eq!(world.token(&mut other).unwrap(), token);
+    assert_eq!((world.issuer.requests, world.issuer.old), (2, 0));
+}
+
+// A machine that was asleep, or whose clock was set, must neither use what has ended nor take what is good for ended for ever.
+#[test]
+fn clocks_that_jump() {
+    let (mut world, mut process, first) = started();
+    // Asleep for two hours: the monotonic clock has not moved.
+    world.skew = 2 * HOUR as i64;
+    let second = world.token(&mut process).unwrap();
+    assert_ne!(second, first);
+    // Set back by a day: it is good by the other clock, and ends by it.
+    world.skew = -86_400;
+    assert_eq!(world.token(&mut process).unwrap(), second);
+    let mut restarted = world.process(1);
+    world.token(&mut restarted).unwrap();
+    assert_eq!(world.issuer.requests, 3, "what is stored with a time that has not come yet is not believed");
+    world.pass(HOUR);
+    let later = world.token(&mut process).unwrap();
+    assert!(world.issuer.takes(&later, world.now));
+    assert_eq!(world.issuer.old, 0);
+}
+
+// A worker that panicked would leave all others waiting for ever.
+#[test]
+fn a_job_that_is_abandoned_is_begun_anew() {
+    let mut world = World::new(Duration::from_secs(HOUR));
+    let mut process = world.process(0);
+    assert!(matches!(world.ask(&mut process), Step::Busy));
+    process.job = None;
+    process.keeper.abandoned();
+    assert!(world.token(&mut process).is_ok());
+}
+
+// A damaged file is told, again and again, and the issuer is left alone: what it holds may be the newest.
+#[test]
+fn a_damaged_store_is_told() {
+    let (mut world, process, _) = started();
+    world.kill(process);
+    world.disk.file = Some(b"{".to_vec());
+    let mut process = world.process(1);
+    let e = world.token(&mut process).unwrap_err();
+    assert!(e.kind() == ErrorKind::State && e.to_string().contains("damaged"), "{e}");
+    assert_eq!(world.issuer.requests, 1);
+}
+
+// Without a store the host has to hear of each new refresh token, or its next start is with one that is spent.
+#[test]
+fn without_a_store_the_host_is_told_of_rotation() {
+    let mut world = World::new(Duration::from_secs(HOUR));
+    let mut process = world.process(0);
+    process.keeper = Keeper::new(world.account.clone(), false, 1);
+    world.token(&mut process).unwrap();
+    assert_eq!(process.keeper.take_rotated().unwrap().expose(), world.issuer.newest);
+    assert!(process.keeper.take_rotated().is_none());
+    assert!(world.disk.file.is_none());
+}
+
+// An answer without a refresh token leaves the old one, and is no change to store first.
+#[test]
+fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+    let (mut world, mut process, _) = started();
+    world.pass(HOUR);
+    assert!(matches!(world.ask(&mut process), Step::Busy));
+    world.work(&mut process);
+    let body = br#"{"token_type":"Bearer","expires_in":3600,"access_token":"plain"}"#;
+    let answer = answer::read(200, body, None, &str::to_owned);
+    world.disk.full = true;
+    let Next::Go(Job::Store(record)) = process.keeper.answered(answer, world.moment()) else { panic!() };
+    assert_eq!(record.refresh_token.as_ref().unwrap().expose(), world.issuer.newest);
+    process.job = Some(Job::Store(record));
+    world.work(&mut process);
+    assert_eq!(world.token(&mut process).unwrap().expose(), "plain", "a full disk is no reason to stop");
+    assert!(!process.keeper.keeps_lock());
+}
