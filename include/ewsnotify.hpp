@@ -126,6 +126,15 @@ class Client {
   void ack(const Event &event) { check(ewsn_ack(handle_, event.seq())); }
   void retry(const Event &event, int64_t delay_ms) { check(ewsn_nack(handle_, event.seq(), EWSN_RETRY, delay_ms)); }
   void park(const Event &event) { check(ewsn_nack(handle_, event.seq(), EWSN_PARK, 0)); }
+  /// Gives a token for the watches with `auth=host` and this account, as the answer to `EWSN_TOKEN_NEEDED`; `expires_unix_ms` is 0 where
+  /// it is not known when it ends.
+  void set_token(const std::string &account, const std::string &token, int64_t expires_unix_ms = 0) {
+    check(ewsn_set_token(handle_, account.c_str(), token.c_str(), expires_unix_ms, nullptr));
+  }
+  /// Says that there is no token before somebody signs in: the account's watches end.
+  void deny_token(const std::string &account, const std::string &why) {
+    check(ewsn_set_token(handle_, account.c_str(), nullptr, 0, why.c_str()));
+  }
   std::string parked() { return text(ewsn_parked_json(handle_)); }
   void release(uint64_t id) { check(ewsn_release(handle_, id)); }
 

@@ -108,6 +108,17 @@ enum { EWSN_GAP = 103 };
 enum { EWSN_DRAINED = 104 };
 
 /*
+ `TokenNeeded`: answer with `ewsn_set_token`. Ahead of all other events, and again every five minutes until it is answered.
+ */
+enum { EWSN_TOKEN_NEEDED = 105 };
+
+/*
+ `TokenRotated`: keep this refresh token in the place of the old one, then acknowledge the event. Ahead of all other events, and
+ again every minute until it is acknowledged.
+ */
+enum { EWSN_TOKEN_ROTATED = 106 };
+
+/*
  `StateChanged`: keep this key and value (or remove the key, where there is no value), then acknowledge the event: only with
  `ewsn_open_with_state_json`.
  */
@@ -247,6 +258,26 @@ enum { EWSN_F_FILL = 23 };
  Text: what became of the content that `fetch` asked for.
  */
 enum { EWSN_F_CONTENT = 24 };
+
+/*
+ Text: of a token, whose it is.
+ */
+enum { EWSN_F_ACCOUNT = 25 };
+
+/*
+ Text: of a token that is needed, whom it is for, as `https://mail.example.com`.
+ */
+enum { EWSN_F_RESOURCE = 26 };
+
+/*
+ Text: of a token that is needed, the claims that the server wants to be in it, in base64 as the server told it.
+ */
+enum { EWSN_F_CLAIMS = 27 };
+
+/*
+ Text: of `EWSN_TOKEN_ROTATED`, the new refresh token.
+ */
+enum { EWSN_F_REFRESH_TOKEN = 29 };
 
 /*
  Text: of a line of the log, `warn`, `info` or `debug`.
@@ -514,6 +545,18 @@ ewsn_status ewsn_ack(ewsn_client *c, uint64_t seq);
  `EWSN_PARK` when it is released. Others do not wait for it. Returns when that is durable, if there is a state directory.
  */
 ewsn_status ewsn_nack(ewsn_client *c, uint64_t seq, int32_t how, int64_t delay_ms);
+
+/*
+ Gives a token to sign in with, as the answer to `EWSN_TOKEN_NEEDED` or ahead of it: for all watches with option `auth=host` and
+ this account (option `account`, by default `user`). `expires_unix_ms` is when it ends, in milliseconds since 1970; 0 where that
+ is not known. With `token` NULL it says that there is none before somebody signs in, and `why_not` why: the account's watches
+ end. The text is copied; `why_not` may be NULL. `EWSN_E_INVALID` for a token that has expired or that a server has refused.
+ */
+ewsn_status ewsn_set_token(ewsn_client *c,
+                           const char *account,
+                           const char *token,
+                           int64_t expires_unix_ms,
+                           const char *why_not);
 
 /*
  The parked events, as a JSON array: `id`, `attempts`, `event`. Valid until this thread's next call of it.

@@ -60,13 +60,22 @@ struct Inner {
     code: Option<String>,
     http_status: Option<u16>,
     retry_after: Option<Duration>,
-    too_large: bool,
+    mark: Mark,
+}
+
+/// What only the library itself distinguishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    None,
+    TooLarge,
+    NoToken,
+    SignInNeeded,
 }
 
 /// The text first: a `main` that returns an error prints this form.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, text, code, http_status, retry_after, too_large: _ } = &*self.0;
+        let Inner { kind, text, code, http_status, retry_after, mark: _ } = &*self.0;
         write!(f, "{text} [{kind:?}")?;
         if let Some(code) = code {
             write!(f, ", {code}")?;
@@ -90,20 +99,49 @@ impl fmt::Display for Inner {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<Cow<'static, str>>) -> Error {
         let text = text.into();
-        let inner = Inner { kind, text, code: None, http_status: None, retry_after: None, too_large: false };
+        let inner = Inner { kind, text, code: None, http_status: None, retry_after: None, mark: Mark::None };
         Error(Box::new(inner))
     }
 
     /// Something larger than a bound of ours for the size of such things.
     pub(crate) fn too_large(text: impl Into<Cow<'static, str>>) -> Error {
         let mut error = Error::new(ErrorKind::Limit, text);
-        error.0.too_large = true;
+        error.0.mark = Mark::TooLarge;
         error
     }
 
     /// Whether it was made by [`too_large`](Self::too_large). Other limits are not about size.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.0.too_large
+        self.0.mark == Mark::TooLarge
+    }
+
+    /// There is no token to sign in with yet: nothing was sent, and what was tried may be tried again. `Auth` while the host
+    /// owes one, else what kept us from fetching one.
+    pub(crate) fn no_token(mut self) -> Error {
+        self.0.mark = Mark::NoToken;
+        self
+    }
+
+    /// Whether it was made by [`no_token`](Self::no_token).
+    pub(crate) fn is_no_token(&self) -> bool {
+        self.0.mark == Mark::NoToken
+    }
+
+    /// Whether it is the host that owes a token.
+    pub(crate) fn awaits_token(&self) -> bool {
+        self.is_no_token() && self.0.kind == ErrorKind::Auth
+    }
+
+    /// A person has to sign in anew, or to change the account: nothing was sent, and trying again is of no use.
+    pub(crate) fn sign_in_needed(text: impl Into<Cow<'static, str>>) -> Error {
+        let mut error = Error::new(ErrorKind::Auth, text);
+        error.0.mark = Mark::SignInNeeded;
+        error
+    }
+
+    /// Whether it was made by [`sign_in_needed`](Self::sign_in_needed).
+    pub(crate) fn is_sign_in_needed(&self) -> bool {
+        self.0.mark == Mark::SignInNeeded
     }
 
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
@@ -132,7 +170,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The server's own code, such as `ErrorServerBusy`.
+    /// The server's own code, such as `ErrorServerBusy`, or that of a token endpoint, such as `invalid_grant`.
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
     }
@@ -149,6 +187,11 @@ impl Error {
 
     /// Whether the same thing may work later without a change of settings.
     pub fn is_retryable(&self) -> bool {
+        match self.0.mark {
+            Mark::NoToken => return true,
+            Mark::SignInNeeded => return false,
+            Mark::None | Mark::TooLarge => {}
+        }
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Protocol => true,
             ErrorKind::Http => !matches!(self.0.http_status, Some(300..=399 | 400 | 404 | 405 | 413)),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use crate::auth::Secret;
 pub use crate::spooled::Spooled;
 
 /// What kind of event it is; in JSON `type`.
@@ -35,6 +36,14 @@ pub enum EventKind {
     Gap,
     /// All that catch-up found has been handed out: after the start, and after each gap that is filled.
     Drained,
+    /// The host owes a token ([`Client::set_token`](crate::Client::set_token)): for `account`, to be used at `resource`, with
+    /// `claims` where the server asks for some; `reason` says why. Ahead of all other events, and again every five minutes until
+    /// it is there.
+    TokenNeeded,
+    /// The refresh token of `account` has changed, and nobody keeps it but the host: it is to keep `refresh_token` in the place
+    /// of the old one, which may be of no use any more, and then to acknowledge the event. Ahead of all other events, and
+    /// again every minute until it is acknowledged.
+    TokenRotated,
     /// The host keeps the state ([`Client::open_with_state`](crate::Client::open_with_state)): it is to write `value` under
     /// `key`, or to remove the key where there is no value, and then to acknowledge the event.
     StateChanged,
@@ -78,6 +87,8 @@ impl EventKind {
             EventKind::Resubscribed => "Resubscribed",
             EventKind::Gap => "Gap",
             EventKind::Drained => "Drained",
+            EventKind::TokenNeeded => "TokenNeeded",
+            EventKind::TokenRotated => "TokenRotated",
             EventKind::StateChanged => "StateChanged",
             EventKind::Error => "Error",
             EventKind::Log => "Log",
@@ -142,6 +153,12 @@ pub enum Reason {
     StateReset,
     /// The server had lost the subscription.
     SubscriptionLost,
+    /// The token that is there expires soon, or has.
+    TokenExpiring,
+    /// There is no token to sign in with: the host owes one.
+    TokenNeeded,
+    /// A server did not take the token.
+    TokenRefused,
     /// Another connection took the subscription over.
     TakenOver,
     /// A question for events was asked and no answer came, on a server that does not repeat.
@@ -351,6 +368,18 @@ pub struct Detail {
     /// Of a line of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
+    /// Of a token: whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Of a token that is needed: whom it is for, as `https://mail.example.com`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Of a token that is needed: the claims that the server wants to be in it, JSON in base64 as the server told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<String>,
+    /// Of a token that has changed: the new refresh token. The one secret that an event can have.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    pub refresh_token: Option<Secret>,
     /// Of a change of the state: its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -403,6 +432,10 @@ impl Event {
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+fn exposed<S: Serializer>(secret: &Option<Secret>, s: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(Secret::expose).serialize(s)
 }
 
 pub(crate) fn rfc3339<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {

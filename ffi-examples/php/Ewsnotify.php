@@ -123,6 +123,22 @@ final class Client
         self::check(self::ffi()->ewsn_nack($this->handle, $event['seq'], self::ffi()->EWSN_PARK, 0));
     }
 
+    /**
+     * Gives a token for the watches with auth=host and this account, as the answer to TokenNeeded; $expires is when it ends, in seconds
+     * since 1970, null where that is not known.
+     */
+    public function setToken(string $account, string $token, int|float|null $expires = null): void
+    {
+        $milliseconds = $expires === null ? 0 : (int) ($expires * 1000);
+        self::check(self::ffi()->ewsn_set_token($this->handle, $account, $token, $milliseconds, null));
+    }
+
+    /** Says that there is no token before somebody signs in: the account's watches end. */
+    public function denyToken(string $account, string $why): void
+    {
+        self::check(self::ffi()->ewsn_set_token($this->handle, $account, null, 0, $why));
+    }
+
     /** The parked events: id, attempts, event. */
     public function parked(): array
     {

@@ -77,6 +77,7 @@ def _load() -> ctypes.CDLL:
         ("wake", None, client),
         ("ack", i32, client, u64),
         ("nack", i32, client, u64, i32, i64),
+        ("set_token", i32, client, text, text, i64, text),
         ("parked_json", text, client),
         ("release", i32, client, u64),
         ("get_item_json", text, client, u64, text, text),
@@ -213,6 +214,16 @@ class Client:
     def park(self, event: dict) -> None:
         """The event could not be dealt with: it is kept until it is released."""
         _check(_lib.ewsn_nack(self._handle, event["seq"], _PARK, 0))
+
+    def set_token(self, account: str, token: str, expires: Optional[float] = None) -> None:
+        """Gives a token for the watches with `auth="host"` and this account, as the answer to `TokenNeeded`; `expires` is when it
+        ends, in seconds since 1970."""
+        milliseconds = 0 if expires is None else int(expires * 1000)
+        _check(_lib.ewsn_set_token(self._handle, account.encode(), token.encode(), milliseconds, None))
+
+    def deny_token(self, account: str, why: str) -> None:
+        """Says that there is no token before somebody signs in: the account's watches end."""
+        _check(_lib.ewsn_set_token(self._handle, account.encode(), None, 0, why.encode()))
 
     def parked(self) -> list:
         """The events that are parked: `id`, `attempts`, `event`."""

@@ -172,7 +172,7 @@ fn discover(
     report: &mut Report<'_>,
 ) -> Result<Option<Endpoint>> {
     let search = Search::new(&config.mailbox, &config.user, &config.trusted_domains, None)?;
-    let auth = runtime::auth(config)?;
+    let auth = runtime::auth(config, &runtime::Accounts::default())?;
     let mut refused = false;
     let found = runtime::search(search, asker, &*auth, cancel, &mut |step: &Step| {
         refused |= step.outcome == Outcome::SignIn;

@@ -43,7 +43,7 @@ pub(super) fn look(
     let link = HttpLink::with_lookups(
         endpoint.clone(),
         config.net.clone(),
-        runtime::auth(config)?,
+        runtime::auth(config, &runtime::Accounts::default())?,
         asker.tls.clone(),
         asker.counters.clone(),
         asker.lookups.clone(),

@@ -128,6 +128,7 @@ impl Engine {
         let (watch, seq) = (event.watch, event.seq);
         match event.kind {
             EventKind::StateChanged => self.state_taken(&event),
+            EventKind::TokenRotated => self.rotated_taken(&event),
             EventKind::Gap => self.opens.gap = Some((watch, event.time)),
             _ => {}
         }
@@ -196,7 +197,7 @@ impl Engine {
     /// The host has done with an event. The save that makes it durable, if there is a store.
     pub fn ack(&mut self, now: Now, seq: u64) -> Result<Option<SaveId>> {
         self.now = now;
-        if self.state_acked(seq) {
+        if self.state_acked(seq) || self.rotated_acked(seq) {
             self.finish_input();
             return Ok(None);
         }
@@ -211,7 +212,7 @@ impl Engine {
     /// The host could not handle an event. The save that makes it durable, if there is a store.
     pub fn nack(&mut self, now: Now, seq: u64, nack: Nack) -> Result<Option<SaveId>> {
         self.now = now;
-        if let Some(nacked) = self.state_nacked(seq, nack) {
+        if let Some(nacked) = self.state_nacked(seq, nack).or_else(|| self.rotated_nacked(seq, nack)) {
             self.finish_input();
             return nacked.map(|()| None);
         }

@@ -41,6 +41,8 @@ pub struct Delivery {
     /// Changes of the state, where the host keeps it: they go first, or a backlog would keep acknowledgements from being
     /// durable. There is one at a time, but at the end.
     state: VecDeque<Event>,
+    /// Tokens that are needed, and those that have changed: before all others, since nothing comes without them.
+    tokens: VecDeque<Event>,
     /// How many mailbox events of a watch wait.
     waiting: BTreeMap<u64, usize>,
     bytes: usize,
@@ -81,6 +83,7 @@ impl Delivery {
             limits,
             queue: VecDeque::new(),
             state: VecDeque::new(),
+            tokens: VecDeque::new(),
             waiting: BTreeMap::new(),
             bytes: 0,
             seq: 0,
@@ -124,9 +127,14 @@ impl Delivery {
     }
 
     fn put(&mut self, event: Event) -> Pushed {
-        if event.kind == EventKind::StateChanged {
-            self.state.push_back(event);
-            return Pushed::Queued;
+        match event.kind {
+            EventKind::StateChanged => {
+                self.state.push_back(event);
+                return Pushed::Queued;
+            }
+            EventKind::TokenRotated => return self.push_token(event),
+            EventKind::TokenNeeded if !self.closed => return self.push_token(event),
+            _ => {}
         }
         if self.closed && event.kind != EventKind::Closed {
             return Pushed::Closed;
@@ -155,9 +163,24 @@ impl Delivery {
         Pushed::Queued
     }
 
+    /// What is told of a token goes first; of one account the last word of its kind counts.
+    fn push_token(&mut self, event: Event) -> Pushed {
+        let account = |e: &Event| e.detail.as_ref().and_then(|d| d.account.clone());
+        let same = |e: &Event| e.kind == event.kind && account(e) == account(&event);
+        self.tokens.retain(|e| !same(e));
+        self.tokens.push_back(event);
+        Pushed::Queued
+    }
+
+    /// A token that was needed is there: nobody need be told any more.
+    pub fn drop_need(&mut self, account: &str) {
+        let of = |e: &Event| e.detail.as_ref().and_then(|d| d.account.as_deref()) == Some(account);
+        self.tokens.retain(|e| e.kind != EventKind::TokenNeeded || !of(e));
+    }
+
     /// Takes the first one whose watch is not blocked. What tells of a watch itself is never blocked.
     pub fn pop(&mut self, blocked: impl Fn(u64) -> bool) -> Option<Event> {
-        if let Some(mut event) = self.state.pop_front() {
+        if let Some(mut event) = self.tokens.pop_front().or_else(|| self.state.pop_front()) {
             self.taken += 1;
             event.seq = self.taken;
             return Some(event);
@@ -192,7 +215,9 @@ impl Delivery {
 
     /// Whether [`pop`](Self::pop) would give one.
     pub fn has(&self, blocked: impl Fn(u64) -> bool) -> bool {
-        !self.state.is_empty() || (0..self.queue.len()).any(|at| self.may_go(at, &blocked))
+        !self.tokens.is_empty()
+            || !self.state.is_empty()
+            || (0..self.queue.len()).any(|at| self.may_go(at, &blocked))
     }
 
     /// Whether the event at that place may be taken before those in front of it: `Drained` not before what it speaks of.
@@ -231,7 +256,7 @@ impl Delivery {
 
     /// How many events wait.
     pub fn len(&self) -> usize {
-        self.state.len() + self.queue.len()
+        self.tokens.len() + self.state.len() + self.queue.len()
     }
 
     /// How many bytes they weigh, about.
@@ -245,12 +270,13 @@ impl Delivery {
         self.len() == 0
     }
 
-    /// Drops all but the `Closed` events, and the state where the host keeps it; from now on nothing else gets in.
+    /// Drops all but the `Closed` events, and what the host has to keep; from now on nothing else gets in.
     pub fn close(&mut self) {
         self.closed = true;
         self.overflows.clear();
         self.extras.clear();
         self.queue.retain(|e| e.kind == EventKind::Closed);
+        self.tokens.retain(|e| e.kind == EventKind::TokenRotated);
         self.waiting.clear();
         self.logs = 0;
         self.bytes = self.queue.iter().map(weight).sum();

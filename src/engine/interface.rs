@@ -7,13 +7,14 @@ use super::AfterAck;
 use super::delivery::Limits;
 use super::paths::FolderPath;
 use super::save::SaveId;
+use crate::auth::Secret;
 use crate::cookies::Cookies;
 use crate::event::{Content, Spooled};
 use crate::proto::{
     FolderPage, FolderStamp, HierarchyPage, Item, PushUrl, Request, RequestVersion, Response, Streamed,
     SyncPage,
 };
-use crate::{Ack, Error, EventKind, Fetch};
+use crate::{Ack, Error, EventKind, Fetch, Reason};
 
 /// Both clocks at one moment. The engine never asks for them.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,8 @@ pub struct WatchSpec {
     pub affinity: Arc<str>,
     /// Whether the server charges its mailbox for what it costs (impersonation), not the account.
     pub own_budget: bool,
+    /// Whose tokens it signs in with, where the host gives them.
+    pub account: Option<Arc<str>>,
     /// The folders; empty means all folders of the mailbox.
     pub folders: Vec<FolderPath>,
     /// The kinds that the host wants to be told; at least one.
@@ -132,7 +135,7 @@ pub type ConnId = u64;
 #[derive(Debug)]
 pub enum Input {
     /// A watch is to begin.
-    Add(WatchSpec),
+    Add(Box<WatchSpec>),
     /// A watch is to end: `Closed` follows, Unsubscribe is tried.
     Remove(u64),
     /// A call came back.
@@ -173,6 +176,38 @@ pub enum Input {
         save: SaveId,
         /// What became of it.
         result: Result<(), Error>,
+    },
+    /// A token of an account is needed that the host gives.
+    TokenNeeded {
+        /// Whose.
+        account: Arc<str>,
+        /// Whom it is for.
+        resource: String,
+        /// `TokenNeeded`, `TokenExpiring` or `TokenRefused`.
+        reason: Reason,
+        /// What the server wants to be in it.
+        claims: Option<String>,
+    },
+    /// The host has given one.
+    TokenSet {
+        /// Whose.
+        account: Arc<str>,
+        /// When the next one is to be asked for (monotonic), if it is known when this one ends.
+        renew_at: Option<Duration>,
+    },
+    /// The host cannot give one: all watches of the account end.
+    TokenDenied {
+        /// Whose.
+        account: Arc<str>,
+        /// Why.
+        error: Error,
+    },
+    /// A refresh token has changed that only the host keeps.
+    TokenRotated {
+        /// Whose.
+        account: Arc<str>,
+        /// The new one.
+        token: Secret,
     },
     /// A time that was asked for by [`Engine::wake_at`](super::Engine::wake_at) has come.
     Tick,

@@ -124,6 +124,10 @@ impl Engine {
         let at = self.gate_until(endpoint, id).unwrap_or(mono).max(mono + wait);
         let mut detail = detail(error, link.then(|| verdict::reason(error)));
         detail.retry_ms = Some((at - mono).as_millis() as u64);
+        // Of the token that is awaited the host was told already.
+        if error.awaits_token() && !link {
+            return;
+        }
         if link && (failures == 1 || connected) {
             return self.disconnected(id, detail);
         }

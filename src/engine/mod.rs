@@ -36,6 +36,7 @@ mod status;
 mod stream;
 mod tell;
 mod timers;
+mod tokens;
 mod verdict;
 mod watch;
 
@@ -60,6 +61,7 @@ use pull::Polls;
 use push::Pushes;
 use save::{Batch, Saves};
 use timers::{Timer, Timers};
+use tokens::Tokens;
 use watch::Watch;
 
 pub use acks::{Nack, Parked};
@@ -128,6 +130,7 @@ pub struct Engine {
     /// Changes that are not on their way to the store.
     unsaved: Batch,
     saves: Saves,
+    tokens: Tokens,
     next_call: CallId,
     next_conn: ConnId,
     next_group: GroupId,
@@ -197,6 +200,7 @@ impl Engine {
             blocked: 0,
             unsaved: BTreeMap::new(),
             saves: Saves::default(),
+            tokens: Tokens::default(),
             next_call: 0,
             next_conn: 0,
             next_group: 0,
@@ -214,13 +218,19 @@ impl Engine {
             Input::Called { call, result } => self.called(call, result),
             Input::Ended { conn, result } => self.ended(conn, result),
             Input::Saved { save, result } => self.saved(save, result),
+            Input::TokenRotated { account, token } => self.token_rotated(account, token),
             _ if self.closing => {}
-            Input::Add(spec) => self.add(spec),
+            Input::Add(spec) => self.add(*spec),
             Input::Remove(watch) => self.remove(watch),
             Input::Opened(conn) => self.opened(conn),
             Input::Message { conn, responses } => self.message(conn, responses),
             Input::BadEnvelope { conn, error } => self.bad_envelope(conn, &error),
             Input::SpoolFull(full) => self.spool_full(full),
+            Input::TokenNeeded { account, resource, reason, claims } => {
+                self.token_needed(&account, resource, reason, claims);
+            }
+            Input::TokenSet { account, renew_at } => self.token_set(&account, renew_at),
+            Input::TokenDenied { account, error } => self.token_denied(&account, &error),
             Input::Tick => {}
             Input::Close => self.close(),
         }
@@ -244,6 +254,7 @@ impl Engine {
                 Timer::Act(endpoint) => self.pump_actions(endpoint),
                 Timer::Pair => self.give_pair(),
                 Timer::Save => drop(self.save_now()),
+                Timer::Token(account) => self.token_due(account),
             }
         }
         while let Some(endpoint) = self.dirty_fetches.pop_first() {
@@ -304,6 +315,7 @@ impl Engine {
         self.give_last_state();
         self.closing = true;
         self.timers.clear_all();
+        self.give_last_tokens();
         self.delivery.close();
         self.items.clear();
         self.dirty_fetches.clear();

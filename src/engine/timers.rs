@@ -32,6 +32,8 @@ pub(super) enum Timer {
     Pair,
     /// Changes to be written.
     Save,
+    /// A token of this account: the next one is due, or the host has not acknowledged it.
+    Token(usize),
 }
 
 #[derive(Debug, Default)]

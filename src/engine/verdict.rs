@@ -72,6 +72,12 @@ pub(super) fn of_code(code: &str) -> Verdict {
 
 /// What an error means.
 pub(super) fn of_error(error: &Error) -> Verdict {
+    if error.is_no_token() {
+        return Verdict::Retry;
+    }
+    if error.is_sign_in_needed() {
+        return Verdict::Stop;
+    }
     match error.code() {
         // The code of any loss; only the text tells of the move (MailboxMoveStarted and others).
         Some("ErrorInvalidSubscription") if error.to_string().contains("MailboxMove") => {
@@ -122,6 +128,8 @@ pub(super) fn least_wait(code: Option<&str>) -> Option<u64> {
 /// answer is none: the server behind it may have acted.
 pub(super) fn nothing_done(error: &Error) -> bool {
     error.kind() == ErrorKind::Connect
+        || error.is_no_token()
+        || error.is_sign_in_needed()
         || error.code().is_some()
         || matches!(error.http_status(), Some(status) if !matches!(status, 200..=299 | 408 | 500 | 502 | 504))
 }
@@ -132,6 +140,7 @@ pub(super) fn reason(error: &Error) -> Reason {
         return Reason::TakenOver;
     }
     match error.kind() {
+        ErrorKind::Auth if error.is_no_token() => Reason::TokenNeeded,
         ErrorKind::Connect | ErrorKind::Tls => Reason::ConnectFailed,
         ErrorKind::Timeout => Reason::IdleTimeout,
         ErrorKind::Limit => Reason::LimitExceeded,
@@ -146,6 +155,9 @@ pub(super) fn reason(error: &Error) -> Reason {
 
 /// What the host can do about a watch that was stopped.
 pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
+    if error.is_sign_in_needed() {
+        return "when that is done, add the watch again";
+    }
     match error.code() {
         Some("ErrorNonExistentMailbox") => {
             return "check the address of the mailbox (option mailbox), then add the watch again";

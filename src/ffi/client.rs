@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::dispatch::Dispatcher;
 use super::error::{Failure, guard, guard_or};
 use super::handle::{self, Kind, Value};
 use super::text::{lend, optional, required};
 use super::*;
+use crate::auth::Secret;
 use crate::runtime::Pairs;
 use crate::{Client, Event, Fetch, Nack, Next, Options};
 
@@ -195,6 +196,38 @@ pub extern "C" fn ewsn_nack(c: *mut ewsn_client, seq: u64, how: i32, delay_ms: i
             _ => return Err(Failure::invalid(format!("{how} is neither EWSN_RETRY nor EWSN_PARK"))),
         };
         Ok(find(c)?.client.nack(seq, nack).map(|()| EWSN_OK)?)
+    })
+}
+
+/// Gives a token to sign in with, as the answer to `EWSN_TOKEN_NEEDED` or ahead of it: for all watches with option `auth=host` and
+/// this account (option `account`, by default `user`). `expires_unix_ms` is when it ends, in milliseconds since 1970; 0 where that
+/// is not known. With `token` NULL it says that there is none before somebody signs in, and `why_not` why: the account's watches
+/// end. The text is copied; `why_not` may be NULL. `EWSN_E_INVALID` for a token that has expired or that a server has refused.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_set_token(
+    c: *mut ewsn_client,
+    account: *const c_char,
+    token: *const c_char,
+    expires_unix_ms: i64,
+    why_not: *const c_char,
+) -> ewsn_status {
+    guard(|| {
+        let client = find(c)?;
+        let (account, why_not) = (required("account", account)?, optional("why_not", why_not)?);
+        match optional("token", token)? {
+            Some(token) => {
+                let expires = match u64::try_from(expires_unix_ms) {
+                    Ok(0) => None,
+                    Ok(ms) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms)),
+                    Err(_) => {
+                        return Err(Failure::invalid("expires_unix_ms is negative: 0 where it is not known"));
+                    }
+                };
+                client.client.set_token(account, Secret::new(token), expires)?;
+            }
+            None => client.client.deny_token(account, why_not.unwrap_or("the program has no token"))?,
+        }
+        Ok(EWSN_OK)
     })
 }
 

@@ -34,6 +34,11 @@ pub const EWSN_RESUBSCRIBED: i32 = 102;
 pub const EWSN_GAP: i32 = 103;
 /// `Drained`: all that catch-up found has been handed out.
 pub const EWSN_DRAINED: i32 = 104;
+/// `TokenNeeded`: answer with `ewsn_set_token`. Ahead of all other events, and again every five minutes until it is answered.
+pub const EWSN_TOKEN_NEEDED: i32 = 105;
+/// `TokenRotated`: keep this refresh token in the place of the old one, then acknowledge the event. Ahead of all other events, and
+/// again every minute until it is acknowledged.
+pub const EWSN_TOKEN_ROTATED: i32 = 106;
 /// `StateChanged`: keep this key and value (or remove the key, where there is no value), then acknowledge the event: only with
 /// `ewsn_open_with_state_json`.
 pub const EWSN_STATE_CHANGED: i32 = 107;
@@ -92,6 +97,14 @@ pub const EWSN_F_SINCE: i32 = 22;
 pub const EWSN_F_FILL: i32 = 23;
 /// Text: what became of the content that `fetch` asked for.
 pub const EWSN_F_CONTENT: i32 = 24;
+/// Text: of a token, whose it is.
+pub const EWSN_F_ACCOUNT: i32 = 25;
+/// Text: of a token that is needed, whom it is for, as `https://mail.example.com`.
+pub const EWSN_F_RESOURCE: i32 = 26;
+/// Text: of a token that is needed, the claims that the server wants to be in it, in base64 as the server told it.
+pub const EWSN_F_CLAIMS: i32 = 27;
+/// Text: of `EWSN_TOKEN_ROTATED`, the new refresh token.
+pub const EWSN_F_REFRESH_TOKEN: i32 = 29;
 /// Text: of a line of the log, `warn`, `info` or `debug`.
 pub const EWSN_F_LEVEL: i32 = 28;
 /// Number: the folder's count of unread items.
@@ -156,6 +169,8 @@ pub(super) fn kind_number(kind: EventKind) -> i32 {
         EventKind::Resubscribed => EWSN_RESUBSCRIBED,
         EventKind::Gap => EWSN_GAP,
         EventKind::Drained => EWSN_DRAINED,
+        EventKind::TokenNeeded => EWSN_TOKEN_NEEDED,
+        EventKind::TokenRotated => EWSN_TOKEN_ROTATED,
         EventKind::StateChanged => EWSN_STATE_CHANGED,
         EventKind::Error => EWSN_ERROR,
         EventKind::Log => EWSN_LOG,
@@ -228,6 +243,10 @@ fn text_of(field: i32) -> Option<fn(&Event) -> Option<String>> {
         EWSN_F_REASON => |e| name(e.detail.as_ref()?.reason.as_ref()),
         EWSN_F_SINCE => |e| Some(humantime::format_rfc3339(e.detail.as_ref()?.since?).to_string()),
         EWSN_F_FILL => |e| name::<Fill>(e.detail.as_ref()?.fill.as_ref()),
+        EWSN_F_ACCOUNT => |e| e.detail.as_ref()?.account.clone(),
+        EWSN_F_RESOURCE => |e| e.detail.as_ref()?.resource.clone(),
+        EWSN_F_CLAIMS => |e| e.detail.as_ref()?.claims.clone(),
+        EWSN_F_REFRESH_TOKEN => |e| Some(e.detail.as_ref()?.refresh_token.as_ref()?.expose().to_owned()),
         EWSN_F_LEVEL => |e| name(e.detail.as_ref()?.level.as_ref()),
         EWSN_F_CONTENT => |e| name(e.item.as_ref()?.content.as_ref()),
         _ => return None,

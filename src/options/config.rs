@@ -60,6 +60,29 @@ pub(crate) enum Access {
 pub(crate) enum SignIn {
     /// `user` and a password.
     Password(Secret),
+    /// Tokens that the host gives for this account.
+    HostTokens(String),
+}
+
+impl SignIn {
+    /// Whose tokens the host gives.
+    pub fn host_account(&self) -> Option<&str> {
+        match self {
+            SignIn::HostTokens(account) => Some(account),
+            SignIn::Password(_) => None,
+        }
+    }
+
+    fn read(options: &Options, user: &str) -> Result<SignIn> {
+        Ok(match options.value("auth") {
+            "host" => SignIn::HostTokens(options.get("account").unwrap_or(user).to_owned()),
+            _ => SignIn::Password(options.secret("password").ok_or_else(|| missing("password"))?.clone()),
+        })
+    }
+}
+
+fn missing(key: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"))
 }
 
 /// Of a watch.
@@ -137,12 +160,10 @@ impl ClientConfig {
 impl WatchConfig {
     /// Reads a watch's options, its client's being merged in already.
     pub fn read(options: &Options) -> Result<WatchConfig> {
-        let missing =
-            |key: &str| Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"));
         let endpoint =
             Some(options.value("url")).filter(|url| *url != AUTO).map(Endpoint::parse).transpose()?;
         let user = options.get("user").ok_or_else(|| missing("user"))?.to_owned();
-        let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
+        let sign_in = SignIn::read(options, &user)?;
         let mailbox = options.get("mailbox").unwrap_or(&user);
         let trusted_domains: Vec<String> =
             list(options.value("trusted_domains")).filter_map(domain).collect();
@@ -199,7 +220,7 @@ impl WatchConfig {
             trusted_domains,
             mailbox: mailbox.into(),
             user,
-            sign_in: SignIn::Password(password),
+            sign_in,
             access,
             folders,
             events,

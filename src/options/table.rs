@@ -89,6 +89,8 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("url", Text, "auto", "the server: a host, or a URL, in which what is missing becomes https and /EWS/Exchange.asmx; auto: Autodiscover finds it by the mailbox's address"),
     watch("user", Text, "", "who signs in: an address, or DOMAIN\\name on premises"),
     watch("password", Secret, "", "the password of `user`"),
+    watch("auth", OneOf(&["auto", "basic", "host"]), "auto", "how to sign in: with `user` and `password` (auto, basic), or with tokens that the program gives when it is told `TokenNeeded` (host)"),
+    watch("account", Text, "", "auth=host: by which name tokens are asked for and given; watches with the same one share them; `user` where not set"),
     watch("mailbox", Text, "", "the mailbox to watch, by its address; `user` where not set"),
     watch("access", OneOf(&["auto", "own", "delegate", "impersonate"]), "auto",
         "how the mailbox is reached: as `user`'s own, by a right that `user` has on it, or by impersonation; auto: own if `mailbox` is `user`, else delegate"),

@@ -233,6 +233,7 @@ impl Client {
             endpoint,
             affinity: config.affinity.clone(),
             own_budget: config.access == Access::Impersonate,
+            account: config.sign_in.host_account().map(Into::into),
             folders: config.folders.clone(),
             events: config.events.clone(),
             mode: match config.mode {

@@ -177,6 +177,7 @@ impl Core {
             finished_changed: Condvar::new(),
             last: Mutex::new(None),
         });
+        core.links.accounts.tell(Arc::downgrade(&core));
         core.threads.spawn("ewsn-timer", TIMER_STACK, {
             let core = core.clone();
             move || core.tick()
@@ -226,7 +227,7 @@ impl Core {
                 return Err(closed());
             }
             state.watches.insert(watch.id, Arc::new(watch));
-            self.drive(state, Input::Add(spec));
+            self.drive(state, Input::Add(Box::new(spec)));
             Ok(())
         })
     }
@@ -554,6 +555,11 @@ impl Core {
             finished =
                 self.finished_changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The engine's time after a wait.
+    pub fn time_in(&self, wait: Duration) -> Duration {
+        self.started.elapsed() + wait
     }
 
     fn now(&self) -> Now {

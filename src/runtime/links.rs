@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
+use super::accounts::Accounts;
 use super::locate::Locations;
 use super::threads::lock;
 use crate::auth::{self, Auth};
@@ -44,6 +45,7 @@ pub(super) struct Links {
     counters: Arc<Counters>,
     lookups: Arc<Lookups>,
     locations: Locations,
+    pub accounts: Accounts,
     known: Mutex<Known>,
     this: Weak<Links>,
 }
@@ -69,6 +71,7 @@ impl Links {
             counters,
             lookups,
             locations: Locations::default(),
+            accounts: Accounts::default(),
             known: Mutex::default(),
             this: this.clone(),
         })
@@ -82,7 +85,7 @@ impl Links {
             None => {
                 let at = lock(&self.known).number(key(config, None), || Ok(None))?.0;
                 // Whether the sign-in can be sent at all is told now, and not when the server is known.
-                auth(config)?;
+                auth(config, &self.accounts)?;
                 Ok((at, Arc::new(Locating { config: config.clone(), links: self.this.clone() })))
             }
         }
@@ -93,7 +96,7 @@ impl Links {
         let tls = lock(&self.known).tls(&config.net)?;
         let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
         let asker = Asker { config: config.net.clone(), tls, counters, lookups };
-        let found = self.locations.find(config, &asker, &*auth(config)?, fresh, cancel)?;
+        let found = self.locations.find(config, &asker, &*auth(config, &self.accounts)?, fresh, cancel)?;
         let (endpoint, link) = self.link_to(config, found.ews())?;
         // What the host says of it counts.
         let affinity = match (&*config.affinity, &found.grouping) {
@@ -107,7 +110,7 @@ impl Links {
         let mut known = lock(&self.known);
         let tls = known.tls(&config.net)?;
         let (at, link) = known.number(key(config, Some(endpoint.clone())), || {
-            let (net, auth) = (config.net.clone(), auth(config)?);
+            let (net, auth) = (config.net.clone(), auth(config, &self.accounts)?);
             let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
             let link = HttpLink::with_lookups(endpoint.clone(), net, auth, tls, counters, lookups)?;
             Ok(Some(Arc::new(link) as Arc<dyn Link>))
@@ -152,9 +155,10 @@ fn key(config: &WatchConfig, endpoint: Option<Endpoint>) -> Key {
     Key { endpoint, user, sign_in, net: config.net.clone() }
 }
 
-pub(crate) fn auth(config: &WatchConfig) -> Result<Arc<dyn Auth>> {
+pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts) -> Result<Arc<dyn Auth>> {
     Ok(match &config.sign_in {
         SignIn::Password(password) => Arc::new(auth::Basic::new(&config.user, password.clone())?),
+        SignIn::HostTokens(account) => Arc::new(auth::Bearer::new(accounts.host(account))),
     })
 }
 

@@ -35,7 +35,9 @@ pub(crate) fn search(
         let told = asker.ask(&ask.place.endpoint, &question, auth, cancel);
         // Nobody else would be asked with more success.
         if let Err(e) = &told
-            && matches!(e.kind(), ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal)
+            && (matches!(e.kind(), ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal)
+                || e.is_no_token()
+                || e.is_sign_in_needed())
         {
             return Err(told.err().unwrap_or_else(super::core::closed));
         }

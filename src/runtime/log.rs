@@ -46,6 +46,16 @@ pub(super) fn input(input: &Input) -> Option<Line> {
         Input::SpoolFull(true) => line(Level::Info, 0, "the spool is full: messages wait for the host"),
         Input::SpoolFull(false) => line(Level::Info, 0, "the spool has room again"),
         Input::Saved { save, result } => outcome(format!("save {save}"), result, Level::Debug, "is done"),
+        Input::TokenNeeded { account, .. } => {
+            line(Level::Info, 0, format!("a token of account {account} is needed"))
+        }
+        Input::TokenSet { account, .. } => {
+            line(Level::Info, 0, format!("there is a token of account {account}"))
+        }
+        Input::TokenDenied { account, error } => line(Level::Warn, 0, format!("account {account}: {error}")),
+        Input::TokenRotated { account, .. } => {
+            line(Level::Info, 0, format!("the refresh token of account {account} has changed"))
+        }
         Input::Close => line(Level::Info, 0, "the client closes"),
         Input::Tick => None,
     }

@@ -4,6 +4,7 @@
 //! a stream a short-lived one with the deep stack that a handshake needs, with a state directory one that writes it, and for push
 //! one that serves the port or takes what lies in the folder. No lock is held while host code runs.
 
+mod accounts;
 mod client;
 mod connection;
 mod content;
@@ -24,6 +25,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use accounts::Accounts;
 pub(crate) use client::Pairs;
 pub use client::{Client, Events, Next};
 pub(crate) use links::auth;

@@ -113,7 +113,7 @@ impl Status {
         let from_now = |at: Option<Duration>| at.map(|at| millis(at.saturating_sub(now)));
         let ago = |at: Duration| millis(now.saturating_sub(at));
         let watches = status.watches.into_iter().chain(status.given_up).map(|w| {
-            let refused = w.down == Some(Reason::SignInRefused);
+            let refused = matches!(w.down, Some(Reason::SignInRefused | Reason::TokenNeeded));
             let (state, retry_at) = match w.state {
                 WatchState::Starting => ("starting", None),
                 WatchState::Connected | WatchState::Pulling if w.catching_up => ("catching-up", None),

@@ -285,6 +285,7 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
                         endpoint: (id % 3) as u32,
                         affinity: "".into(),
                         own_budget: false,
+                        account: None,
                         folders: Vec::new(),
                         events: config.events.clone(),
                         mode: WatchMode::Pull {

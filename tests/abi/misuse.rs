@@ -85,7 +85,7 @@ fn client_and_event() -> (*mut c_void, *mut c_void) {
 fn wrong(function: &str, parameter: &Parameter, handles: &Handles) -> Vec<usize> {
     let optional = match function {
         "ewsn_open_json" | "ewsn_watch_json" | "ewsn_open_with_state_json" => parameter.name == "json",
-        _ => matches!(parameter.name, "change_key" | "options" | "out_watch"),
+        _ => matches!(parameter.name, "change_key" | "options" | "out_watch" | "token" | "why_not"),
     };
     let null = (!optional).then_some(0);
     match (parameter.kind, parameter.name) {
@@ -101,6 +101,7 @@ fn wrong(function: &str, parameter: &Parameter, handles: &Handles) -> Vec<usize>
         // Any time, any number of events, any address to be handed on; refused with another status, below.
         ("int32_t", "timeout_ms" | "header_abi" | "status") | ("uint32_t", "max_events") => Vec::new(),
         ("int64_t", "delay_ms" | "value") => Vec::new(),
+        ("int64_t", "expires_unix_ms") => vec![usize::MAX],
         ("ewsn_event_fn" | "ewsn_drop_fn" | "void *", _) => Vec::new(),
         other => panic!("{function}: what can be wrong with {other:?}?"),
     }

@@ -115,7 +115,7 @@ impl Run {
         spec.catch_up = true;
         spec.stored = run.shelf.of(&spec.name);
         change(&mut spec);
-        run.feed(Input::Add(spec));
+        run.feed(Input::Add(Box::new(spec)));
         run
     }
 

@@ -21,6 +21,7 @@ mod pushing;
 mod refusals;
 mod rows;
 mod streaming;
+mod tokens;
 mod world;
 
 use super::*;
@@ -129,7 +130,7 @@ impl Desk {
     pub fn add(&mut self, watch: u64, change: impl FnOnce(&mut WatchSpec)) {
         let mut spec = spec(watch);
         change(&mut spec);
-        self.feed(Input::Add(spec));
+        self.feed(Input::Add(Box::new(spec)));
     }
 
     /// The one call that was commanded since the last.
@@ -296,6 +297,7 @@ pub(super) fn spec(watch: u64) -> WatchSpec {
         max_unacked: 100,
         coalesce: Duration::ZERO,
         after_ack: AfterAck::None,
+        account: None,
         name: format!("name{watch}").into(),
         stored: Vec::new(),
         locate: false,

@@ -113,7 +113,7 @@ impl House {
         let pairs = self.shelf.iter();
         let pairs = pairs.filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())));
         spec.stored = pairs.collect();
-        self.feed(Input::Add(spec));
+        self.feed(Input::Add(Box::new(spec)));
         self.mend();
     }
 

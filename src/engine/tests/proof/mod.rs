@@ -444,7 +444,7 @@ impl World {
         for mailbox in 0..self.specs.len() {
             let mut spec = self.specs[mailbox].clone();
             spec.stored = self.kept.of(&spec.name);
-            self.feed(Input::Add(spec));
+            self.feed(Input::Add(Box::new(spec)));
         }
     }
 

@@ -185,7 +185,7 @@ impl World {
             spec.mode = WatchMode::Pull { interval, quiet: 3 * interval, timeout_minutes: 30 };
         }
         spec.fetch = self.fetch[mailbox];
-        self.feed(Input::Add(spec));
+        self.feed(Input::Add(Box::new(spec)));
     }
 
     fn run(&mut self) {

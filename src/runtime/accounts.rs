@@ -1,0 +1,267 @@
+//! The accounts that sign in with tokens: those whose tokens the host gives.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use super::client::Client;
+use super::core::{Core, closed};
+use super::threads::lock;
+use crate::auth::{Context, Secret, Tokens};
+use crate::engine::Input;
+use crate::{Error, ErrorKind, Reason, Result};
+
+/// While the host owes a token, what needs one is tried so often; when it comes, at once.
+const OWED: Duration = Duration::from_secs(60);
+/// A token is renewed so long before its end, and not before the last tenth of its life.
+const AHEAD: Duration = Duration::from_secs(300);
+
+/// All accounts of a client.
+#[derive(Default)]
+pub(crate) struct Accounts {
+    hosts: Mutex<BTreeMap<String, Arc<HostTokens>>>,
+    /// Where the host is told of what is needed; nowhere where there is no client (`check`).
+    core: Arc<OnceLock<Weak<Core>>>,
+}
+
+impl Accounts {
+    /// From now on the host is told.
+    pub(super) fn tell(&self, core: Weak<Core>) {
+        // There is one client.
+        let _ = self.core.set(core);
+    }
+
+    /// The tokens that the host gives for an account.
+    pub fn host(&self, account: &str) -> Arc<HostTokens> {
+        let make = || {
+            let (account, core) = (account.into(), self.core.clone());
+            Arc::new(HostTokens { account, held: Mutex::default(), core })
+        };
+        lock(&self.hosts).entry(account.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+impl Client {
+    /// Gives a token to sign in with, as the answer to [`TokenNeeded`](crate::EventKind::TokenNeeded) or ahead of it: for all watches
+    /// with `auth=host` and this account (option `account`, by default `user`). Those that wait for it go on at once.
+    ///
+    /// `expires` is when it ends, an absolute time; some five minutes before, the next one is asked for. Without it, when a server
+    /// does not take it any more.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use ewsnotify::auth::Secret;
+    ///
+    /// let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// client.set_token("ada@example.test", Secret::new("eyJ0eXAi"), Some(SystemTime::now() + Duration::from_secs(3600)))?;
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what cannot be a token, for one that has expired, and for one that a server has refused;
+    /// [`ErrorKind::Closed`] after [`close`](Client::close).
+    pub fn set_token(&self, account: &str, token: Secret, expires: Option<SystemTime>) -> Result<()> {
+        if self.core.is_closing() {
+            return Err(closed());
+        }
+        self.core.links.accounts.host(account).set(token, expires, SystemTime::now())
+    }
+
+    /// Says that there is no token for an account, and will be none before somebody signs in: the account's watches end with an
+    /// `Error` that has the reason, and `Closed` with `sign-in-refused`. A later token is for watches that are added then.
+    ///
+    /// ```
+    /// let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// client.deny_token("ada@example.test", "invalid_grant: the consent was taken back")?;
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after [`close`](Client::close).
+    pub fn deny_token(&self, account: &str, why: &str) -> Result<()> {
+        if self.core.is_closing() {
+            return Err(closed());
+        }
+        self.core.links.accounts.host(account).deny(why);
+        Ok(())
+    }
+}
+
+/// The tokens of an account that the host gives: one at a time.
+pub(crate) struct HostTokens {
+    account: Arc<str>,
+    held: Mutex<Held>,
+    core: Arc<OnceLock<Weak<Core>>>,
+}
+
+#[derive(Default)]
+struct Held {
+    token: Option<Given>,
+    /// The last one that a server did not take, and the claims that it wants.
+    refused: Option<(Secret, Option<String>)>,
+    /// Why the host has none.
+    denied: Option<String>,
+}
+
+struct Given {
+    token: Secret,
+    expires: Option<SystemTime>,
+}
+
+impl HostTokens {
+    /// The host gives one. What it gives counts until `expires`, or until a server does not take it.
+    pub fn set(&self, token: Secret, expires: Option<SystemTime>, now: SystemTime) -> Result<()> {
+        let account = &self.account;
+        let bad = |why: String| Err(Error::new(ErrorKind::Invalid, why));
+        if token.is_empty() || !token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+            return bad(format!(
+                "the token for account {account} is none: it must be letters, digits and signs, without the word Bearer"
+            ));
+        }
+        if expires.is_some_and(|at| at <= now) {
+            return bad(format!("the token for account {account} has expired already: fetch a new one"));
+        }
+        let mut held = lock(&self.held);
+        if held.refused.as_ref().is_some_and(|(refused, _)| *refused == token) {
+            return bad(format!(
+                "the token for account {account} is the one that the server did not take: fetch a new one"
+            ));
+        }
+        held.denied = None;
+        held.token = Some(Given { token, expires });
+        drop(held);
+        let renew_at =
+            expires.map(|at| at.duration_since(now).unwrap_or_default()).map(|left| left - ahead(left));
+        self.feed(|core| Input::TokenSet {
+            account: account.clone(),
+            renew_at: renew_at.map(|wait| core.time_in(wait)),
+        });
+        Ok(())
+    }
+
+    /// The host has none to give.
+    pub fn deny(&self, why: &str) {
+        let mut held = lock(&self.held);
+        held.token = None;
+        held.denied = Some(why.to_owned());
+        drop(held);
+        let error = denied(&self.account, why);
+        self.feed(|_| Input::TokenDenied { account: self.account.clone(), error });
+    }
+
+    fn feed(&self, input: impl FnOnce(&Core) -> Input) {
+        if let Some(core) = self.core.get().and_then(Weak::upgrade) {
+            let input = input(&core);
+            core.feed(input);
+        }
+    }
+}
+
+impl Tokens for HostTokens {
+    fn token(&self, cx: &Context<'_>) -> Result<Secret> {
+        let mut held = lock(&self.held);
+        if let Some(why) = &held.denied {
+            return Err(denied(&self.account, why));
+        }
+        let now = SystemTime::now();
+        let expired = |given: &Given| given.expires.is_some_and(|at| at <= now);
+        let reason = match &held.token {
+            Some(given) if !expired(given) => return Ok(given.token.clone()),
+            Some(_) => Reason::TokenExpiring,
+            None if held.refused.is_some() => Reason::TokenRefused,
+            None => Reason::TokenNeeded,
+        };
+        let claims = held.refused.as_mut().and_then(|(_, claims)| claims.take());
+        drop(held);
+        let (account, resource) = (self.account.clone(), cx.endpoint.origin());
+        self.feed(|_| Input::TokenNeeded { account, resource, reason, claims });
+        let text = format!(
+            "{}: the program has not given a token for account {} yet: it is asked for one by the event TokenNeeded, and answers \
+             with set_token",
+            cx.endpoint, self.account
+        );
+        Err(Error::new(ErrorKind::Auth, text).with_retry_after(Some(OWED)).no_token())
+    }
+
+    fn refused(&self, token: &Secret, claims: Option<&str>) {
+        let mut held = lock(&self.held);
+        // Many requests may bring the news of one token.
+        if held.token.as_ref().is_some_and(|given| given.token == *token) {
+            held.token = None;
+            held.refused = Some((token.clone(), claims.map(str::to_owned)));
+        }
+    }
+
+    fn who(&self) -> String {
+        format!("account {:?}", &*self.account)
+    }
+}
+
+impl fmt::Debug for HostTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostTokens").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+fn denied(account: &str, why: &str) -> Error {
+    let cut: String = why.chars().take(500).collect();
+    Error::sign_in_needed(format!("account {account} has to be signed in anew: {cut}"))
+}
+
+/// How long before its end a token that lasts so long is renewed.
+fn ahead(life: Duration) -> Duration {
+    AHEAD.min(life / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::net::{Cancel, Endpoint};
+
+    fn ask(tokens: &HostTokens) -> Result<Secret> {
+        let endpoint = Endpoint::parse("mail.example.test").unwrap();
+        let cancel = Cancel::new();
+        tokens.token(&Context {
+            endpoint: &endpoint,
+            certificate: None,
+            cancel: &cancel,
+            until: Instant::now(),
+        })
+    }
+
+    // A host that gives the refused token again and again would be asked for it as fast as the server can refuse it.
+    #[test]
+    fn a_token_that_was_refused_is_not_taken_again() {
+        let tokens = Accounts::default().host("ada");
+        let now = SystemTime::now();
+        assert!(ask(&tokens).unwrap_err().awaits_token());
+        tokens.set(Secret::new("one"), None, now).unwrap();
+        assert_eq!(ask(&tokens).unwrap().expose(), "one");
+        tokens.refused(&Secret::new("other"), None);
+        assert_eq!(ask(&tokens).unwrap().expose(), "one", "news of an older one");
+        tokens.refused(&Secret::new("one"), None);
+        assert!(ask(&tokens).unwrap_err().awaits_token());
+        let e = tokens.set(Secret::new("one"), None, now).unwrap_err();
+        assert!(e.kind() == ErrorKind::Invalid && !e.to_string().contains("one:"), "{e}");
+        tokens.set(Secret::new("two"), None, now).unwrap();
+        assert_eq!(ask(&tokens).unwrap().expose(), "two");
+    }
+
+    // A watch would be stopped for an hour-old token that the host gave by mistake, or a line end would bring a header along.
+    #[test]
+    fn what_can_be_no_token_is_refused_at_once() {
+        let tokens = Accounts::default().host("ada");
+        let now = SystemTime::now();
+        for (token, expires) in [("", None), ("Bearer abc", None), ("a\nb", None), ("abc", Some(now))] {
+            assert_eq!(tokens.set(Secret::new(token), expires, now).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        tokens.deny("consent was taken back");
+        let e = ask(&tokens).unwrap_err();
+        assert!(e.is_sign_in_needed() && e.to_string().contains("consent"), "{e}");
+        tokens.set(Secret::new("abc"), Some(now + Duration::from_secs(60)), now).unwrap();
+        assert!(ask(&tokens).is_ok());
+    }
+}
