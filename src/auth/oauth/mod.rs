@@ -16,7 +16,7 @@ pub mod keeper;
 pub mod pkce;
 pub mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::{Duration, SystemTime};
 

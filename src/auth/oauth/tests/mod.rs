@@ -2,4 +2,4 @@
 
 mod months;
 mod turns;
-mod world;
+pub(crate) mod world;

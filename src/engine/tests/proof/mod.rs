@@ -10,6 +10,7 @@ mod host;
 mod keep;
 mod ledger;
 mod mailboxes;
+mod months;
 mod pushes;
 mod schedules;
 mod server;
@@ -59,6 +60,8 @@ enum Act {
     /// A batch is in the store, or is not.
     Saved(u64, SaveId),
     Fault,
+    /// The host is killed.
+    Kill,
     Host,
     /// The host deals with an event that it has kept.
     Deal(u64, usize, Box<Event>),
@@ -133,6 +136,8 @@ struct World {
     quiet: Duration,
     /// All goes through XML.
     xml: bool,
+    /// Whose tokens every request needs, if any.
+    account: Option<Box<months::Account>>,
 }
 
 /// What kind of schedule a seed is for.
@@ -184,6 +189,7 @@ impl World {
             next_line: 0,
             kept: if form.on_disk { Keep::on_disk() } else { Keep::default() },
             xml: form.xml,
+            account: None,
             saving: None,
             saves: 0,
             ledger: Ledger::default(),
@@ -370,8 +376,14 @@ impl World {
                     self.later(9.0, Act::Fault);
                 }
             }
+            Act::Kill => {
+                if self.up {
+                    self.kill();
+                }
+            }
             Act::Host => {
-                let pause = if self.mono < self.mail_until + Duration::from_secs(100) { 1.5 } else { 60.0 };
+                let busy = self.account.is_none() && self.mono < self.mail_until + Duration::from_secs(100);
+                let pause = if busy { 1.5 } else { 60.0 };
                 self.later(pause, Act::Host);
                 if self.up && self.mono >= self.host_sleeps_until {
                     self.host();
@@ -410,6 +422,9 @@ impl World {
         self.unseen = None;
         self.denied.clear();
         self.ledger.killed();
+        if let Some(account) = &mut self.account {
+            account.killed(self.life);
+        }
         let conns: Vec<u64> = self.sockets.keys().copied().collect();
         for conn in conns {
             if let Some(socket) = self.sockets.get_mut(&conn) {

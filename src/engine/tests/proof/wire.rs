@@ -6,6 +6,11 @@ use super::*;
 impl World {
     /// Whether a request is refused before the server acts on it.
     fn refused(&mut self) -> Option<Error> {
+        let mono = self.mono;
+        if let Some(error) = self.account.as_mut().and_then(|account| account.token(mono)) {
+            self.hit("no token");
+            return Some(error);
+        }
         if self.mono < self.refusing_until {
             self.hit("refused connection");
             return Some(error(ErrorKind::Connect));
