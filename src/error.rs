@@ -159,6 +159,15 @@ impl Error {
         self
     }
 
+    /// Changes what it says, and the server's code.
+    pub(crate) fn map_texts(mut self, mut change: impl FnMut(&mut String)) -> Error {
+        if let Cow::Owned(text) = &mut self.0.text {
+            change(text);
+        }
+        self.0.code.iter_mut().for_each(change);
+        self
+    }
+
     /// Puts what was being tried in front of the text.
     pub(crate) fn context(mut self, what: impl fmt::Display) -> Error {
         self.0.text = format!("{what}: {}", self.0.text).into();

@@ -18,9 +18,9 @@ pub trait Tokens: Send + Sync + Debug {
     /// Whose they are, for error texts.
     fn who(&self) -> String;
 
-    /// Takes secrets out of a text that came from outside.
-    fn redact(&self, text: String) -> String {
-        text
+    /// What it has beside tokens that must not be shown: see [`Auth::secrets`].
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
     }
 }
 
@@ -57,8 +57,8 @@ impl Auth for Bearer {
         self.0.who()
     }
 
-    fn redact(&self, text: String) -> String {
-        self.0.redact(text)
+    fn secrets(&self) -> Vec<Secret> {
+        self.0.secrets()
     }
 }
 

@@ -11,6 +11,7 @@ mod basic;
 mod bearer;
 pub mod oauth;
 mod secret;
+mod secrets;
 
 use std::fmt::Debug;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::net::{Cancel, Endpoint};
 pub use basic::Basic;
 pub use bearer::{Bearer, Tokens};
 pub use secret::Secret;
+pub use secrets::Secrets;
 
 /// A way to sign in, with the credentials for it. One for all connections of a watch.
 pub trait Auth: Send + Sync + Debug {
@@ -33,9 +35,9 @@ pub trait Auth: Send + Sync + Debug {
     /// Who signs in, for error texts. Never a secret.
     fn who(&self) -> String;
 
-    /// Takes secrets out of a text that came from outside (a page that echoes the request's headers).
-    fn redact(&self, text: String) -> String {
-        text
+    /// What it has that must not be shown, and would not be known by what is sent: passwords. See [`Secrets`].
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
     }
 
     /// Whether handshakes want to see the server's certificate (channel binding). It costs some memory for each socket.

@@ -1,22 +1,27 @@
 //! A string that must not be seen: wiped when dropped, `***` in every print, not to be serialised.
 
 use std::fmt;
+use std::sync::{Arc, Weak};
 
 use zeroize::Zeroizing;
 
-/// A password, a token, or the value of an `Authorization` header.
+/// A password, a token, or the value of an `Authorization` header. A clone shares the bytes: there is one copy, wiped with the
+/// last of its owners.
 ///
 /// ```
 /// let secret = ewsnotify::auth::Secret::new("hunter2");
 /// assert_eq!(format!("{secret:?}"), "***");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret(Arc<Zeroizing<String>>);
+
+/// A secret that somebody else owns, for as long as he does.
+pub(super) type Borrowed = Weak<Zeroizing<String>>;
 
 impl Secret {
-    /// Takes the string over. The bytes are wiped when this is dropped; copies that the caller keeps are his.
+    /// Takes the string over. The bytes are wiped when this and its clones are dropped; copies that the caller keeps are his.
     pub fn new(text: impl Into<String>) -> Secret {
-        Secret(Zeroizing::new(text.into()))
+        Secret(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The string itself. Whoever calls this answers for where it goes.
@@ -27,6 +32,10 @@ impl Secret {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(super) fn borrow(&self) -> Borrowed {
+        Arc::downgrade(&self.0)
     }
 }
 

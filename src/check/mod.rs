@@ -6,8 +6,9 @@ mod server;
 
 use serde::Serialize;
 
+use crate::auth::Secrets;
 use crate::autodiscover::{Outcome, Search, Step};
-use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tls};
+use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tap, Tls};
 use crate::options::WatchConfig;
 use crate::runtime;
 use crate::{Error, ErrorKind, Options, Result};
@@ -108,11 +109,23 @@ pub struct Summary {
 /// [`ErrorKind::Invalid`] for options that do not fit together, those of a `ca_file` that cannot be used, and
 /// [`ErrorKind::Closed`] where `cancel` has ended it. What is wrong with the server is no error: it is told.
 pub fn check(options: &Options, cancel: &Cancel, tell: &mut dyn FnMut(Finding)) -> Result<Summary> {
+    let tap = std::sync::Arc::<Tap>::default();
+    let summary = look(options, &tap, cancel, tell);
+    tap.secrets.clean_result(summary)
+}
+
+fn look(
+    options: &Options,
+    tap: &std::sync::Arc<Tap>,
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<Summary> {
     let config = WatchConfig::read(options)?;
     let tls = std::sync::Arc::new(Tls::new(config.net.ca_file.as_deref())?);
     let counters = std::sync::Arc::<Counters>::default();
-    let asker = Asker { config: config.net.clone(), tls, counters, lookups: Lookups::system() };
-    let mut report = Report { tell, summary: Summary::default() };
+    let asker =
+        Asker { config: config.net.clone(), tls, counters, lookups: Lookups::system(), tap: tap.clone() };
+    let mut report = Report { tell, secrets: &tap.secrets, summary: Summary::default() };
     let endpoint = match &config.endpoint {
         Some(endpoint) => Some(endpoint.clone()),
         None => discover(&config, &asker, cancel, &mut report)?,
@@ -126,6 +139,7 @@ pub fn check(options: &Options, cancel: &Cancel, tell: &mut dyn FnMut(Finding)) 
 /// Where findings go.
 struct Report<'a> {
     tell: &'a mut dyn FnMut(Finding),
+    secrets: &'a Secrets,
     summary: Summary,
 }
 
@@ -154,7 +168,9 @@ impl Report<'_> {
         self.add(Finding { check, grade: Grade::Warning, message, code, http_status });
     }
 
-    fn add(&mut self, finding: Finding) {
+    fn add(&mut self, mut finding: Finding) {
+        self.secrets.clean(&mut finding.message);
+        finding.code.iter_mut().for_each(|code| self.secrets.clean(code));
         match finding.grade {
             Grade::Failed => self.summary.failed += 1,
             Grade::Warning => self.summary.warnings += 1,

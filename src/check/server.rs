@@ -49,7 +49,7 @@ pub(super) fn look(
         asker.lookups.clone(),
     );
     let link = match link {
-        Ok(link) => link,
+        Ok(link) => link.tapped(asker.tap.clone()),
         // A password in clear text.
         Err(e) => return tell(report, Topic::SignIn, e),
     };

@@ -1,6 +1,7 @@
 //! Questions beside EWS: Autodiscover's, and what an administrator wants to know of a server. One request, and the answer as it
 //! came; what it means is for others to say.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,11 +17,12 @@ use super::counters::Counters;
 use super::lane::{Answer, Ground, Lane, common_headers, value};
 use super::link::{drain, read_whole};
 use super::lookup::Lookups;
+use super::tap::Tap;
 use super::tls::{self, Tls};
 use super::url::Endpoint;
 use super::{Config, answer};
 use crate::Result;
-use crate::auth::{self, Auth, Context, Handshake, Secret};
+use crate::auth::{self, Auth, Context, Handshake, Secret, Secrets};
 
 /// No answer to such a question takes longer: where many addresses are tried in turn, a dead one must not hold the others up.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -67,6 +69,17 @@ impl Told {
     /// A header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// The same without what it quotes of these secrets: what it says is told, and where it leads is asked for.
+    pub(crate) fn without(mut self, secrets: &Secrets) -> Told {
+        self.location.iter_mut().for_each(|to| secrets.clean(to));
+        if let Ok(text) = std::str::from_utf8(&self.body)
+            && let Cow::Owned(clean) = secrets.redact(text)
+        {
+            self.body = clean.into_bytes();
+        }
+        self
     }
 
     /// An answer made by hand, for tests of those who read it.
@@ -123,6 +136,8 @@ pub struct Asker {
     pub counters: Arc<Counters>,
     /// The look-ups of names.
     pub lookups: Arc<Lookups>,
+    /// What is told of it.
+    pub tap: Arc<Tap>,
 }
 
 impl Asker {
@@ -135,7 +150,8 @@ impl Asker {
     /// use ewsnotify::net::{Asker, Cancel, Config, Endpoint, Lookups, Question, Tls};
     ///
     /// let tls = Tls::new(None)?.into();
-    /// let asker = Asker { config: Config::default(), tls, counters: Default::default(), lookups: Lookups::system() };
+    /// let (counters, lookups, tap) = (Default::default(), Lookups::system(), Default::default());
+    /// let asker = Asker { config: Config::default(), tls, counters, lookups, tap };
     /// let endpoint = Endpoint::parse("mail.example.test")?;
     /// let told = asker.ask(&endpoint, &Question::Get, None, &Cancel::new())?;
     /// println!("it offers {:?} over {:?}", told.offers, told.session);
@@ -151,6 +167,21 @@ impl Asker {
         auth: Option<&dyn Auth>,
         cancel: &Cancel,
     ) -> Result<Told> {
+        if let Some(auth) = auth {
+            for secret in auth.secrets() {
+                self.tap.secrets.add_beside(&secret, &[&auth.who(), endpoint.host()]);
+            }
+        }
+        self.tap.secrets.clean_result(self.asked(endpoint, question, auth, cancel))
+    }
+
+    fn asked(
+        &self,
+        endpoint: &Endpoint,
+        question: &Question<'_>,
+        auth: Option<&dyn Auth>,
+        cancel: &Cancel,
+    ) -> Result<Told> {
         let config = &self.config;
         let wants_certificate = auth.is_some_and(|a| a.wants_certificate());
         let ground = Arc::new(Ground {
@@ -158,6 +189,7 @@ impl Asker {
             config: config.clone(),
             tls: self.tls.clone(),
             counters: self.counters.clone(),
+            tap: self.tap.clone(),
             lookups: self.lookups.clone(),
             wants_certificate,
             wants_session: true,

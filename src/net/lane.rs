@@ -18,6 +18,7 @@ use super::counters::Counters;
 use super::lookup::Lookups;
 use super::slot::{Phase, Slot};
 use super::socket::{Socket, Stop};
+use super::tap::Tap;
 use super::tls::{self, Tls};
 use super::transport::{HandshakeError, Wire, handshake};
 use super::url::{Endpoint, Host};
@@ -37,6 +38,7 @@ pub(super) struct Ground {
     pub tls: Arc<Tls>,
     pub counters: Arc<Counters>,
     pub lookups: Arc<Lookups>,
+    pub tap: Arc<Tap>,
     pub wants_certificate: bool,
     /// Whether [`Slot::session`] is to be kept.
     pub wants_session: bool,
@@ -63,7 +65,7 @@ pub(super) struct Answer {
 
 impl Lane {
     pub fn new(ground: &Arc<Ground>, handshake: Box<dyn Handshake>) -> Lane {
-        let slot = Arc::new(Slot::new(ground.endpoint.clone()));
+        let slot = Arc::new(Slot::new(ground.endpoint.clone(), ground.tap.clone()));
         // No time-out of ureq's: the slot has one instant for everything, and the transport keeps to it.
         let config = Agent::config_builder()
             .http_status_as_error(false)

@@ -1,5 +1,6 @@
 //! Requests over HTTP: whole answers from a small pool of kept sockets, hanging answers on sockets of their own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use super::cancel::Cancel;
 use super::counters::Counters;
 use super::lane::{Answer, Ground, Lane, MAX_IDLE};
 use super::lookup::Lookups;
+use super::tap::Tap;
 use super::tls::Tls;
 use super::url::Endpoint;
 use super::{Config, Link, Opened, Post, Reply, Stream};
@@ -66,10 +68,23 @@ impl HttpLink {
             tls,
             counters,
             lookups,
+            tap: Arc::default(),
             wants_certificate,
             wants_session: false,
         };
-        Ok(HttpLink { ground: Arc::new(ground), auth, kept: Mutex::default() })
+        Ok(HttpLink { ground: Arc::new(ground), auth, kept: Mutex::default() }.tapped(Arc::default()))
+    }
+
+    /// The same with a tap that it shares with others. Before the first request.
+    pub fn tapped(mut self, tap: Arc<Tap>) -> HttpLink {
+        let who = self.auth.who();
+        for secret in self.auth.secrets() {
+            tap.secrets.add_beside(&secret, &[&who, self.ground.endpoint.host()]);
+        }
+        if let Some(ground) = Arc::get_mut(&mut self.ground) {
+            ground.tap = tap;
+        }
+        self
     }
 
     /// Whom this talks to.
@@ -93,7 +108,7 @@ impl HttpLink {
             }
             if answer::is_redirect(answer.status) {
                 path = match answer::redirect(endpoint, &answer, redirects) {
-                    Target::Here(path) => path,
+                    Target::Here(path) => self.harmless(path, answer.status)?,
                     Target::Refused(error) => return Err(error),
                 };
                 redirects -= 1;
@@ -111,6 +126,21 @@ impl HttpLink {
                 return Ok(answer);
             }
             drain(&mut answer)?;
+        }
+    }
+
+    /// A path is written into logs, the server's and ours: one that has a secret in it is not asked for.
+    fn harmless(&self, path: String, status: u16) -> Result<String> {
+        let Ground { endpoint, tap, .. } = &*self.ground;
+        match tap.secrets.redact(&path) {
+            Cow::Borrowed(_) => Ok(path),
+            Cow::Owned(shown) => {
+                let text = format!(
+                    "{endpoint}: HTTP {status}: it redirects to {}, which quotes what the sign-in was sent with, and is not followed",
+                    answer::cut(&shown, 200)
+                );
+                Err(Error::new(ErrorKind::Http, text).with_http_status(status))
+            }
         }
     }
 
@@ -213,14 +243,38 @@ impl HttpLink {
     }
 
     fn not_xml(&self, answer: &Answer, body: &[u8]) -> Error {
-        // Enough for the excerpt, and for finding a secret that begins in it.
-        let begin = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
-        answer::not_xml(&self.ground.endpoint, answer, &self.auth.redact(begin))
+        // Enough for the excerpt.
+        let begin = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+        answer::not_xml(&self.ground.endpoint, answer, &begin)
     }
 }
 
 impl Link for HttpLink {
     fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply> {
+        self.shown(self.get(post, cancel))
+    }
+
+    fn call_into(
+        &self,
+        post: &Post<'_>,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.shown(self.get_into(post, cancel, take))
+    }
+
+    fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
+        self.shown(self.hang(post, cancel))
+    }
+}
+
+impl HttpLink {
+    /// What comes of a request, its error without what the server quotes of our secrets.
+    fn shown<T>(&self, result: Result<T>) -> Result<T> {
+        self.ground.tap.secrets.clean_result(result)
+    }
+
+    fn get(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply> {
         let (lane, mut answer) = self.exchange_kept(post, cancel)?;
         let reply = self.whole(&mut answer)?;
         drop(answer);
@@ -231,7 +285,7 @@ impl Link for HttpLink {
         Ok(reply)
     }
 
-    fn call_into(
+    fn get_into(
         &self,
         post: &Post<'_>,
         cancel: &Cancel,
@@ -247,7 +301,7 @@ impl Link for HttpLink {
         Ok(())
     }
 
-    fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
+    fn hang(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
         let endpoint = &*self.ground.endpoint;
         let mut lane = self.lane();
         let mut answer = self.exchange(&mut lane, post, cancel)?;

@@ -15,6 +15,7 @@ mod listen;
 mod lookup;
 mod slot;
 mod socket;
+mod tap;
 mod tls;
 mod transport;
 mod url;
@@ -34,6 +35,7 @@ pub use link::HttpLink;
 pub(crate) use listen::no_pipe;
 pub use listen::{Answered, ListenConfig, Listener, random_secret, server_tls};
 pub use lookup::{Lookups, Resolve};
+pub use tap::Tap;
 pub use tls::Tls;
 pub use url::Endpoint;
 

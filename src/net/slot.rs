@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::ask::Session;
 use super::cancel::{Cancel, Registration, Wake};
 use super::socket::{Limits, Socket, Stop};
+use super::tap::Tap;
 use super::url::Endpoint;
 use crate::auth::Secret;
 use crate::{Error, ErrorKind, Result};
@@ -27,6 +28,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Slot {
     endpoint: Arc<Endpoint>,
+    tap: Arc<Tap>,
     state: Mutex<State>,
 }
 
@@ -50,7 +52,7 @@ struct State {
 }
 
 impl Slot {
-    pub fn new(endpoint: Arc<Endpoint>) -> Slot {
+    pub fn new(endpoint: Arc<Endpoint>, tap: Arc<Tap>) -> Slot {
         let state = State {
             cancel: Cancel::new(),
             until: Instant::now(),
@@ -66,7 +68,7 @@ impl Slot {
             answered: false,
             unlock: None,
         };
-        Slot { endpoint, state: Mutex::new(state) }
+        Slot { endpoint, tap, state: Mutex::new(state) }
     }
 
     pub fn endpoint(&self) -> &Arc<Endpoint> {
@@ -75,6 +77,10 @@ impl Slot {
 
     /// A request begins. A socket that is still there from the one before is ended by this `cancel` from now on.
     pub fn begin(&self, cancel: &Cancel, until: Instant, allowed: Duration, authorization: Option<Secret>) {
+        // Before it goes out: the answer may quote it.
+        if let Some(authorization) = &authorization {
+            self.tap.secrets.add(authorization);
+        }
         let mut state = self.state();
         state.cancel = cancel.clone();
         state.until = until;

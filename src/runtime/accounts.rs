@@ -65,6 +65,7 @@ impl Client {
         if self.core.is_closing() {
             return Err(closed());
         }
+        self.core.tap.secrets.add(&token);
         self.core.links.accounts.host(account).set(token, expires, SystemTime::now())
     }
 

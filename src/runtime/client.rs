@@ -246,6 +246,7 @@ impl Client {
                 Mode::Push => {
                     let base = config.push_url.as_ref().map(|url| url.expose());
                     let url = push::url(base, self.core.listener.as_deref())?;
+                    push::know(&self.core.tap.secrets, base);
                     self.core.start_drops()?;
                     WatchMode::Push {
                         url,
@@ -422,7 +423,7 @@ impl Client {
         fetch: Fetch,
     ) -> Result<ItemContent> {
         let watch = self.one_to_ask(watch)?;
-        self.ask_item(&watch, id, change_key, fetch)
+        self.shown(self.ask_item(&watch, id, change_key, fetch))
     }
 
     /// Asks for a whole message, on the calling thread and a connection of its own, and puts it into a new file, mode 0600.
@@ -478,9 +479,9 @@ impl Client {
         let watch = self.one_to_ask(watch)?;
         let request = Request::GetAttachment { id: id.to_owned() };
         save(path, || {
-            self.in_its_version(&watch, |version, cancel| {
+            self.shown(self.in_its_version(&watch, |version, cancel| {
                 content::attachment(&self.core.spool, &watch, &watch.header(version), &request, cancel)
-            })
+            }))
         })
     }
 
@@ -506,7 +507,12 @@ impl Client {
         change_key: Option<&str>,
         fetch: Fetch,
     ) -> Result<ItemContent> {
-        self.ask_item(&self.unwatched(options)?, id, change_key, fetch)
+        self.shown(self.ask_item(&self.unwatched(options)?, id, change_key, fetch))
+    }
+
+    /// What comes of asking a server, its error fit to be shown. Events are cleaned where they leave [`Core`].
+    fn shown<T>(&self, result: Result<T>) -> Result<T> {
+        self.core.tap.secrets.clean_result(result)
     }
 
     /// A watch, or what stands for one: the client's own options.
@@ -621,7 +627,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Protocol`] and [`ErrorKind::Limit`] for a body that is no notification: to be answered with status 400.
     pub fn push_feed(&self, body: &[u8]) -> Result<PushFed> {
-        self.core.push(body).map(PushFed::from)
+        self.shown(self.core.push(body).map(PushFed::from))
     }
 
     /// Where the library's own listener is, with option `push_listen`: for a port that the system chose.

@@ -19,7 +19,7 @@ use super::status_file::{self, StatusFile};
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Asked, Job, What, Workers};
 use crate::engine::{self, Answer, CallId, Command, ConnId, Engine, Input, Now, Pushed, SaveId};
-use crate::net::{Cancel, Counters, Listener, Lookups};
+use crate::net::{Cancel, Counters, Listener, Lookups, Tap};
 use crate::options::ClientConfig;
 use crate::proto::{FrameLimits, Notification, Request, RequestVersion, Response};
 use crate::store::embedded::Embedded;
@@ -43,6 +43,7 @@ pub(super) struct Core {
     pub threads: Threads,
     pub counters: Arc<Counters>,
     pub links: Arc<Links>,
+    pub tap: Arc<Tap>,
     /// Where servers send to, if the port is ours.
     pub listener: Option<Arc<Listener>>,
     /// Where a web process puts what servers send to it, if there is a state directory for that.
@@ -150,7 +151,10 @@ impl Core {
         };
         let (files, bytes) = (config.spool_files, config.spool_bytes);
         let counters = Arc::<Counters>::default();
-        let listener = push::listen(&config.push)?;
+        let (tap, listener) = (Arc::<Tap>::default(), push::listen(&config.push)?);
+        if let Some(listener) = &listener {
+            tap.secrets.add(listener.secret());
+        }
         let core = Arc::new(Core {
             signal: Signal::new(waker)?,
             spool: Spool::open(spool::Settings { folder, files, bytes })?,
@@ -158,7 +162,8 @@ impl Core {
             workers: Arc::new(Workers::new("ewsn-worker", config.workers)),
             openers: Arc::new(Workers::new("ewsn-opener", config.workers)),
             threads: Threads::default(),
-            links: Links::new(counters.clone(), lookups),
+            links: Links::new(counters.clone(), lookups, tap.clone()),
+            tap,
             counters,
             drops: Mutex::new(None),
             drops_dir: config.state_dir.clone().filter(|_| listener.is_none()),
@@ -267,6 +272,8 @@ impl Core {
         }
         let (taken, awaited) = self.with(|state| {
             let mut event = state.engine.take(self.now());
+            // The one place where events leave.
+            event.iter_mut().for_each(|event| self.tap.secrets.clean_event(event));
             let awaited = state.engine.awaited();
             if let Some(item) = event.as_mut().and_then(|e| e.item.as_mut()) {
                 item.told();
@@ -344,7 +351,9 @@ impl Core {
 
     /// What is parked.
     pub fn parked(&self) -> Vec<engine::Parked> {
-        lock(&self.state).engine.parked()
+        let mut parked = lock(&self.state).engine.parked();
+        parked.iter_mut().for_each(|parked| self.tap.secrets.clean_event(&mut parked.event));
+        parked
     }
 
     pub fn watch(&self, watch: u64) -> Result<Arc<Watch>> {
@@ -371,7 +380,7 @@ impl Core {
             let now = self.now();
             let pushed = state.engine.pushed(now, messages);
             if let Some(wanted) = self.log {
-                log::tell(state, now.wall, wanted, log::pushed(&pushed));
+                log::tell(state, &self.tap.secrets, now.wall, wanted, log::pushed(&pushed));
             }
             self.perform(state, VecDeque::new());
             pushed
@@ -381,7 +390,9 @@ impl Core {
     /// Tells a line of the log that is of no watch.
     pub fn log(&self, level: Level, text: String) {
         if let Some(wanted) = self.log {
-            self.with(|state| log::tell(state, SystemTime::now(), wanted, log::line(level, 0, text)));
+            self.with(|state| {
+                log::tell(state, &self.tap.secrets, SystemTime::now(), wanted, log::line(level, 0, text))
+            });
         }
     }
 
@@ -576,7 +587,7 @@ impl Core {
         loop {
             while let Some(command) = state.engine.poll() {
                 if let Some(wanted) = self.log {
-                    log::tell(state, self.now().wall, wanted, log::command(&command));
+                    log::tell(state, &self.tap.secrets, self.now().wall, wanted, log::command(&command));
                 }
                 inputs.extend(self.execute(state, command));
             }
@@ -585,7 +596,7 @@ impl Core {
             let Some(input) = news.or_else(|| inputs.pop_front()) else { break };
             let now = self.now();
             if let Some(wanted) = self.log {
-                log::tell(state, now.wall, wanted, log::input(&input));
+                log::tell(state, &self.tap.secrets, now.wall, wanted, log::input(&input));
             }
             let handled = guarded("deciding what to do", || {
                 state.engine.handle(now, input);

@@ -8,7 +8,7 @@ use super::locate::Locations;
 use super::threads::lock;
 use crate::auth::{self, Auth};
 use crate::net::{
-    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tls,
+    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tap, Tls,
 };
 use crate::options::{Access, SignIn, WatchConfig};
 use crate::proto::{Header, RequestVersion};
@@ -44,6 +44,7 @@ pub(super) struct Located {
 pub(super) struct Links {
     counters: Arc<Counters>,
     lookups: Arc<Lookups>,
+    tap: Arc<Tap>,
     locations: Locations,
     pub accounts: Accounts,
     known: Mutex<Known>,
@@ -66,10 +67,11 @@ struct Key {
 }
 
 impl Links {
-    pub fn new(counters: Arc<Counters>, lookups: Arc<Lookups>) -> Arc<Links> {
+    pub fn new(counters: Arc<Counters>, lookups: Arc<Lookups>, tap: Arc<Tap>) -> Arc<Links> {
         Arc::new_cyclic(|this| Links {
             counters,
             lookups,
+            tap,
             locations: Locations::default(),
             accounts: Accounts::default(),
             known: Mutex::default(),
@@ -94,8 +96,8 @@ impl Links {
     /// Finds the server of a watch. `fresh`: although it was found within the last day. Blocks.
     pub fn locate(&self, config: &WatchConfig, fresh: bool, cancel: &Cancel) -> Result<Located> {
         let tls = lock(&self.known).tls(&config.net)?;
-        let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
-        let asker = Asker { config: config.net.clone(), tls, counters, lookups };
+        let (counters, lookups, tap) = (self.counters.clone(), self.lookups.clone(), self.tap.clone());
+        let asker = Asker { config: config.net.clone(), tls, counters, lookups, tap };
         let found = self.locations.find(config, &asker, &*auth(config, &self.accounts)?, fresh, cancel)?;
         let (endpoint, link) = self.link_to(config, found.ews())?;
         // What the host says of it counts.
@@ -113,7 +115,7 @@ impl Links {
             let (net, auth) = (config.net.clone(), auth(config, &self.accounts)?);
             let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
             let link = HttpLink::with_lookups(endpoint.clone(), net, auth, tls, counters, lookups)?;
-            Ok(Some(Arc::new(link) as Arc<dyn Link>))
+            Ok(Some(Arc::new(link.tapped(self.tap.clone())) as Arc<dyn Link>))
         })?;
         let link =
             link.ok_or_else(|| Error::new(ErrorKind::Internal, "a server that is known has no link"))?;

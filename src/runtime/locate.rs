@@ -41,7 +41,7 @@ pub(crate) fn search(
         {
             return Err(told.err().unwrap_or_else(super::core::closed));
         }
-        search.answered(told);
+        search.answered(told.map(|told| told.without(&asker.tap.secrets)));
         if let Some(step) = search.steps().last() {
             tell(step);
         }

@@ -1,6 +1,7 @@
 //! Lines of the log: what the engine is told and what it commands, in words. They are events; nothing is written anywhere.
 
 use super::core::State;
+use crate::auth::Secrets;
 use crate::engine::{Command, Input, PushAnswer, PushOutcome, Pushed};
 use crate::event::Detail;
 use crate::proto::PushReply;
@@ -106,8 +107,15 @@ pub(super) fn pushed(pushed: &Pushed) -> Option<Line> {
 }
 
 /// Tells a line, where the host wants its level.
-pub(super) fn tell(state: &mut State, now: std::time::SystemTime, wanted: Level, line: Option<Line>) {
+pub(super) fn tell(
+    state: &mut State,
+    secrets: &Secrets,
+    now: std::time::SystemTime,
+    wanted: Level,
+    line: Option<Line>,
+) {
     let Some(mut line) = line.filter(|line| line.level <= wanted) else { return };
+    secrets.clean(&mut line.text);
     if let Some((at, _)) = line.text.char_indices().nth(LONGEST) {
         line.text.truncate(at);
         line.text.push('…');

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::threads::guarded;
+use crate::auth::{Secret, Secrets};
 use crate::engine::{PushAnswer, Pushed};
 use crate::net::{self, Answered, ListenConfig, Listener};
 use crate::options::PushConfig;
@@ -88,6 +89,13 @@ pub(super) fn url(base: Option<&str>, listener: Option<&Listener>) -> Result<Pus
     let url = PushUrl::new(&format!("{}/{}", base.trim_end_matches('/'), listener.secret().expose()));
     url.check().map_err(|e| e.context("options push_url and push_secret, the one behind the other"))?;
     Ok(url)
+}
+
+/// Has the secret in option `push_url` known: anything behind the host may be it.
+pub(super) fn know(secrets: &Secrets, base: Option<&str>) {
+    let Some((_, rest)) = base.and_then(|url| url.split_once("://")) else { return };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    secrets.keep(Secret::new(path), &[host]);
 }
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -11,7 +11,8 @@ use crate::tls::{Authority, answering_with};
 
 fn ask(url: &str, config: Config, sign_in: bool) -> ewsnotify::Result<Told> {
     let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
-    let asker = Asker { config, tls, counters: Arc::default(), lookups: Lookups::system() };
+    let asker =
+        Asker { config, tls, counters: Arc::default(), lookups: Lookups::system(), tap: Arc::default() };
     let auth = Basic::new(USER, Secret::new(PASSWORD)).unwrap();
     let question = Question::Post { body: b"<ask/>", soap_action: None, mailbox: Some(USER) };
     let auth = sign_in.then_some(&auth as _);
@@ -113,7 +114,8 @@ fn when_the_certificate_expires() {
     let config = authority.config();
     let told = ask(&url(&server), config.clone(), false).unwrap();
     let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
-    let asker = Asker { config, tls, counters: Arc::default(), lookups: Lookups::system() };
+    let asker =
+        Asker { config, tls, counters: Arc::default(), lookups: Lookups::system(), tap: Arc::default() };
     let end = asker.expires(&Endpoint::parse(&url(&server)).unwrap(), &told.session.unwrap()).unwrap();
     assert!(end > std::time::SystemTime::now());
 }
