@@ -592,8 +592,9 @@ ewsn_status ewsn_save_attachment(ewsn_client *c, uint64_t watch, const char *att
 
 /*
  What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it. A watch's `state` is
- "starting", "connected", "catching-up", "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given
- up). With option `state_dir` the same lies there as status.json for those that do not have the library.
+ "starting", "connected", "catching-up", "awaiting-push" (subscribed, `unheard_ms` ago, and the server has sent nothing: does it
+ reach `push_url`?), "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given up). With
+ option `state_dir` the same lies there as status.json for those that do not have the library.
  */
 const char *ewsn_status_json(ewsn_client *c);
 

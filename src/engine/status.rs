@@ -22,6 +22,11 @@ pub enum WatchState {
     Connected,
     /// It asks for events, and is answered.
     Pulling,
+    /// Its push subscription stands, and the server has sent nothing.
+    Unheard {
+        /// Since when, monotonic.
+        since: Duration,
+    },
     /// The link is gone.
     Reconnecting {
         /// The last certain thing, wall time.
@@ -173,7 +178,9 @@ impl Engine {
 
     fn watch_status(&self, id: u64, w: &Watch, [unacked, later, parked]: [usize; 3]) -> WatchStatus {
         let down = w.failing.or(w.down).filter(|_| w.connected.is_none());
+        let unheard = w.subscription.as_ref().filter(|_| w.phase == Phase::Pushed && w.connected.is_none());
         let state = match (w.connected, down, &w.spec.mode) {
+            _ if let Some(s) = unheard => WatchState::Unheard { since: s.at },
             (Some(_), _, WatchMode::Streaming { .. } | WatchMode::Push { .. }) => WatchState::Connected,
             (Some(_), _, WatchMode::Pull { .. }) => WatchState::Pulling,
             (None, None, _) => WatchState::Starting,

@@ -299,8 +299,9 @@ pub extern "C" fn ewsn_save_attachment(
 }
 
 /// What is going on: watches, connections, counters, as JSON. Valid until this thread's next call of it. A watch's `state` is
-/// "starting", "connected", "catching-up", "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given
-/// up). With option `state_dir` the same lies there as status.json for those that do not have the library.
+/// "starting", "connected", "catching-up", "awaiting-push" (subscribed, `unheard_ms` ago, and the server has sent nothing: does it
+/// reach `push_url`?), "degraded" (the link is gone and is tried again), "sign-in-needed" or "gone" (given up). With
+/// option `state_dir` the same lies there as status.json for those that do not have the library.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_status_json(c: *mut ewsn_client) -> *const c_char {
     guard_or(std::ptr::null(), || {

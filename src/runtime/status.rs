@@ -44,13 +44,17 @@ pub struct WatchStatus {
     pub watch: u64,
     /// Its mailbox.
     pub mailbox: Arc<str>,
-    /// `starting`; `connected`; `catching-up`, which is connected and looking for what was missed; `degraded`, where the link is
-    /// gone and is tried again; `sign-in-needed`, where the server refuses the sign-in, whether that is tried again or was given
+    /// `starting`; `connected`; `catching-up`, which is connected and looking for what was missed; `awaiting-push`, where the server
+    /// has taken the subscription and sent nothing since (it does so at once where it reaches `push_url`); `degraded`, where the
+    /// link is gone and is tried again; `sign-in-needed`, where the server refuses the sign-in, whether that is tried again or was given
     /// up; `gone`, which was given up for another reason.
     pub state: &'static str,
     /// When it is tried again, in milliseconds from now; `None` while it is connected or being tried, or was given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_ms: Option<u64>,
+    /// `awaiting-push`: how long ago the server took the subscription, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unheard_ms: Option<u64>,
     /// Why it is not connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
@@ -118,6 +122,7 @@ impl Status {
                 WatchState::Starting => ("starting", None),
                 WatchState::Connected | WatchState::Pulling if w.catching_up => ("catching-up", None),
                 WatchState::Connected | WatchState::Pulling => ("connected", None),
+                WatchState::Unheard { .. } => ("awaiting-push", None),
                 WatchState::Reconnecting { retry_at, .. } if refused => ("sign-in-needed", retry_at),
                 WatchState::Reconnecting { retry_at, .. } => ("degraded", retry_at),
                 WatchState::GivenUp if refused => ("sign-in-needed", None),
@@ -128,6 +133,10 @@ impl Status {
                 mailbox: w.mailbox,
                 state,
                 retry_ms: from_now(retry_at),
+                unheard_ms: match w.state {
+                    WatchState::Unheard { since } => Some(ago(since)),
+                    _ => None,
+                },
                 reason: w.down,
                 catching_up: w.catching_up,
                 last_success: w.certain,

@@ -46,6 +46,9 @@ struct Mailbox {
     /// Why it is not connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
+    /// Since when there is a subscription by push of which nothing has come.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339_opt")]
+    unheard_since: Option<SystemTime>,
     /// Up to when it is certain that nothing was missed; of an earlier run where this one has not got so far.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339_opt")]
     last_success: Option<SystemTime>,
@@ -128,6 +131,9 @@ impl StatusFile {
             mailbox: w.mailbox.to_string(),
             state: w.state,
             reason: w.reason,
+            unheard_since: w
+                .unheard_ms
+                .and_then(|ms| SystemTime::now().checked_sub(Duration::from_millis(ms))),
             backlog: w.backlog + w.later,
             parked: w.parked,
             waits_for_host: w.waits_for_host,
@@ -142,7 +148,7 @@ impl StatusFile {
         });
         let parked: Vec<Parked> = parked.collect();
         let same = |(a, b): (&Mailbox, &Mailbox)| {
-            let b = Mailbox { last_success: a.last_success, ..b.clone() };
+            let b = Mailbox { last_success: a.last_success, unheard_since: a.unheard_since, ..b.clone() };
             *a == b
         };
         let changed = parked != self.parked

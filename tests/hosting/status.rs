@@ -91,6 +91,36 @@ fn each_state_is_told_and_written() {
     assert!(!file.to_string().contains("secret"), "{file}");
 }
 
+// Who has just set push up would see a healthy mailbox, and no mail: the server does not reach the URL.
+#[test]
+fn a_push_that_never_comes_is_told_and_written() {
+    let sim = server();
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}/nobody-is-here");
+    let client = watch(&options(
+        &sim,
+        &[("mode", "push"), ("push_url", &url), ("state_dir", dir.path().to_str().unwrap())],
+    ));
+    let file = state(&client, dir.path(), "awaiting-push");
+    assert!(file["unheard_since"].as_str().is_some_and(|t| t.ends_with('Z')), "{file}");
+    assert!(client.status().watches[0].unheard_ms.is_some() && !client.status().watches[0].is_connected());
+    // What the server sends reaches us after all, by a way that it need not know of.
+    let id = sim.exchange().subscriptions(ADA).pop().unwrap();
+    let body = format!(
+        "<Envelope xmlns='http://schemas.xmlsoap.org/soap/envelope/'><Body><m:SendNotification \
+         xmlns:m='http://schemas.microsoft.com/exchange/services/2006/messages' \
+         xmlns:t='http://schemas.microsoft.com/exchange/services/2006/types'><m:ResponseMessages>\
+         <m:SendNotificationResponseMessage ResponseClass='Success'><m:ResponseCode>NoError</m:ResponseCode><m:Notification>\
+         <t:SubscriptionId>{id}</t:SubscriptionId><t:StatusEvent/></m:Notification></m:SendNotificationResponseMessage>\
+         </m:ResponseMessages></m:SendNotification></Body></Envelope>"
+    );
+    client.push_feed(body.as_bytes()).unwrap();
+    let file = state(&client, dir.path(), "connected");
+    assert_eq!(file["unheard_since"], Value::Null);
+    assert_eq!(client.status().watches[0].unheard_ms, None);
+}
+
 // A host that forgets to acknowledge is given nothing any more: nobody would know why.
 #[test]
 fn a_host_that_is_waited_for_is_told_so() {

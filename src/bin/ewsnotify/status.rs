@@ -78,6 +78,12 @@ impl StatusLines {
         let mut text = self.state(watch.state, watch.is_connected());
         text.push_str(&format!(", {}", clean(&watch.mailbox)));
         text.push_str(&next_try(watch.retry_ms));
+        if let Some(ms) = watch.unheard_ms {
+            text.push_str(&format!(
+                ", subscribed {} ago and nothing has come: does the server reach the URL?",
+                span(ms)
+            ));
+        }
         text
     }
 

@@ -15,8 +15,8 @@ const NAME: &str = "status.json";
 const STALE: Duration = Duration::from_secs(60);
 
 const HELP: &str = "\
-States: connected; catching-up (connected, and looking for what was missed); starting; degraded (the link is gone and is
-tried again); sign-in-needed (the server refuses the password); gone (given up: the program was told why).
+States: connected; catching-up (connected, and looking for what was missed); starting; awaiting-push (subscribed by push, and
+the server has sent nothing yet: it may not reach the URL); degraded (the link is gone and is tried again); sign-in-needed (the server refuses the password); gone (given up: the program was told why).
 
 A web page reads the file itself: DIR/status.json, written every ten seconds at least, mode 0644. The directory is made
 with mode 0700, so let others through first: chmod 711 DIR. All else in it stays unreadable for them.";
@@ -78,6 +78,15 @@ pub fn run(args: &Args) -> Outcome {
         let success = clean(m.last_success.as_deref().unwrap_or("never"));
         let (name, backlog, parked) = (clean(&m.mailbox), m.backlog, m.parked);
         print(&format!("{name:wide$}  {state}  {success:20}  {backlog:>7}  {parked:>6}"))?;
+        if let Some(since) = &m.unheard_since {
+            let age = humantime::parse_rfc3339(since).ok().and_then(|since| since.elapsed().ok());
+            let ago = age.map_or(clean(since), |age| format!("{} ago", span(age.as_millis() as u64)));
+            print(&format!(
+                "{:wide$}  subscribed {ago}, and the server has sent nothing yet: can it reach --push-url, through its own proxy and a \
+                 firewall, and does it trust the certificate there?",
+                ""
+            ))?;
+        }
     }
     for p in &picture.parked {
         let (id, kind, mailbox) = (p.id, clean(&p.r#type), clean(&p.mailbox));
@@ -106,6 +115,8 @@ struct Mailbox {
     state: String,
     #[serde(default)]
     last_success: Option<String>,
+    #[serde(default)]
+    unheard_since: Option<String>,
     backlog: usize,
     parked: usize,
 }

@@ -99,6 +99,28 @@ impl Desk {
     }
 }
 
+// Who has just set push up would take a server that does not reach the URL for a healthy one.
+#[test]
+fn a_subscription_of_which_nothing_has_come_is_none_that_works() {
+    let state = |d: &Desk| d.engine.status().watches[0].state;
+    let mut d = asking(1);
+    assert_eq!(state(&d), WatchState::Starting);
+    let at = d.now.mono;
+    subscribed(&mut d, "p1", Some("w0"));
+    assert_eq!(state(&d), WatchState::Unheard { since: at });
+    d.wait(600.0);
+    assert_eq!(state(&d), WatchState::Unheard { since: at });
+    // One after another: it is still the server that says nothing.
+    d.wait(601.0);
+    assert!(matches!(state(&d), WatchState::Reconnecting { .. }), "{:?}", state(&d));
+    let at = d.now.mono;
+    subscribed(&mut d, "p2", Some("w0"));
+    assert_eq!(state(&d), WatchState::Unheard { since: at });
+    assert_eq!(d.engine.status().watches[0].down, Some(Reason::IdleTimeout));
+    d.push(status("p2", "w0", "w1"));
+    assert_eq!(state(&d), WatchState::Connected);
+}
+
 // Push would tell nothing, or lose its place.
 #[test]
 fn what_goes_on_from_the_last_is_told() {
