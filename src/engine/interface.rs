@@ -335,6 +335,8 @@ pub enum Command {
     },
     /// A push subscription is to end: whoever answers for it without the engine is to answer `Unsubscribe`.
     Unwanted(String),
+    /// A push subscription begins: whatever was said of its id before was about another one.
+    Wanted(String),
     /// A watch has ended, and no command will name it any more.
     Forget(u64),
     /// Everything is closed; no command follows.

@@ -168,6 +168,7 @@ impl Engine {
             self.pushes.let_go(id, &old);
         }
         self.pushes.ids.insert(subscription.clone(), id);
+        self.out.push_back(Command::Wanted(subscription.clone()));
         self.watch_silence(id);
         let early = std::mem::take(&mut self.pushes.early);
         let (ours, others): (VecDeque<_>, _) =

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client::Pairs;
-use super::drops::Drops;
+use super::drops::{Drops, Wish};
 use super::links::{Links, Located, Watch};
 use super::log;
 use super::push;
@@ -667,7 +667,13 @@ impl Core {
             },
             Command::Unwanted(subscription) => {
                 if let Some(drops) = &*lock(&self.drops) {
-                    drops.unwant(subscription);
+                    drops.note(subscription, Wish::Unwanted);
+                }
+                None
+            }
+            Command::Wanted(subscription) => {
+                if let Some(drops) = &*lock(&self.drops) {
+                    drops.note(subscription, Wish::Wanted);
                 }
                 None
             }

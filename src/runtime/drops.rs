@@ -49,8 +49,17 @@ pub(super) struct Drops {
     asleep: OwnedFd,
     wake: OwnedFd,
     stopped: AtomicBool,
-    /// Not written yet.
-    unwanted: Mutex<Vec<String>>,
+    /// What was said of subscriptions and is not written yet, in that order.
+    wishes: Mutex<Vec<(String, Wish)>>,
+}
+
+/// Whether a subscription is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It is a watch's. Its id may have been another one's, as those of a server that counts from one again.
+    Wanted,
+    /// It is to be answered `Unsubscribe`.
+    Unwanted,
 }
 
 impl Drops {
@@ -73,7 +82,7 @@ impl Drops {
             asleep,
             wake,
             stopped: AtomicBool::new(false),
-            unwanted: Mutex::default(),
+            wishes: Mutex::default(),
         });
         core.threads.spawn("ewsn-drops", STACK, {
             let (drops, core) = (drops.clone(), core.clone());
@@ -90,9 +99,9 @@ impl Drops {
         Ok(drops)
     }
 
-    /// Has a subscription answered `Unsubscribe`.
-    pub fn unwant(&self, subscription: String) {
-        lock(&self.unwanted).push(subscription);
+    /// Has a subscription answered `Unsubscribe`, or not any more.
+    pub fn note(&self, subscription: String, wish: Wish) {
+        lock(&self.wishes).push((subscription, wish));
         self.wake();
     }
 
@@ -169,9 +178,18 @@ impl<'a> Taker<'a> {
         for fd in [Some(&self.drops.asleep), self.news.as_ref()].into_iter().flatten() {
             while matches!(rustix::io::read(fd, &mut thrown_away), Ok(n) if n > 0) {}
         }
-        for id in std::mem::take(&mut *lock(&self.drops.unwanted)) {
-            self.unwant(id);
+        for (id, wish) in std::mem::take(&mut *lock(&self.drops.wishes)) {
+            match wish {
+                Wish::Unwanted => self.unwant(id),
+                Wish::Wanted => self.want(&id),
+            }
         }
+    }
+
+    fn want(&mut self, id: &str) {
+        let known = self.unwanted.len();
+        self.unwanted.retain(|unwanted| unwanted != id);
+        self.unwritten |= self.unwanted.len() < known;
     }
 
     fn unwant(&mut self, id: String) {
@@ -440,19 +458,42 @@ mod tests {
         assert!(matches!(read(Path::new("/proc/self/mem"), 10), Err(Unread::Later(_))));
     }
 
+    fn drops(dir: &Path) -> Drops {
+        let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let (dir, stopped, wishes) = (dir.to_owned(), AtomicBool::new(false), Mutex::default());
+        Drops { dir, max_bytes: 10, asleep, wake, stopped, wishes }
+    }
+
+    // The web process would end the new subscription of a server that gives an old id out again, and nothing come of it.
+    #[test]
+    fn an_id_that_is_given_out_again_is_wanted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(UNWANTED), "a\nb\n").unwrap();
+        let drops = drops(dir.path());
+        let mut taker = Taker::new(&drops);
+        drops.note("b".into(), Wish::Wanted);
+        drops.note("c".into(), Wish::Wanted);
+        taker.hear();
+        assert!(taker.unwritten && taker.unwanted == ["a"], "{:?}", taker.unwanted);
+        // In the order in which it was said.
+        for (id, wish) in
+            [("b", Wish::Unwanted), ("a", Wish::Wanted), ("a", Wish::Unwanted), ("b", Wish::Wanted)]
+        {
+            drops.note(id.into(), wish);
+        }
+        taker.hear();
+        assert_eq!(taker.unwanted, ["a"]);
+        taker.unwritten = false;
+        drops.note("d".into(), Wish::Wanted);
+        taker.hear();
+        assert!(!taker.unwritten, "there is nothing to write");
+    }
+
     // One bad sector must not hold up all that comes after it for ever.
     #[test]
     fn a_file_that_cannot_be_read_is_waited_for_a_while() {
         let dir = tempfile::tempdir().unwrap();
-        let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let drops = Drops {
-            dir: dir.path().to_owned(),
-            max_bytes: 10,
-            asleep,
-            wake,
-            stopped: AtomicBool::new(false),
-            unwanted: Mutex::default(),
-        };
+        let drops = drops(dir.path());
         let (mut taker, now) = (Taker::new(&drops), Instant::now());
         assert!(taker.waits("a.xml", now));
         assert!(taker.waits("a.xml", now + PATIENCE - Duration::from_secs(1)));

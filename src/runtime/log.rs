@@ -77,7 +77,7 @@ pub(super) fn command(command: &Command) -> Option<Line> {
             line(Level::Debug, 0, format!("save {save}: {} keys", changes.len()))
         }
         Command::Unwanted(_) => line(Level::Debug, 0, "a push subscription is to end by the next answer"),
-        Command::Forget(_) | Command::Finished => None,
+        Command::Wanted(_) | Command::Forget(_) | Command::Finished => None,
     }
 }
 

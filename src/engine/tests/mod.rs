@@ -48,6 +48,7 @@ pub(super) struct Desk {
     pub told: VecDeque<Event>,
     pub forgotten: Vec<u64>,
     pub unwanted: Vec<String>,
+    pub wanted: Vec<String>,
     pub finished: bool,
 }
 
@@ -68,6 +69,7 @@ impl Desk {
             told: VecDeque::new(),
             forgotten: Vec::new(),
             unwanted: Vec::new(),
+            wanted: Vec::new(),
             finished: false,
         }
     }
@@ -103,6 +105,7 @@ impl Desk {
                 Command::Abort(conn) => self.aborts.push(conn),
                 Command::Save { .. } => panic!("nothing is durable here"),
                 Command::Unwanted(id) => self.unwanted.push(id),
+                Command::Wanted(id) => self.wanted.push(id),
                 Command::Forget(watch) => self.forgotten.push(watch),
                 Command::Finished => self.finished = true,
             }

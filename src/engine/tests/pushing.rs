@@ -298,6 +298,17 @@ fn after_silence_there_is_a_new_subscription_and_a_gap() {
     assert!(d.told.is_empty());
 }
 
+// A server that began anew gives an id out again that was ended: a web process that knows it as such would end it at once.
+#[test]
+fn whoever_answers_for_a_subscription_is_told_that_it_begins() {
+    let mut d = connected();
+    assert_eq!(d.wanted, ["p1"]);
+    d.wait(1201.0);
+    assert_eq!(d.unwanted, ["p1"]);
+    subscribed(&mut d, "p1", Some("v0"));
+    assert_eq!(d.wanted, ["p1", "p1"]);
+}
+
 // Without sync, what was missed would stay missed though the server remembers it; with a watermark that is too old there would be
 // no subscription at all.
 #[test]

@@ -561,7 +561,7 @@ impl World {
                     let slow = if self.mono < self.slow_until { 2.0 } else { 0.01 };
                     self.later(slow, Act::Saved(self.life, save));
                 }
-                Command::Forget(_) | Command::Unwanted(_) => {}
+                Command::Forget(_) | Command::Unwanted(_) | Command::Wanted(_) => {}
                 other => panic!("{other:?}"),
             }
         }

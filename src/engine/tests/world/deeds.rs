@@ -36,7 +36,7 @@ impl World {
                 Command::Locate { .. } => panic!("its server is known"),
                 Command::Abort(conn) => self.abort(conn),
                 Command::Save { .. } => panic!("nothing is durable here"),
-                Command::Forget(_) | Command::Unwanted(_) => {}
+                Command::Forget(_) | Command::Unwanted(_) | Command::Wanted(_) => {}
                 Command::Finished => self.finished = true,
             }
         }
