@@ -131,6 +131,8 @@ pub enum Reason {
     HttpError,
     /// Nothing came for the idle time-out.
     IdleTimeout,
+    /// What was asked for cannot be done so: a setting is wrong, or the server is too old for it; the `Error` before it says what.
+    Invalid,
     /// A bound was met: an envelope too large or too slow.
     LimitExceeded,
     /// Sync found what the subscription had not told: it had died without a word.

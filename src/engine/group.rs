@@ -161,9 +161,22 @@ impl Engine {
 
     /// The watch is no longer one that others wait for.
     pub(super) fn not_preparing(&mut self, id: u64) {
+        self.not_locating(id);
         let Some(seat) = self.watches.get(&id).and_then(|w| w.seat) else { return };
         if self.groups.get_mut(&seat).is_some_and(|g| g.preparing.remove(&id)) {
             self.settle_lobby(seat);
+        }
+    }
+
+    /// Its server is found and it has its seat, or it is not found for now.
+    pub(super) fn not_locating(&mut self, id: u64) {
+        if self.locating.remove(&id) && self.locating.is_empty() {
+            self.groups
+                .keys()
+                .copied()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|group| self.settle_lobby(group));
         }
     }
 
@@ -174,7 +187,7 @@ impl Engine {
         if g.lobby.is_empty() {
             return self.timers.clear(Timer::Lobby(group));
         }
-        if g.preparing.is_empty() || g.lobby.len() >= most {
+        if (g.preparing.is_empty() && self.locating.is_empty()) || g.lobby.len() >= most {
             self.leave_lobby(group);
         }
     }
@@ -244,6 +257,7 @@ impl Engine {
 
     /// Gives a watch's seat back. Its stream goes on if others are on it.
     pub(super) fn leave_group(&mut self, id: u64) {
+        self.not_locating(id);
         self.scouted(id, false);
         let Some(w) = self.watches.get_mut(&id) else { return };
         let endpoint = w.spec.endpoint;

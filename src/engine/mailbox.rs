@@ -68,14 +68,21 @@ impl Engine {
             return;
         }
         if step == Step::Locate {
+            if streaming {
+                self.locating.insert(id);
+            }
             let call = self.locate(id);
             if let Some(w) = self.watches.get_mut(&id) {
                 w.phase = Phase::Calling(step, call);
             }
             return;
         }
-        if streaming && (!self.take_seat(id) || (step == Step::Subscribe && !self.may_subscribe(id))) {
-            return;
+        if streaming {
+            let seated = self.take_seat(id);
+            self.not_locating(id);
+            if !seated || (step == Step::Subscribe && !self.may_subscribe(id)) {
+                return;
+            }
         }
         let ask = match step {
             Step::Folders => match self.ask_folders(id) {

@@ -104,6 +104,8 @@ pub struct Engine {
     /// How those stood, by name, that were given up and not begun anew.
     given_up: BTreeMap<Arc<str>, WatchStatus>,
     groups: BTreeMap<GroupId, Group>,
+    /// Watches that are going to stream and whose server is being found: it may be that of any group.
+    locating: BTreeSet<u64>,
     calls: BTreeMap<CallId, Call>,
     /// How many calls of a watch are under way.
     calls_of: BTreeMap<u64, usize>,
@@ -184,6 +186,7 @@ impl Engine {
             watches: BTreeMap::new(),
             given_up: BTreeMap::new(),
             groups: BTreeMap::new(),
+            locating: BTreeSet::new(),
             calls: BTreeMap::new(),
             calls_of: BTreeMap::new(),
             conns: BTreeMap::new(),

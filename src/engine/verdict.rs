@@ -149,6 +149,7 @@ pub(super) fn reason(error: &Error) -> Reason {
         ErrorKind::Http => Reason::HttpError,
         ErrorKind::Protocol if error.http_status().is_some() => Reason::HttpError,
         ErrorKind::Protocol => Reason::BadEnvelope,
+        ErrorKind::Invalid | ErrorKind::Unsupported => Reason::Invalid,
         _ => Reason::ConnectionLost,
     }
 }
