@@ -168,6 +168,40 @@ fn a_public_folder() {
     assert!(e.to_string().contains("public"), "{e}");
 }
 
+// Where an organisation has several public folder mailboxes, a request that does not name the right one finds no content.
+#[test]
+fn a_public_folder_whose_content_is_elsewhere() {
+    const CONTENT: &str = "pf-content@example.test";
+    let sim = server(Style::Exchange);
+    sim.exchange().configure(|s| s.public_folder_mailbox = Some(CONTENT.into()));
+    let public = sim.exchange().add_public_folders();
+    let news = sim.exchange().create_folder(&public, "msgfolderroot", "News").unwrap();
+    let mut w = Watching::start(sim, &[("folders", "publicfoldersroot/News"), ("fetch", "summary")]);
+    w.until("Error", |e| {
+        e.kind == EventKind::Error && message(e).contains("ErrorNoPublicFolderReplicaAvailable")
+    });
+    // The client watches a mailbox beside it, by requests that must not go there.
+    let mut options = ewsnotify::Options::new();
+    options.set("folders", "inbox").unwrap().set("public_folder_mailbox", CONTENT).unwrap();
+    let e = w.client.watch(&options).unwrap_err();
+    assert!(e.to_string().contains("option public_folder_mailbox"), "{e}");
+    let mut inbox = ewsnotify::Options::new();
+    inbox.set("folders", "inbox").unwrap();
+    let inbox = w.client.watch(&inbox).unwrap();
+    options.set("folders", "publicfoldersroot/News").unwrap();
+    let watch = w.client.watch(&options).unwrap();
+    for wanted in [inbox, watch] {
+        if !w.events.iter().any(|e| e.kind == EventKind::Connected && e.watch == wanted) {
+            w.until("Connected", |e| e.kind == EventKind::Connected && e.watch == wanted);
+        }
+    }
+    let id = w.sim.exchange().deliver_into(&public, &news, b"Subject: to all\r\n\r\n").unwrap();
+    let event = w.until("NewMail", is_new(&id));
+    assert_eq!((event.watch, event.item.unwrap().subject.as_deref()), (watch, Some("to all")));
+    let id = w.deliver();
+    assert_eq!(w.until("NewMail", is_new(&id)).watch, inbox);
+}
+
 // Each kind of server that there is: the version that it takes is found, and what it does not know is left out.
 #[test]
 fn servers_of_other_times() {

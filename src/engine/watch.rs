@@ -245,7 +245,9 @@ impl Watch {
         };
         let named = |f: &FolderRef| matches!(f, FolderRef::Distinguished { .. });
         let compared = named(to) && self.folders.iter().all(|f| f.names.is_empty() && named(&f.from));
-        (!compared).then(|| to.clone())
+        // In a public folder mailbox there is nobody's folder.
+        let elsewhere = named(to) && self.folders.iter().any(FolderPath::is_public);
+        (!compared && !elsewhere).then(|| to.clone())
     }
 
     /// Whether its subscription is of a kind that Exchange 2007 has not.

@@ -142,7 +142,12 @@ fn request<'a>(uri: Uri, post: &Post<'a>, config: &Config) -> Result<Request<&'a
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8"));
     let action = value("the SOAP action", &format!("\"{}\"", post.soap_action))?;
     headers.insert(HeaderName::from_static("soapaction"), action);
-    common_headers(headers, config, post.anchor_mailbox)?;
+    let public = config.public_folder_mailbox.as_deref();
+    common_headers(headers, config, public.or(post.anchor_mailbox))?;
+    if let Some(public) = public {
+        let public = value("option public_folder_mailbox", public)?;
+        headers.insert(HeaderName::from_static("x-publicfoldermailbox"), public);
+    }
     if let Some(cookies) = post.cookies {
         headers.insert(HeaderName::from_static("x-preferserveraffinity"), HeaderValue::from_static("true"));
         if let Some(cookie) = cookies.header().and_then(|text| HeaderValue::try_from(text).ok()) {

@@ -61,6 +61,9 @@ pub struct Config {
     pub allow_plaintext: bool,
     /// Other places to connect to than URLs say; the first that fits counts.
     pub connect_to: Vec<ConnectTo>,
+    /// The address of the public folder mailbox that all requests go to: `X-PublicFolderMailbox`, and `X-AnchorMailbox` instead of
+    /// that of a request (Exchange documentation, "Route public folder content requests").
+    pub public_folder_mailbox: Option<String>,
 }
 
 impl Default for Config {
@@ -75,6 +78,7 @@ impl Default for Config {
             ca_file: None,
             allow_plaintext: false,
             connect_to: Vec::new(),
+            public_folder_mailbox: None,
         }
     }
 }

@@ -197,6 +197,16 @@ impl WatchConfig {
             AfterAck::Delete(_) => all_folders || folders.iter().any(is_deleted_items),
             _ => false,
         };
+        let public_folder_mailbox = options.get("public_folder_mailbox").map(str::to_owned);
+        // By its id a folder may be anybody's.
+        let private = |folder: &FolderPath| {
+            !folder.is_public() && matches!(folder.from, FolderRef::Distinguished { .. })
+        };
+        if public_folder_mailbox.is_some() && (all_folders || folders.iter().any(private)) {
+            let text = "option public_folder_mailbox: every request goes to that mailbox then, so only public folders can be watched, \
+                        given as publicfoldersroot/… or by id: make another watch for other folders";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         if folders.len() > 1 && folders.iter().any(FolderPath::is_public) {
             let text = "option folders: Exchange has a subscription for each public folder alone: make a watch for each";
             return Err(Error::new(ErrorKind::Invalid, text));
@@ -263,6 +273,7 @@ impl WatchConfig {
                 ca_file: options.get("ca_file").map(PathBuf::from),
                 allow_plaintext: options.value("allow_plaintext") == "true",
                 connect_to: list(options.value("connect_to")).filter_map(|rule| rule.parse().ok()).collect(),
+                public_folder_mailbox,
             },
         })
     }

@@ -12,6 +12,8 @@ use crate::Result;
 pub struct Routing<'a> {
     /// `X-AnchorMailbox`.
     pub anchor: Option<&'a str>,
+    /// `X-PublicFolderMailbox`.
+    pub public: Option<&'a str>,
     /// `X-PreferServerAffinity: true`.
     pub prefer: bool,
     /// The value of the cookie `X-BackEndOverrideCookie`.
@@ -59,6 +61,16 @@ impl World {
         let by_cookie = named.and_then(|server| self.machines.values().find(|m| m.server == server));
         let anchor = routing.anchor.map(str::to_ascii_lowercase).filter(|a| self.mailboxes.contains_key(a));
         by_cookie.cloned().unwrap_or_else(|| self.machine_of(anchor.as_deref().unwrap_or(acting)))
+    }
+}
+
+impl World {
+    /// Whether a request does not reach the mailbox that has the content of the public folders.
+    pub(super) fn misses_public(&self, routing: &Routing<'_>) -> bool {
+        let there =
+            |header: Option<&str>, address: &str| header.is_some_and(|h| h.eq_ignore_ascii_case(address));
+        let content = self.settings.public_folder_mailbox.as_deref();
+        content.is_some_and(|address| !there(routing.public, address) || !there(routing.anchor, address))
     }
 }
 

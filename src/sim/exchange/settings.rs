@@ -40,6 +40,9 @@ pub struct Settings {
     pub states_survive_restart: bool,
     /// Whether events name items in the form that ids had in Exchange 2007, which no other operation than ConvertId takes.
     pub legacy_ids: bool,
+    /// Which public folder mailbox has the content of the public folders: requests must name it as `X-PublicFolderMailbox` and
+    /// `X-AnchorMailbox`. `None`: any request finds it.
+    pub public_folder_mailbox: Option<String>,
     /// The latest `RequestServerVersion` that is taken (`Exchange2007_SP1`), which makes it an older server, without what came
     /// later; `None`: all that there are.
     pub newest_version: Option<&'static str>,
@@ -65,6 +68,7 @@ impl Settings {
             states_survive_restart: true,
             newest_version: None,
             legacy_ids: false,
+            public_folder_mailbox: None,
         }
     }
 }

@@ -103,6 +103,7 @@ impl Head {
         let pairs = cookies.filter_map(|pair| pair.trim().split_once('='));
         Routing {
             anchor: self.header("x-anchormailbox"),
+            public: self.header("x-publicfoldermailbox"),
             prefer: self.says("x-preferserveraffinity", "true"),
             cookie: pairs.filter(|(name, _)| *name == "X-BackEndOverrideCookie").map(|(_, v)| v).next_back(),
         }

@@ -86,6 +86,8 @@ pub(super) struct Call<'a> {
     acting: String,
     /// The machine that answers.
     machine: Machine,
+    /// The content of the public folders is in another mailbox than the request goes to.
+    misses_public: bool,
     /// The place of the version that the client speaks in [`VERSIONS`].
     version: usize,
 }
@@ -159,6 +161,7 @@ fn asked<'a, 'w>(
         user: user.to_ascii_lowercase(),
         acting: String::new(),
         machine: Machine::default(),
+        misses_public: false,
         version: VERSIONS.len(),
     };
     let header = root.child("Header");
@@ -199,6 +202,7 @@ fn run(
     let (style, name) = (call.style, call.operation);
     *call.world.counts.entry(name.to_owned()).or_default() += 1;
     call.machine = call.world.reached(&call.acting, routing);
+    call.misses_public = call.world.misses_public(routing);
     *cookie = back_ends::cookie(&call.machine).filter(|_| routing.prefer);
     let outcome = match call.failure(name) {
         Some(failure) => Err(failure),
@@ -281,6 +285,10 @@ impl Call<'_> {
         if let Some(code) = &mailbox.offline {
             return Err(Refusal::new(code, "The mailbox database is temporarily unavailable."));
         }
+        if self.world.is_public(key) && self.misses_public {
+            // Which code it is, is not documented.
+            return Err(no_public());
+        }
         let open = self.acting == key || self.world.is_public(key) || mailbox.granted.contains(&self.acting);
         if !open {
             let text = "Access is denied. Check credentials and try again.";
@@ -304,8 +312,7 @@ impl Call<'_> {
             }
             let (key, name) = beside::place(key, id);
             if self.world.is_public(&key) && !self.world.mailboxes.contains_key(&key) {
-                let text = "There is no public folder replica available.";
-                return Err(Refusal::new("ErrorNoPublicFolderReplicaAvailable", text).into());
+                return Err(no_public().into());
             }
             // Not everybody has an archive.
             if name != id && !self.world.mailboxes.contains_key(&key) {
@@ -433,6 +440,10 @@ fn schema_violation(text: &str) -> Refusal {
 
 fn no_mailbox() -> Refusal {
     Refusal::new("ErrorNonExistentMailbox", "The SMTP address has no mailbox associated with it.")
+}
+
+fn no_public() -> Refusal {
+    Refusal::new("ErrorNoPublicFolderReplicaAvailable", "There is no public folder replica available.")
 }
 
 fn no_folder() -> Refusal {
