@@ -116,6 +116,39 @@ fn waits_end_when_something_happens() {
     });
 }
 
+/// A stream that is not told of what happens says so only with its next heartbeat, and all that is tested against it looks slow.
+#[test]
+fn whatever_happens_is_said_at_once() {
+    type Cause = fn(&Sim, &str);
+    let causes: [(&str, Cause); 8] = [
+        ("a mail", |sim, _| drop(sim.exchange.deliver(ADA, MAIL).unwrap())),
+        ("a loss", |sim, id| assert_eq!(sim.exchange.lose_subscription(id), 1)),
+        ("a restart", |sim, _| sim.exchange.restart()),
+        ("Unsubscribe", |sim, id| {
+            let id = format!("<m:SubscriptionId>{id}</m:SubscriptionId>");
+            sim.ask(&format!("<m:Unsubscribe>{id}</m:Unsubscribe>"));
+        }),
+        ("another stream", |sim, id| drop(sim.open(&[id]))),
+        ("a move", |sim, _| sim.exchange.place_mailbox(ADA, "elsewhere", "mbx2").unwrap()),
+        ("time", |sim, _| sim.exchange.advance(Duration::from_secs(1800))),
+        ("other settings", |sim, _| sim.exchange.configure(|s| s.heartbeat = Duration::ZERO)),
+    ];
+    for style in [Style::Exchange, Style::Gromox] {
+        for (name, happens) in causes {
+            let sim = Sim::new(style);
+            sim.exchange.configure(|s| s.heartbeat = Duration::from_secs(86_400));
+            sim.exchange.place_mailbox(ADA, "here", "mbx1").unwrap();
+            let id = sim.subscribe(&["inbox"], &["NewMailEvent"]);
+            let mut open = sim.open(&[&id]);
+            open.next();
+            open.idle();
+            happens(&sim, &id);
+            let next = sim.exchange.next_envelope(open.stream.as_mut().unwrap(), Duration::ZERO);
+            assert!(!matches!(next, Next::Idle), "{style:?} says nothing of {name}");
+        }
+    }
+}
+
 /// What was handed over is gone, cut or not: that is the loss that a client has to find out about.
 #[test]
 fn events_handed_to_a_cut_socket_are_gone_and_the_ledger_knows() {

@@ -197,7 +197,10 @@ impl Exchange {
 
     /// Changes times and bounds.
     pub fn configure(&self, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.lock().settings);
+        let mut world = self.lock();
+        change(&mut world.settings);
+        world.ring_all();
+        drop(world);
         self.changed.notify_all();
     }
 
@@ -206,6 +209,7 @@ impl Exchange {
         let mut world = self.lock();
         world.ahead = world.ahead.saturating_add(by);
         world.bury();
+        world.ring_all();
         drop(world);
         self.changed.notify_all();
     }

@@ -62,6 +62,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Exchange {
     world: Mutex<World>,
+    /// Something happened that push subscriptions may have to tell. Each stream has a bell of its own.
     changed: Condvar,
     /// The first push subscription is there.
     hooked: Condvar,
@@ -111,8 +112,6 @@ impl Exchange {
         let wakes = world.wakes;
         loop {
             if let Some(next) = stream.poll(&mut world) {
-                // A stream that ended may have let go of subscriptions, and others wait for that.
-                self.changed.notify_all();
                 return next;
             }
             let left = until.map(|u| u.saturating_duration_since(Instant::now()));
@@ -121,14 +120,13 @@ impl Exchange {
             }
             let due = stream.due(&world).saturating_duration_since(world.now());
             let pause = left.map_or(due, |l| l.min(due));
-            world = self.changed.wait_timeout(world, pause).unwrap_or_else(PoisonError::into_inner).0;
+            world = stream.bell.wait_timeout(world, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// The socket of a stream is gone: its subscriptions queue again.
     pub fn drop_stream(&self, stream: Stream) {
         stream.release(&mut self.lock());
-        self.changed.notify_all();
     }
 
     /// The server's clock, with what it was put forward.
@@ -138,7 +136,10 @@ impl Exchange {
 
     /// Ends every wait in [`next_envelope`](Self::next_envelope) now; used when the server stops.
     pub fn wake_all(&self) {
-        self.lock().wakes += 1;
+        let mut world = self.lock();
+        world.wakes += 1;
+        world.ring_all();
+        drop(world);
         self.changed.notify_all();
         self.hooked.notify_all();
     }

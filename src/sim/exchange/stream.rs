@@ -1,6 +1,7 @@
 //! A hanging GetStreamingEvents: what it says, when, and how it ends.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
 use super::super::Style;
@@ -24,6 +25,26 @@ pub struct Stream {
     written: u64,
     pending: VecDeque<Next>,
     over: bool,
+    /// Wakes the thread that waits for something to say.
+    pub(super) bell: Arc<Condvar>,
+}
+
+/// What the world knows of an open stream.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Who is charged for it.
+    pub(super) charged: String,
+    /// Something happened to one of its subscriptions since it last had nothing to say. With hundreds of streams of hundreds of
+    /// subscriptions, none can look at all of them whenever anything happens anywhere.
+    news: bool,
+    bell: Arc<Condvar>,
+}
+
+impl Open {
+    pub(super) fn ring(&mut self) {
+        self.news = true;
+        self.bell.notify_all();
+    }
 }
 
 impl Stream {
@@ -38,10 +59,14 @@ impl Stream {
     ) -> Stream {
         world.connections += 1;
         let connection = world.connections;
-        world.streams.insert(connection, user.to_owned());
+        let bell = Arc::new(Condvar::new());
+        let stream = Open { charged: user.to_owned(), news: true, bell: bell.clone() };
+        world.streams.insert(connection, stream);
         // With a bad id among them, Exchange tells nothing of the good ones, so it does not take them over either.
         if bad.is_empty() || world.style == Style::Gromox {
             for id in &ids {
+                // Who has it so far hears of that.
+                world.ring_for(id);
                 if let Some(subscription) = world.subscriptions.get_mut(id) {
                     subscription.stream = Some(connection);
                 }
@@ -50,7 +75,7 @@ impl Stream {
         }
         let (style, said) = (world.style, world.now());
         let pending = VecDeque::new();
-        Stream { style, connection, ids, bad, refusal, ends, said, written: 0, pending, over: false }
+        Stream { style, connection, ids, bad, refusal, ends, said, written: 0, pending, over: false, bell }
     }
 
     /// The number of this connection, as the ledger has it. The first is 1.
@@ -65,16 +90,25 @@ impl Stream {
 
     /// What there is to say now.
     pub(super) fn poll(&mut self, world: &mut World) -> Option<Next> {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.has_news(world) {
             match self.style {
                 _ if self.over => self.pending.push_back(Next::Last(Vec::new())),
                 Style::Exchange => self.poll_exchange(world),
                 Style::Gromox => self.poll_gromox(world),
             }
         }
-        let next = self.pending.pop_front()?;
-        self.said = world.now();
-        Some(next)
+        let next = self.pending.pop_front();
+        match (&next, world.streams.get_mut(&self.connection)) {
+            (Some(_), _) => self.said = world.now(),
+            (None, Some(open)) => open.news = false,
+            (None, None) => {}
+        }
+        next
+    }
+
+    /// Whether there may be something to say. A stream that the world does not know any more is over, and says so.
+    fn has_news(&self, world: &World) -> bool {
+        world.streams.get(&self.connection).is_none_or(|open| open.news) || world.now() >= self.due(world)
     }
 
     /// Lets go of the subscriptions: they queue again.
@@ -286,4 +320,44 @@ fn error(refusal: &Refusal, ids: &[String], status: Option<&str>) -> String {
         ids.iter().map(|id| format!("<m:SubscriptionId>{}</m:SubscriptionId>", write::escape(id))).collect();
     let status = status.map(|s| format!("<m:ConnectionStatus>{s}</m:ConnectionStatus>")).unwrap_or_default();
     message(Some(refusal), &format!("<m:ErrorSubscriptionIds>{ids}</m:ErrorSubscriptionIds>{status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Exchange;
+    use super::super::note::Watched;
+    use super::super::subscription::Mode;
+    use super::*;
+    use crate::event::EventKind;
+
+    /// Ten thousand mailboxes on fifty streams could not be simulated, if each delivery made all streams look at all of their
+    /// subscriptions.
+    #[test]
+    fn a_delivery_concerns_only_the_stream_that_reads_the_mailbox() {
+        let exchange = Exchange::new(Style::Exchange);
+        let mut streams: Vec<Stream> = ["ada@example.test", "bob@example.test"]
+            .iter()
+            .map(|address| {
+                exchange.add_mailbox(address);
+                let world = &mut exchange.lock();
+                let (kinds, mode) = (vec![EventKind::NewMail], Mode::Streaming);
+                let id = world.subscribe(address, address, Watched::All, kinds, mode).unwrap();
+                let ends = world.now() + Duration::from_secs(1800);
+                Stream::open(world, address, vec![id], Vec::new(), not_found(), ends)
+            })
+            .collect();
+        let mut news = || -> Vec<bool> {
+            let world = &mut exchange.lock();
+            let had = streams.iter().map(|stream| stream.has_news(world)).collect();
+            streams.iter_mut().for_each(|stream| while stream.poll(world).is_some() {});
+            had
+        };
+        assert_eq!(news(), [true, true], "both have to say that they are open");
+        assert_eq!(news(), [false, false]);
+        exchange.deliver("bob@example.test", b"Subject: x\r\n\r\ny\r\n").unwrap();
+        assert_eq!(news(), [false, true]);
+        assert_eq!(news(), [false, false]);
+    }
 }

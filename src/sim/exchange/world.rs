@@ -13,6 +13,7 @@ use super::mailbox::Mailbox;
 use super::note::{Note, Thing, Watched};
 use super::push::{Hooks, PushFault};
 use super::settings::{Failure, Fate, Settings, Told};
+use super::stream::Open;
 use super::subscription::{Mode, Subscription};
 use crate::event::EventKind;
 
@@ -36,8 +37,8 @@ pub(super) struct World {
     pub(super) moved: BTreeSet<String>,
     /// Ids that were given back while they were streamed.
     pub(super) unsubscribed: BTreeSet<String>,
-    /// The open streams, by connection: who is charged for it.
-    pub(super) streams: BTreeMap<u64, String>,
+    /// By connection.
+    pub(super) streams: BTreeMap<u64, Open>,
     /// The requests under way.
     pub(super) load: Load,
     pub(super) connections: u64,
@@ -138,10 +139,12 @@ impl World {
                             && subscription.queue.len() >= self.settings.queue) =>
                     {
                         subscription.missed = true;
+                        ring(&mut self.streams, subscription);
                         Fate::Overflowed
                     }
                     _ => {
                         subscription.queue.push_back(note.clone());
+                        ring(&mut self.streams, subscription);
                         continue;
                     }
                 };
@@ -234,6 +237,7 @@ impl World {
     pub(super) fn lose(&mut self, id: &str) {
         self.unhook(id);
         let Some(mut subscription) = self.subscriptions.remove(id) else { return };
+        ring(&mut self.streams, &subscription);
         if let Some(ids) = self.by_mailbox.get_mut(&subscription.mailbox) {
             ids.remove(id);
         }
@@ -252,6 +256,18 @@ impl World {
         if !self.settings.states_survive_restart {
             self.mailboxes.values_mut().for_each(Mailbox::forget_states);
         }
+    }
+
+    /// Wakes the stream that reads a subscription, since something happened to it.
+    pub(super) fn ring_for(&mut self, id: &str) {
+        if let Some(subscription) = self.subscriptions.get(id) {
+            ring(&mut self.streams, subscription);
+        }
+    }
+
+    /// Wakes every stream: time was put forward, or what counts for all is another.
+    pub(super) fn ring_all(&mut self) {
+        self.streams.values_mut().for_each(Open::ring);
     }
 
     /// Lets an id name a subscription on another mailbox from now on.
@@ -301,6 +317,12 @@ impl World {
     fn overflowed(&self, key: &str) -> Vec<String> {
         let ids = self.by_mailbox.get(key).into_iter().flatten();
         ids.filter(|id| self.subscriptions.get(*id).is_some_and(|s| s.missed)).cloned().collect()
+    }
+}
+
+fn ring(streams: &mut BTreeMap<u64, Open>, subscription: &Subscription) {
+    if let Some(open) = subscription.stream.and_then(|connection| streams.get_mut(&connection)) {
+        open.ring();
     }
 }
 

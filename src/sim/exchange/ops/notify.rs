@@ -110,7 +110,7 @@ pub(super) fn get_streaming_events(call: &mut Call<'_>, request: &Node) -> Resul
         return Err(Refusal::new("ErrorInvalidArgument", &text).into());
     }
     // Who impersonates is charged nothing: the mailbox is.
-    let open = call.world.streams.values().filter(|charged| **charged == call.acting).count();
+    let open = call.world.streams.values().filter(|open| open.charged == call.acting).count();
     if call.world.settings.max_streams.is_some_and(|most| open >= most) {
         let text = "You have exceeded the available concurrent connections for your account. Try again once your other \
                     requests have completed.";
