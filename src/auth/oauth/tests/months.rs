@@ -17,7 +17,7 @@ fn ninety_days() {
     for seed in 0..2 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut world = World::new(Duration::from_secs(HOUR));
-        let mut processes = vec![world.process(0), world.process(1)];
+        let mut processes = [world.process(0), world.process(1)];
         let (mut restarts, mut outages, mut failed, mut used) = ([0; 2], 0, 0, 0);
         let end = world.now + Duration::from_secs(90 * DAY);
         let (mut up_at, mut down_at) = (None, world.now + Duration::from_secs(rng.u64(DAY..4 * DAY)));
