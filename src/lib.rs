@@ -76,6 +76,7 @@ mod options;
 pub mod proto;
 mod push;
 pub mod runtime;
+pub mod sign_in;
 mod signals;
 #[cfg(feature = "sim")]
 pub mod sim;

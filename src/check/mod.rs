@@ -187,8 +187,8 @@ fn discover(
     cancel: &Cancel,
     report: &mut Report<'_>,
 ) -> Result<Option<Endpoint>> {
-    let search = Search::new(&config.mailbox, &config.user, &config.trusted_domains, None)?;
-    let auth = runtime::auth(config, &runtime::Accounts::default())?;
+    let search = Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, None)?;
+    let auth = runtime::auth(config, &runtime::Accounts::default(), asker)?;
     let mut refused = false;
     let found = runtime::search(search, asker, &*auth, cancel, &mut |step: &Step| {
         refused |= step.outcome == Outcome::SignIn;

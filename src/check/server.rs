@@ -43,7 +43,7 @@ pub(super) fn look(
     let link = HttpLink::with_lookups(
         endpoint.clone(),
         config.net.clone(),
-        runtime::auth(config, &runtime::Accounts::default())?,
+        runtime::auth(config, &runtime::Accounts::default(), asker)?,
         asker.tls.clone(),
         asker.counters.clone(),
         asker.lookups.clone(),

@@ -83,6 +83,8 @@ pub(super) fn of_error(error: &Error) -> Verdict {
         Some("ErrorInvalidSubscription") if error.to_string().contains("MailboxMove") => {
             return Verdict::Rediscover;
         }
+        // Whatever the code, the request will be no better the next time.
+        Some(_) if impersonation(error).is_some() => return Verdict::Stop,
         Some(code) => return of_code(code),
         None => {}
     }
@@ -154,10 +156,28 @@ pub(super) fn reason(error: &Error) -> Reason {
     }
 }
 
+/// What to do where a server says that this kind of token needs the impersonation header, or must not have it: the words are the
+/// same whatever the code.
+fn impersonation(error: &Error) -> Option<&'static str> {
+    let text = error.to_string();
+    if text.contains("ExchangeImpersonation SOAP header must be present") {
+        return Some(
+            "the token is a program's own, which has no mailbox: set access=impersonate, and name the mailbox; then add the watch again",
+        );
+    }
+    text.contains("ExchangeImpersonation SOAP header must not exist").then_some(
+        "the token is a user's, who cannot impersonate with it: set access=delegate (or own), or let the program sign in for itself \
+         (oauth_grant=client_credentials); then add the watch again",
+    )
+}
+
 /// What the host can do about a watch that was stopped.
 pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
     if error.is_sign_in_needed() {
         return "when that is done, add the watch again";
+    }
+    if let Some(advice) = impersonation(error) {
+        return advice;
     }
     match error.code() {
         Some("ErrorNonExistentMailbox") => {

@@ -11,6 +11,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use zeroize::Zeroizing;
 
 use super::cancel::Cancel;
 use super::counters::Counters;
@@ -21,8 +22,8 @@ use super::tap::Tap;
 use super::tls::{self, Tls};
 use super::url::Endpoint;
 use super::{Config, answer};
-use crate::Result;
 use crate::auth::{self, Auth, Context, Handshake, Secret, Secrets};
+use crate::{Error, Result};
 
 /// No answer to such a question takes longer: where many addresses are tried in turn, a dead one must not hold the others up.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 const MAX_BODY: u64 = 1024 * 1024;
 /// NTLM takes two turns.
 const MAX_CHALLENGES: u32 = 2;
+/// The longest answer of a token endpoint.
+const MAX_FORM_ANSWER: usize = 128 * 1024;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,12 @@ pub enum Question<'a> {
         /// The mailbox by which Exchange finds the right machine.
         mailbox: Option<&'a str>,
     },
+    /// `POST` of a form to a token endpoint, which answers with JSON, also where it refuses. Its answer is read into memory that
+    /// does not grow, so that whoever wipes [`Told::body`] has wiped all of it.
+    Form {
+        /// `name=value` pairs.
+        body: &'a [u8],
+    },
 }
 
 /// An answer as it came.
@@ -56,6 +65,8 @@ pub struct Told {
     pub body: Vec<u8>,
     /// `Location`.
     pub location: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<Duration>,
     /// The ways to sign in that the server offers (`WWW-Authenticate`), by their names, as it said when it was asked without.
     pub offers: Vec<String>,
     /// Whether a sign-in was sent.
@@ -87,7 +98,16 @@ impl Told {
     pub(crate) fn of(status: u16, body: &str) -> Told {
         let body = body.as_bytes().to_vec();
         let headers = HeaderMap::new();
-        Told { status, body, location: None, offers: Vec::new(), signed: false, session: None, headers }
+        Told {
+            status,
+            body,
+            location: None,
+            retry_after: None,
+            offers: Vec::new(),
+            signed: false,
+            session: None,
+            headers,
+        }
     }
 }
 
@@ -218,12 +238,18 @@ impl Asker {
                     continue;
                 }
             }
-            let wanted = !answer::is_redirect(answer.status) && answer.status != 401;
-            let body = if wanted { read_whole(endpoint, &mut answer, MAX_BODY, "")? } else { Vec::new() };
+            let is_form = matches!(question, Question::Form { .. });
+            let wanted = !answer::is_redirect(answer.status) && (answer.status != 401 || is_form);
+            let body = match wanted {
+                true if is_form => read_wiped(endpoint, &mut answer)?,
+                true => read_whole(endpoint, &mut answer, MAX_BODY, "")?,
+                false => Vec::new(),
+            };
             return Ok(Told {
                 status: answer.status,
                 body,
                 location: answer.header("location").map(str::to_owned),
+                retry_after: answer::retry_after(&answer),
                 offers,
                 signed,
                 session: lane.slot.session(),
@@ -254,6 +280,17 @@ impl Asker {
                 common_headers(headers, &self.config, mailbox)?;
                 lane.run(request)
             }
+            Question::Form { body } => {
+                let mut request = Request::new(body);
+                *request.method_mut() = Method::POST;
+                *request.uri_mut() = uri;
+                let headers = request.headers_mut();
+                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+                headers.insert(header::CONTENT_TYPE, form);
+                common_headers(headers, &self.config, None)?;
+                headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+                lane.run(request)
+            }
         }
     }
 
@@ -271,6 +308,22 @@ impl Asker {
         match verifier.verify_server_cert(leaf, rest, &name, &[], far) {
             Err(rustls::Error::InvalidCertificate(e)) => tls::expired_at(&e),
             _ => None,
+        }
+    }
+}
+
+/// The answer of a token endpoint. All the memory at once: a buffer that grows leaves copies behind that nobody wipes.
+fn read_wiped(endpoint: &Endpoint, answer: &mut Answer) -> Result<Vec<u8>> {
+    let mut body = Zeroizing::new(Vec::with_capacity(MAX_FORM_ANSWER));
+    let mut piece = Zeroizing::new([0; 8192]);
+    loop {
+        match answer.read(&mut *piece)? {
+            0 => return Ok(std::mem::take(&mut *body)),
+            n if body.len() + n > MAX_FORM_ANSWER => {
+                let text = format!("{endpoint}: the answer is longer than {MAX_FORM_ANSWER} bytes");
+                return Err(Error::too_large(text));
+            }
+            n => body.extend_from_slice(&piece[..n]),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::folders::{folder, words};
+use super::oauth::OAuth;
 use super::table::{domain, duration, event, list};
 use super::{AUTO, Ack, Fetch, Mode, Options};
 use crate::auth::Secret;
@@ -62,6 +63,8 @@ pub(crate) enum SignIn {
     Password(Secret),
     /// Tokens that the host gives for this account.
     HostTokens(String),
+    /// Tokens that an issuer gives.
+    OAuth(OAuth),
 }
 
 impl SignIn {
@@ -69,15 +72,29 @@ impl SignIn {
     pub fn host_account(&self) -> Option<&str> {
         match self {
             SignIn::HostTokens(account) => Some(account),
-            SignIn::Password(_) => None,
+            SignIn::Password(_) | SignIn::OAuth(_) => None,
         }
     }
 
-    fn read(options: &Options, user: &str) -> Result<SignIn> {
+    /// Whether a program acts for itself: it has no mailbox, and impersonates.
+    fn is_app_only(&self) -> bool {
+        matches!(self, SignIn::OAuth(oauth) if oauth.account.app_only)
+    }
+
+    fn read(options: &Options, endpoint: Option<&Endpoint>, user: &str) -> Result<SignIn> {
         Ok(match options.value("auth") {
+            _ if is_oauth(options) => SignIn::OAuth(OAuth::read(options, endpoint, user)?),
             "host" => SignIn::HostTokens(options.get("account").unwrap_or(user).to_owned()),
             _ => SignIn::Password(options.secret("password").ok_or_else(|| missing("password"))?.clone()),
         })
+    }
+}
+
+fn is_oauth(options: &Options) -> bool {
+    match options.value("auth") {
+        "oauth" => true,
+        "auto" => options.get("oauth_client_id").is_some() && options.secret("password").is_none(),
+        _ => false,
     }
 }
 
@@ -162,14 +179,21 @@ impl WatchConfig {
     pub fn read(options: &Options) -> Result<WatchConfig> {
         let endpoint =
             Some(options.value("url")).filter(|url| *url != AUTO).map(Endpoint::parse).transpose()?;
-        let user = options.get("user").ok_or_else(|| missing("user"))?.to_owned();
-        let sign_in = SignIn::read(options, &user)?;
+        let app_only = is_oauth(options) && OAuth::is_app_only(options);
+        let user = match options.get("user") {
+            // Nobody signs in: the program is all there is.
+            None if app_only => options.get("mailbox").and(options.get("oauth_client_id")),
+            user => user,
+        };
+        let user = user.ok_or_else(|| missing(if app_only { "mailbox" } else { "user" }))?.to_owned();
+        let sign_in = SignIn::read(options, endpoint.as_ref(), &user)?;
         let mailbox = options.get("mailbox").unwrap_or(&user);
         let trusted_domains: Vec<String> =
             list(options.value("trusted_domains")).filter_map(domain).collect();
         if endpoint.is_none() {
             // What could not even begin is told now, and not by an event.
-            autodiscover::Search::new(mailbox, &user, &trusted_domains, None)
+            let user = searcher(&sign_in, &user, mailbox);
+            autodiscover::Search::new(mailbox, user, &trusted_domains, None)
                 .map_err(|e| e.context("option url is not set"))?;
         }
         let all_folders = options.value("all_folders") == "true";
@@ -177,9 +201,15 @@ impl WatchConfig {
             "own" => Access::Own,
             "delegate" => Access::Delegate,
             "impersonate" => Access::Impersonate,
+            "auto" if sign_in.is_app_only() => Access::Impersonate,
             _ if mailbox.eq_ignore_ascii_case(&user) => Access::Own,
             _ => Access::Delegate,
         };
+        if sign_in.is_app_only() && access != Access::Impersonate {
+            let text = "option access: a program that acts for itself (oauth_grant=client_credentials) has no mailbox and no rights \
+                        of a delegate: set access=impersonate, or leave it out";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         if all_folders && access == Access::Delegate {
             // The request names no mailbox then, so the server would watch the user's own without a word.
             let text = format!(
@@ -263,23 +293,33 @@ impl WatchConfig {
                 |_| time(options, "push_silence"),
             ),
             envelope_timeout: time(options, "envelope_timeout"),
-            net: net::Config {
-                connect_timeout: time(options, "connect_timeout"),
-                lookup_timeout: time(options, "lookup_timeout"),
-                call_timeout: time(options, "call_timeout"),
-                idle_timeout: time(options, "idle_timeout"),
-                max_response_bytes: number(options, "max_response_bytes"),
-                user_agent: options.value("user_agent").to_owned(),
-                ca_file: options.get("ca_file").map(PathBuf::from),
-                allow_plaintext: options.value("allow_plaintext") == "true",
-                connect_to: list(options.value("connect_to")).filter_map(|rule| rule.parse().ok()).collect(),
-                public_folder_mailbox,
-            },
+            net: net::Config { public_folder_mailbox, ..net_config(options) },
         })
     }
 }
 
+/// How to talk to servers.
+pub(crate) fn net_config(options: &Options) -> net::Config {
+    net::Config {
+        connect_timeout: time(options, "connect_timeout"),
+        lookup_timeout: time(options, "lookup_timeout"),
+        call_timeout: time(options, "call_timeout"),
+        idle_timeout: time(options, "idle_timeout"),
+        max_response_bytes: number(options, "max_response_bytes"),
+        user_agent: options.value("user_agent").to_owned(),
+        ca_file: options.get("ca_file").map(PathBuf::from),
+        allow_plaintext: options.value("allow_plaintext") == "true",
+        connect_to: list(options.value("connect_to")).filter_map(|rule| rule.parse().ok()).collect(),
+        public_folder_mailbox: None,
+    }
+}
+
 impl WatchConfig {
+    /// Whose domain is trusted with the sign-in.
+    pub fn searcher(&self) -> &str {
+        searcher(&self.sign_in, &self.user, &self.mailbox)
+    }
+
     /// What the store calls the watch: the same for the same mailbox and folders on the same server, in whatever order.
     pub fn name(&self) -> Arc<str> {
         // Autodiscover may find another server next time, and it is the same mailbox still.
@@ -298,6 +338,11 @@ impl WatchConfig {
         }
         engine::digest(&text).into()
     }
+}
+
+/// A program that acts for itself has no domain of its own: it is as much at home where the mailbox is.
+fn searcher<'a>(sign_in: &SignIn, user: &'a str, mailbox: &'a str) -> &'a str {
+    if sign_in.is_app_only() && !user.contains('@') { mailbox } else { user }
 }
 
 /// They were checked when they were set.

@@ -2,6 +2,7 @@
 
 mod config;
 mod folders;
+mod oauth;
 mod table;
 
 use std::borrow::Cow;
@@ -17,7 +18,8 @@ use crate::{Error, ErrorKind, Result};
 /// The `url` of whoever has Autodiscover look for it.
 const AUTO: &str = "auto";
 
-pub(crate) use config::{Access, ClientConfig, PushConfig, SignIn, WatchConfig};
+pub(crate) use config::{Access, ClientConfig, PushConfig, SignIn, WatchConfig, net_config};
+pub(crate) use oauth::OAuth;
 pub use table::{OptionKind, OptionScope, OptionSpec};
 
 /// How a watch hears of events.

@@ -1,4 +1,4 @@
-//! The accounts that sign in with tokens: those whose tokens the host gives.
+//! The accounts that sign in with tokens: those whose tokens the host gives. Those of an issuer are in [`super::oauth`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::client::Client;
 use super::core::{Core, closed};
+use super::oauth::OAuthTokens;
 use super::threads::lock;
 use crate::auth::{Context, Secret, Tokens};
 use crate::engine::Input;
@@ -21,8 +22,9 @@ const AHEAD: Duration = Duration::from_secs(300);
 #[derive(Default)]
 pub(crate) struct Accounts {
     hosts: Mutex<BTreeMap<String, Arc<HostTokens>>>,
+    pub(super) oauths: Mutex<Vec<Arc<OAuthTokens>>>,
     /// Where the host is told of what is needed; nowhere where there is no client (`check`).
-    core: Arc<OnceLock<Weak<Core>>>,
+    pub(super) core: Arc<OnceLock<Weak<Core>>>,
 }
 
 impl Accounts {

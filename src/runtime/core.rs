@@ -529,6 +529,8 @@ impl Core {
         }
         drop(begin);
         self.wait_finished(deadline);
+        // The answer to a question for a token may bring the only refresh token that is good from now on.
+        self.links.accounts.finish(deadline);
         self.stop();
         let ended = self.threads.wait(deadline + GRACE);
         lock(&self.state).watches.clear();

@@ -87,7 +87,7 @@ impl Links {
             None => {
                 let at = lock(&self.known).number(key(config, None), || Ok(None))?.0;
                 // Whether the sign-in can be sent at all is told now, and not when the server is known.
-                auth(config, &self.accounts)?;
+                auth(config, &self.accounts, &self.asker(config)?)?;
                 Ok((at, Arc::new(Locating { config: config.clone(), links: self.this.clone() })))
             }
         }
@@ -95,10 +95,9 @@ impl Links {
 
     /// Finds the server of a watch. `fresh`: although it was found within the last day. Blocks.
     pub fn locate(&self, config: &WatchConfig, fresh: bool, cancel: &Cancel) -> Result<Located> {
-        let tls = lock(&self.known).tls(&config.net)?;
-        let (counters, lookups, tap) = (self.counters.clone(), self.lookups.clone(), self.tap.clone());
-        let asker = Asker { config: config.net.clone(), tls, counters, lookups, tap };
-        let found = self.locations.find(config, &asker, &*auth(config, &self.accounts)?, fresh, cancel)?;
+        let asker = self.asker(config)?;
+        let auth = auth(config, &self.accounts, &asker)?;
+        let found = self.locations.find(config, &asker, &*auth, fresh, cancel)?;
         let (endpoint, link) = self.link_to(config, found.ews())?;
         // What the host says of it counts.
         let affinity = match (&*config.affinity, &found.grouping) {
@@ -108,11 +107,19 @@ impl Links {
         Ok(Located { endpoint, link, affinity })
     }
 
+    /// What asks beside EWS: Autodiscover, and for tokens.
+    fn asker(&self, config: &WatchConfig) -> Result<Asker> {
+        let tls = lock(&self.known).tls(&config.net)?;
+        let (counters, lookups, tap) = (self.counters.clone(), self.lookups.clone(), self.tap.clone());
+        Ok(Asker { config: config.net.clone(), tls, counters, lookups, tap })
+    }
+
     fn link_to(&self, config: &WatchConfig, endpoint: &Endpoint) -> Result<(u32, Arc<dyn Link>)> {
+        let asker = self.asker(config)?;
         let mut known = lock(&self.known);
         let tls = known.tls(&config.net)?;
         let (at, link) = known.number(key(config, Some(endpoint.clone())), || {
-            let (net, auth) = (config.net.clone(), auth(config, &self.accounts)?);
+            let (net, auth) = (config.net.clone(), auth(config, &self.accounts, &asker)?);
             let (counters, lookups) = (self.counters.clone(), self.lookups.clone());
             let link = HttpLink::with_lookups(endpoint.clone(), net, auth, tls, counters, lookups)?;
             Ok(Some(Arc::new(link.tapped(self.tap.clone())) as Arc<dyn Link>))
@@ -157,10 +164,11 @@ fn key(config: &WatchConfig, endpoint: Option<Endpoint>) -> Key {
     Key { endpoint, user, sign_in, net: config.net.clone() }
 }
 
-pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts) -> Result<Arc<dyn Auth>> {
+pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts, asker: &Asker) -> Result<Arc<dyn Auth>> {
     Ok(match &config.sign_in {
         SignIn::Password(password) => Arc::new(auth::Basic::new(&config.user, password.clone())?),
         SignIn::HostTokens(account) => Arc::new(auth::Bearer::new(accounts.host(account))),
+        SignIn::OAuth(oauth) => Arc::new(auth::Bearer::new(accounts.oauth(oauth, asker)?)),
     })
 }
 

@@ -78,7 +78,8 @@ impl Locations {
             return Ok(found);
         }
         let first = lock(&self.0).places.get(&of_domain).cloned();
-        let started = Search::new(&config.mailbox, &config.user, &config.trusted_domains, first.as_ref())?;
+        let started =
+            Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, first.as_ref())?;
         let found = Arc::new(search(started, asker, auth, cancel, &mut |_| ())?);
         let mut known = lock(&self.0);
         known.places.insert(of_domain, found.by.clone());

@@ -6,7 +6,7 @@
 pub mod exchange;
 pub mod server;
 
-pub use server::{Builder, Certificate, Sim, TlsVersions, fault, record, script};
+pub use server::{Builder, Certificate, Sim, TlsVersions, fault, issuer, record, script};
 
 /// Whose bytes the simulator speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -48,7 +48,7 @@ pub(super) fn prepare(dir: &Path) -> Result<()> {
 }
 
 /// Whose directory may be used: our own, and the administrator's, who can change everything anyway.
-fn is_trusted(owner: u32) -> bool {
+pub(super) fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 

@@ -10,6 +10,7 @@
 //!      lock         empty, never removed: the owner's process has a POSIX lock on it as long as it owns the directory
 //!      state.redb   everything that a restart needs, in one database; mode 0600
 //!      spool/       whole messages on their way to the host, a file each of mode 0600; orphans go at the start
+//!      oauth-ID.json  the tokens of an account, and oauth-ID.lock: see [`tokens`]; mode 0600
 //!      status.json  what a status page shows (`runtime::status_file`), replaced as a whole; mode 0644
 //! ```
 
@@ -20,6 +21,7 @@ pub(crate) mod forgetful;
 pub(crate) mod lock;
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod tokens;
 
 use std::fmt::Debug;
 

@@ -404,6 +404,11 @@ impl Keeper {
         self.rotated.take()
     }
 
+    /// What must not be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.held.as_ref().map(|held| &held.token).into_iter().chain(&self.refresh_token)
+    }
+
     /// Whether the user or the administrator has to do something.
     pub fn needs_sign_in(&self) -> bool {
         self.trouble.as_ref().is_some_and(|trouble| trouble.kind == ErrorKind::Auth)

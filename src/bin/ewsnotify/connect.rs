@@ -45,6 +45,10 @@ pub struct With {
     #[arg(long, value_name = "FILE", help_heading = "Server and mailbox")]
     ca_file: Option<PathBuf>,
 
+    /// Take an option that is a secret from an environment variable, as oauth_client_secret=APP_SECRET
+    #[arg(long = "option-env", value_name = "KEY=VAR", help_heading = "Server and mailbox")]
+    options_env: Vec<String>,
+
     /// Set any other option of the library; `ewsnotify options` lists them
     #[arg(long = "option", value_name = "KEY=VALUE", help_heading = "Server and mailbox")]
     options: Vec<String>,
@@ -56,9 +60,9 @@ impl Connect {
         &self.mailboxes
     }
 
-    /// The environment variable that holds the password.
-    pub fn password_env(&self) -> Option<&str> {
-        self.with.password_env.as_deref()
+    /// The environment variables that hold the password and other secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.with.secrets()
     }
 
     /// The options, the password among them; of several mailboxes, the first.
@@ -87,7 +91,8 @@ impl With {
         Ok(options)
     }
 
-    fn plain(&self, url: Option<&str>, user: &str, mailbox: Option<&str>) -> Outcome<Options> {
+    /// The options without the password.
+    pub fn plain(&self, url: Option<&str>, user: &str, mailbox: Option<&str>) -> Outcome<Options> {
         if self.password.is_some() {
             return Err(Failure::usage(
                 "a password has no place on the command line, where every user of the machine can read it: use \
@@ -109,10 +114,30 @@ impl With {
         for pair in &self.options {
             set(&mut options, pair)?;
         }
+        for pair in &self.options_env {
+            // A name of a variable that is none is not repeated: somebody may have given the secret in its place.
+            let wrong = || Failure::usage("--option-env wants KEY=VAR, the name of an environment variable");
+            let (key, name) = pair.split_once('=').ok_or_else(wrong)?;
+            options.set(key.trim(), &password::from_env(name.trim(), "--option-env")?)?;
+        }
         Ok(options)
     }
 
+    /// The environment variables that hold secrets.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.options_env.iter().filter_map(|pair| pair.split_once('='));
+        self.password_env.as_deref().into_iter().chain(pairs.map(|(_, name)| name.trim()))
+    }
+
     fn add_password(&self, options: &mut Options, user: &str) -> Outcome {
+        let wanted = self.password_env.is_some() || self.password_stdin;
+        let tokens = match options.get("auth") {
+            Some(auth) => matches!(auth, "oauth" | "host"),
+            None => options.get("oauth_client_id").is_some() && !wanted,
+        };
+        if tokens {
+            return Ok(());
+        }
         let password = password::read(self.password_env.as_deref(), self.password_stdin, user)?;
         options.set("password", &password)?;
         Ok(())
@@ -127,6 +152,7 @@ fn set(options: &mut Options, pair: &str) -> Outcome {
         let instead = match key {
             "push_url" => "use --push-url URL, and --push-secret-env VAR for the secret behind it",
             "push_secret" => "use --push-secret-env VAR",
+            "oauth_client_secret" | "oauth_refresh_token" => "use --option-env KEY=VAR",
             _ => "for the password use --password-env or --password-stdin",
         };
         return Err(Failure::usage(format!(

@@ -10,6 +10,7 @@ mod drain;
 mod exec;
 mod failure;
 mod get;
+mod login;
 mod mails;
 mod options;
 mod output;
@@ -77,6 +78,7 @@ enum Command {
     Status(status_file::Args),
     Check(check::Args),
     Get(get::Args),
+    Login(login::Args),
     Simulate(simulate::Args),
     Decode(decode::Args),
     Options(options::Args),
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status_file::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Get(args) => get::run(&args),
+        Command::Login(args) => login::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Options(args) => options::run(&args),

@@ -102,9 +102,8 @@ pub fn run(args: &Args) -> Outcome {
         exec: Exec {
             command: args.exec.clone(),
             timeout: args.exec_timeout,
-            secrets: [args.choice.connect.password_env(), args.choice.push.secret_env()]
-                .into_iter()
-                .flatten()
+            secrets: (args.choice.connect.secrets())
+                .chain(args.choice.push.secret_env())
                 .map(str::to_owned)
                 .collect(),
         },

@@ -11,6 +11,11 @@ impl Exchange {
         self.lock().no_impersonation.insert(user.to_ascii_lowercase());
     }
 
+    /// Lets a program of its own in, which has no mailbox: it may do nothing but impersonate.
+    pub fn impersonates_only(&self, program: &str) {
+        self.lock().no_mailbox.insert(program.to_ascii_lowercase());
+    }
+
     /// Forgets a subscription, or all of a mailbox. Gives how many.
     pub fn lose_subscription(&self, id_or_mailbox: &str) -> usize {
         let mut world = self.lock();

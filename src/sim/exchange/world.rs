@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) counts: BTreeMap<String, u64>,
     pub(super) failures: Vec<(String, Failure)>,
     pub(super) no_impersonation: HashSet<String>,
+    /// Programs that sign in for themselves.
+    pub(super) no_mailbox: HashSet<String>,
     /// Items whose senders were told that they were read, or deleted unread.
     pub(super) receipts: Vec<String>,
     /// What Autodiscover says of addresses, where it was told; by address in lower case.
@@ -83,6 +85,7 @@ impl World {
             counts: BTreeMap::new(),
             failures: Vec::new(),
             no_impersonation: HashSet::new(),
+            no_mailbox: HashSet::new(),
             receipts: Vec::new(),
             guides: HashMap::new(),
             ews_url: String::new(),

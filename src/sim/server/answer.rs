@@ -8,6 +8,7 @@ use xml::reader::{EventReader, XmlEvent};
 
 use super::fault::{Action, Due, Occasion};
 use super::http::{self, Body, Head, NoHead, Reply};
+use super::issuer::{Issuer, Place};
 use super::out::Out;
 use super::record::{End, Request};
 use super::wire::{Io, Wire};
@@ -64,7 +65,10 @@ fn one(wire: &mut Wire) -> Io<bool> {
         Err(NoHead::End) => return Err(End::Client),
         Err(NoHead::Bad(status)) => return refuse(wire, status),
     };
-    let user = signed_in(wire, &head);
+    let (user, challenge) = match signed_in(wire, &head) {
+        Ok(user) => (user, None),
+        Err(challenge) => (None, Some(challenge)),
+    };
     let length = match head.body_length() {
         Ok(length) => length,
         Err(status) => return refuse(wire, status),
@@ -73,7 +77,9 @@ fn one(wire: &mut Wire) -> Io<bool> {
     let unread = head.expects_continue() && user.is_none();
     let body = if unread { Vec::new() } else { read_body(wire, &head, length)? };
     let discovers = discovers(&head);
+    let place = Place::of(&head.path);
     let operation = match discovers {
+        _ if place.is_some() => place.map_or_else(String::new, |place| place.name().to_owned()),
         _ if head.method != "POST" => head.method.clone(),
         Some(Dialect::Soap) => "GetUserSettings".to_owned(),
         Some(Dialect::Pox) => "Autodiscover".to_owned(),
@@ -87,14 +93,20 @@ fn one(wire: &mut Wire) -> Io<bool> {
             path: head.path.clone(),
             headers: head.recordable(),
             operation: operation.clone(),
-            body: body.clone(),
+            // Forms have secrets in them.
+            body: if place.is_some() { Vec::new() } else { body.clone() },
             status: None,
         }),
         close: head.wants_close() || unread,
         head,
         operation,
         cookie: None,
+        challenge,
     };
+    if let Some(place) = place {
+        exchange.issue(wire, place, &body)?;
+        return Ok(!exchange.close);
+    }
     if let Some(dialect) = discovers {
         let host = exchange.head.host();
         let (operation, asks) = (&exchange.operation, user.as_deref());
@@ -144,12 +156,23 @@ fn refuse(wire: &mut Wire, status: u16) -> Io<bool> {
     Ok(false)
 }
 
-// The user of a good `Authorization`.
-fn signed_in(wire: &Wire, head: &Head) -> Option<String> {
-    let (scheme, secret) = head.header("authorization")?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+// The user of a good `Authorization`; or the challenge to a token that is none.
+fn signed_in(wire: &Wire, head: &Head) -> Result<Option<String>, String> {
+    let shared = &wire.shared;
+    match head.header("authorization").and_then(|value| value.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            let bearer = shared.issuer.bearer(token.trim())?;
+            if bearer.app_only {
+                shared.exchange.impersonates_only(&bearer.name);
+            }
+            Ok(Some(bearer.name))
+        }
+        Some((scheme, secret)) if scheme.eq_ignore_ascii_case("basic") => Ok(basic(wire, secret)),
+        _ => Ok(None),
     }
+}
+
+fn basic(wire: &Wire, secret: &str) -> Option<String> {
     let plain = base64::engine::general_purpose::STANDARD.decode(secret.trim()).ok()?;
     let colon = plain.iter().position(|b| *b == b':')?;
     let user = std::str::from_utf8(&plain[..colon]).ok()?;
@@ -219,6 +242,22 @@ fn instead(action: &Action) -> Option<Page> {
     }
 }
 
+/// A question for a token, while it is under way.
+struct Counted<'a>(&'a Issuer);
+
+impl<'a> Counted<'a> {
+    fn begin(issuer: &'a Issuer) -> Counted<'a> {
+        issuer.begin();
+        Counted(issuer)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A request that was understood, and its number in the record.
 struct Asked {
     number: usize,
@@ -227,6 +266,8 @@ struct Asked {
     close: bool,
     /// What comes with the answer.
     cookie: Option<String>,
+    /// What is wrong with the token that came.
+    challenge: Option<String>,
 }
 
 impl Asked {
@@ -270,6 +311,41 @@ impl Asked {
                 stream::run(&mut out, &head, stream, user, &self.operation, due)
             }
         }
+    }
+
+    // A question for a token.
+    fn issue(&mut self, wire: &mut Wire, place: Place, body: &[u8]) -> Io {
+        let shared = wire.shared.clone();
+        let counted = (place == Place::Token).then(|| Counted::begin(&shared.issuer));
+        let occasion = Occasion::Request { operation: place.name(), user: None, host: self.head.host() };
+        let due = shared.due(&occasion);
+        let mut out = Out::new(wire, due.as_ref());
+        if let Some(page) = due.as_ref().and_then(|d| instead(&d.action)) {
+            return self.page(&mut out, page.status, page.extra, &page.body);
+        }
+        let wanted = if place == Place::Authorize { "GET" } else { "POST" };
+        if self.head.method != wanted {
+            return self.page(&mut out, 405, vec![("Allow", wanted.to_owned())], PAGE);
+        }
+        let scheme = if shared.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}", self.head.header("host").unwrap_or_default(), self.head.path);
+        let query = self.head.path.split_once('?').map_or("", |(_, query)| query);
+        let said = shared.issuer.answer(place, &url, query, body);
+        if matches!(due, Some(Due { action: Action::NoAnswer, .. })) {
+            return out.never();
+        }
+        self.answered(&out, said.status);
+        drop(counted);
+        let mut reply = Reply::new(shared.style, said.status, shared.exchange.time());
+        if let Some(location) = &said.location {
+            reply = reply.header("Location", location);
+        }
+        let reply = reply.header("Cache-Control", "no-store, no-cache");
+        let content_type = if said.location.is_some() { "" } else { "application/json; charset=utf-8" };
+        let mut bytes = reply.page(content_type, said.body.len()).finish(self.close);
+        bytes.extend_from_slice(said.body.as_bytes());
+        out.put(&bytes)?;
+        out.settle()
     }
 
     // Autodiscover. A web server of the same name may answer before anybody has signed in.
@@ -383,6 +459,9 @@ impl Asked {
                     reply = reply.header("WWW-Authenticate", "Negotiate").header("WWW-Authenticate", "NTLM");
                 }
                 reply = reply.header("WWW-Authenticate", "Basic realm=\"ex1.example.test\"");
+                if let Some(challenge) = &self.challenge {
+                    reply = reply.header("WWW-Authenticate", challenge);
+                }
             }
             Style::Gromox if status == 401 => {
                 (content_type, body) = ("text/plain; charset=utf-8", "Unauthorized\r\n");

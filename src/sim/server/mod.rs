@@ -9,6 +9,7 @@ mod cert;
 pub mod fault;
 mod hostile;
 mod http;
+pub mod issuer;
 mod listen;
 mod out;
 mod push;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use cert::{Certificate, TlsVersions};
 
 use self::fault::{Cut, Fault};
+use self::issuer::Issuer;
 use self::listen::Running;
 use self::record::{Request, Stats, StreamLog};
 use self::script::{Control, Script};
@@ -108,6 +110,23 @@ impl Sim {
     /// The mailboxes behind the server.
     pub fn exchange(&self) -> &Exchange {
         &self.shared.exchange
+    }
+
+    /// Its token endpoint, and who may sign in by OAuth. EWS takes its tokens beside passwords.
+    pub fn issuer(&self) -> &Issuer {
+        &self.shared.issuer
+    }
+
+    /// Where tokens are asked for; `…/authorize` and `…/devicecode` are beside it.
+    ///
+    /// ```
+    /// let sim = ewsnotify::sim::Sim::builder().start()?;
+    /// assert!(sim.token_url().ends_with("/sim/oauth2/v2.0/token"));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn token_url(&self) -> String {
+        let origin = self.url.strip_suffix(http::PATH).unwrap_or(&self.url);
+        format!("{origin}/sim/oauth2/v2.0/token")
     }
 
     /// Lets one more user in, with a mailbox of the same address.

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::fault::{Cut, Due, Fault, Faults, Occasion};
+use super::issuer::Issuer;
 use super::record::{End, Request, Stats, StreamLog};
 use super::script::Control;
 use super::wire::SLICE;
@@ -31,6 +32,7 @@ pub(super) struct Settings {
 
 pub(super) struct Shared {
     pub(super) exchange: Exchange,
+    pub(super) issuer: Issuer,
     pub(super) style: Style,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) alert: Option<u8>,
@@ -80,6 +82,7 @@ impl Shared {
     pub(super) fn new(settings: Settings) -> Shared {
         Shared {
             exchange: Exchange::new(settings.style),
+            issuer: Issuer::default(),
             style: settings.style,
             tls: settings.tls,
             alert: settings.alert,

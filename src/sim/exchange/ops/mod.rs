@@ -237,8 +237,13 @@ impl Call<'_> {
 
     /// Whose rights are to count.
     fn who(&self, header: Option<&Node>) -> Result<String, Refusal> {
-        let Some(header) = header else { return Ok(self.user.clone()) };
-        let Some(impersonation) = header.child("ExchangeImpersonation") else { return Ok(self.user.clone()) };
+        let Some(impersonation) = header.and_then(|header| header.child("ExchangeImpersonation")) else {
+            if self.world.no_mailbox.contains(&self.user) {
+                let text = "ExchangeImpersonation SOAP header must be present for this type of OAuth token.";
+                return Err(Refusal::new("ErrorInvalidExchangeImpersonationHeaderData", text));
+            }
+            return Ok(self.user.clone());
+        };
         let mut names = vec!["PrincipalName", "PrimarySmtpAddress", "SmtpAddress"];
         if self.since("Exchange2010", "SmtpAddress").is_err() {
             names.pop();

@@ -1,0 +1,296 @@
+//! The tokens of accounts that sign in by OAuth: asked for on the thread of whoever needs one, one request at a time.
+//!
+//! [`Keeper`] decides; here are its lock, its waiters, the endpoint and the store.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use zeroize::Zeroizing;
+
+use super::accounts::Accounts;
+use super::core::{Core, closed};
+use super::threads::lock;
+use crate::auth::oauth::{Denied, Form, Granted, Job, Keeper, Moment, Next, Record, Step, answer};
+use crate::auth::{Context, Secret, Tokens};
+use crate::engine::Input;
+use crate::net::{self, Asker, Cancel, Endpoint, Question};
+use crate::options::OAuth;
+use crate::store::tokens::{TokenLock, TokenStore};
+use crate::{Error, ErrorKind, Result};
+
+/// Whoever waits for another's request looks so often whether they are to end.
+const TICK: Duration = Duration::from_millis(50);
+/// No longer is another process waited for.
+const LONGEST_LOCK: Duration = Duration::from_secs(45);
+
+/// The tokens of one account, for all who sign in with them.
+pub(crate) struct OAuthTokens {
+    oauth: OAuth,
+    asker: Asker,
+    store: Option<TokenStore>,
+    keeper: Mutex<Keeper>,
+    changed: Condvar,
+    /// The account's lock, from the reading of what is stored until the newest is.
+    stored: Mutex<Option<TokenLock>>,
+    started: Instant,
+    /// Ends requests that nobody else may end: with the answer a refresh token may come.
+    end: Cancel,
+    closing: AtomicBool,
+    core: Arc<OnceLock<Weak<Core>>>,
+}
+
+impl Accounts {
+    /// The tokens of an account, which all who sign in with it share.
+    pub fn oauth(&self, oauth: &OAuth, asker: &Asker) -> Result<Arc<OAuthTokens>> {
+        // Which public folder a watch is about is nothing to an issuer, and must not part an account.
+        let config = net::Config { public_folder_mailbox: None, ..asker.config.clone() };
+        let mut known = lock(&self.oauths);
+        if let Some(tokens) =
+            known.iter().find(|tokens| tokens.oauth == *oauth && tokens.asker.config == config)
+        {
+            return Ok(tokens.clone());
+        }
+        let asker = Asker { config, ..asker.clone() };
+        let tokens = Arc::new(OAuthTokens::open(oauth, asker, self.core.clone())?);
+        known.push(tokens.clone());
+        Ok(tokens)
+    }
+
+    /// Waits, to a time, for answers that may bring a refresh token, and ends the rest.
+    pub fn finish(&self, until: Instant) {
+        let known = lock(&self.oauths).clone();
+        known.iter().for_each(|tokens| tokens.closing.store(true, Ordering::SeqCst));
+        known.iter().for_each(|tokens| tokens.finish(until));
+    }
+}
+
+impl OAuthTokens {
+    /// Nothing is asked yet.
+    fn open(oauth: &OAuth, asker: Asker, core: Arc<OnceLock<Weak<Core>>>) -> Result<OAuthTokens> {
+        let store = oauth.store.as_deref().map(|dir: &Path| TokenStore::open(dir)).transpose()?;
+        let keeper = Keeper::new(oauth.account.clone(), store.is_some(), fastrand::u64(..));
+        Ok(OAuthTokens {
+            oauth: oauth.clone(),
+            asker,
+            store,
+            keeper: Mutex::new(keeper),
+            changed: Condvar::new(),
+            stored: Mutex::default(),
+            started: Instant::now(),
+            end: Cancel::new(),
+            closing: AtomicBool::new(false),
+            core,
+        })
+    }
+
+    fn now(&self) -> Moment {
+        Moment { mono: self.started.elapsed(), wall: SystemTime::now() }
+    }
+
+    /// Does a job, and those that follow from it. An error is the caller's own: it was cancelled.
+    fn work(&self, job: Job, cancel: &Cancel, until: Instant) -> Result<()> {
+        let _busy = Busy(self);
+        let mut job = job;
+        loop {
+            let next = match job {
+                Job::Load => match self.load(cancel, until) {
+                    Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
+                    loaded => lock(&self.keeper).loaded(loaded, self.now(), &mut random),
+                },
+                Job::Ask(form) => {
+                    let answer = self.ask(&form, cancel);
+                    if let Err(Denied::Act(e)) = &answer
+                        && e.kind() == ErrorKind::Closed
+                    {
+                        return Err(closed());
+                    }
+                    lock(&self.keeper).answered(answer, self.now())
+                }
+                Job::Store(record) => {
+                    let stored = self.save(&record);
+                    lock(&self.keeper).stored(stored, self.now())
+                }
+            };
+            match next {
+                Next::Go(then) => job = then,
+                Next::Done => return Ok(()),
+            }
+        }
+    }
+
+    fn load(&self, cancel: &Cancel, until: Instant) -> Result<Option<Record>> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let id = self.oauth.account.id();
+        let until = until.min(Instant::now() + LONGEST_LOCK);
+        let held = store.lock(&id, until, &|| cancel.is_cancelled())?;
+        let bytes = held.read();
+        *lock(&self.stored) = Some(held);
+        let read = |bytes: Zeroizing<Vec<u8>>| Record::read(&bytes, &id);
+        bytes?.map(read).transpose().map_err(|e| {
+            e.context(format!(
+                "the stored tokens of {} (oauth-{id}.json in the token store)",
+                self.oauth.account.who()
+            ))
+        })
+    }
+
+    fn save(&self, record: &Record) -> Result<()> {
+        match &*lock(&self.stored) {
+            Some(held) => held.write(&record.write()),
+            None => {
+                Err(Error::new(ErrorKind::Internal, "tokens are to be stored without the account's lock"))
+            }
+        }
+    }
+
+    fn ask(&self, form: &Form, cancel: &Cancel) -> Result<Granted, Denied> {
+        // What goes out, and what comes: the endpoint's words, and later a server's, may quote it.
+        self.secrets().iter().for_each(|secret| self.know(secret));
+        let cancel = if form.spends { &self.end } else { cancel };
+        let granted = request(&self.asker, form, cancel)?;
+        self.know(&granted.access_token);
+        granted.refresh_token.iter().for_each(|token| self.know(token));
+        Ok(granted)
+    }
+
+    fn know(&self, secret: &Secret) {
+        let account = &self.oauth.account;
+        let public = [account.user.as_str(), &account.client_id, account.endpoints.token.host()];
+        self.asker.tap.secrets.add_beside(secret, &public);
+    }
+
+    fn finish(&self, until: Instant) {
+        let mut keeper = lock(&self.keeper);
+        while keeper.is_busy() && Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            keeper =
+                self.changed.wait_timeout(keeper, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        // Once more, for the disk may have room now.
+        if let Some(record) = keeper.unstored().cloned().filter(|_| !keeper.is_busy()) {
+            let stored = self.save(&record);
+            keeper.stored(stored, self.now());
+        }
+        drop(keeper);
+        self.end.cancel();
+    }
+
+    /// What a host hears of it.
+    fn failed(&self, e: &Error) -> Error {
+        let text = format!("{} has no token: {e}", self.oauth.account.who());
+        if e.kind() == ErrorKind::Auth {
+            return Error::sign_in_needed(text).with_code(e.code().unwrap_or("interaction_required"));
+        }
+        let kind = e.kind();
+        Error::new(kind, text).with_retry_after(e.retry_after()).no_token()
+    }
+}
+
+impl Tokens for OAuthTokens {
+    fn token(&self, cx: &Context<'_>) -> Result<Secret> {
+        loop {
+            if cx.cancel.is_cancelled() || self.closing.load(Ordering::SeqCst) {
+                return Err(closed());
+            }
+            let mut keeper = lock(&self.keeper);
+            match keeper.token(self.now(), &mut random) {
+                Step::Use(token) => return Ok(token),
+                Step::Fail(e) => return Err(self.failed(&e)),
+                Step::Busy => {
+                    if Instant::now() >= cx.until {
+                        let text = "another request for a token takes too long";
+                        return Err(self.failed(&Error::new(ErrorKind::Timeout, text)));
+                    }
+                    drop(self.changed.wait_timeout(keeper, TICK));
+                }
+                Step::Begin(job) => {
+                    drop(keeper);
+                    self.work(job, cx.cancel, cx.until)?;
+                    let rotated = lock(&self.keeper).take_rotated();
+                    if let Some(token) = rotated
+                        && let Some(core) = self.core.get().and_then(Weak::upgrade)
+                    {
+                        core.feed(Input::TokenRotated { account: self.oauth.name.clone(), token });
+                    }
+                }
+            }
+        }
+    }
+
+    fn refused(&self, token: &Secret, claims: Option<&str>) {
+        let now = self.now();
+        lock(&self.keeper).refused(token, claims, now);
+    }
+
+    fn who(&self) -> String {
+        self.oauth.account.who()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        let secrets = lock(&self.keeper).secrets().cloned().collect::<Vec<_>>();
+        secrets.into_iter().chain(self.oauth.account.secrets().cloned()).collect()
+    }
+}
+
+impl fmt::Debug for OAuthTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuthTokens").field("account", &self.oauth.account).finish_non_exhaustive()
+    }
+}
+
+/// A job is under way; however it ends, the next one may begin then.
+struct Busy<'a>(&'a OAuthTokens);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut keeper = lock(&self.0.keeper);
+        keeper.abandoned();
+        if !keeper.keeps_lock() {
+            *lock(&self.0.stored) = None;
+        }
+        drop(keeper);
+        self.0.changed.notify_all();
+    }
+}
+
+/// Sends a form, and reads the answer.
+pub(crate) fn request(asker: &Asker, form: &Form, cancel: &Cancel) -> Result<Granted, Denied> {
+    let redact = |text: &str| asker.tap.secrets.redact(text).into_owned();
+    let (status, body, retry_after) = send(asker, form, cancel).map_err(|e| match e.kind() {
+        // Of our own making: nothing gets better by asking again.
+        ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal => Denied::Act(e),
+        _ => Denied::Later { after: e.retry_after(), error: e, refresh_token: None },
+    })?;
+    answer::read(status, &body, retry_after, &redact).map_err(|denied| with_place(denied, &form.to))
+}
+
+/// Status, body, and `Retry-After`.
+pub(crate) fn send(
+    asker: &Asker,
+    form: &Form,
+    cancel: &Cancel,
+) -> Result<(u16, Zeroizing<Vec<u8>>, Option<Duration>)> {
+    let question = Question::Form { body: form.body.expose().as_bytes() };
+    let told = asker.ask(&form.to, &question, None, cancel)?;
+    Ok((told.status, Zeroizing::new(told.body), told.retry_after))
+}
+
+fn with_place(denied: Denied, to: &Endpoint) -> Denied {
+    match denied {
+        Denied::Act(e) => Denied::Act(e.context(to)),
+        Denied::Later { error, after, refresh_token } => {
+            Denied::Later { error: error.context(to), after, refresh_token }
+        }
+        other => other,
+    }
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random(bytes: &mut [u8]) {
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    // A system without random numbers has no TLS either; nothing that could be guessed is used in their place.
+    random.fill(bytes).unwrap_or_else(|_| panic!("the system gives no random numbers"));
+}

@@ -1,0 +1,9 @@
+//! Signing in by OAuth, over real sockets, against the simulator's token endpoint.
+#![cfg(feature = "sim")]
+
+mod login;
+mod months;
+mod processes;
+mod refusals;
+mod support;
+mod watching;
