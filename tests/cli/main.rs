@@ -12,6 +12,7 @@ mod drain;
 mod durable;
 mod get;
 mod kills;
+mod login;
 mod mistakes;
 mod options;
 mod push;

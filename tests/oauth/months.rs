@@ -36,8 +36,8 @@ fn two_second_tokens_while_the_stream_stands() {
     assert!(desk.client.close());
     println!("{mails} mails, {} renewals in {seconds} s", counts.granted);
     // The latest refresh token is the one that is stored.
-    let file = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
-    let file = file.filter(|p| p.extension().is_some_and(|e| e == "json")).next().unwrap();
+    let mut files = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
+    let file = files.find(|p| p.extension().is_some_and(|e| e == "json")).unwrap();
     let stored: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert!(sim.issuer().is_newest(stored["refresh_token"].as_str().unwrap()));
 }

@@ -1,0 +1,115 @@
+//! `ewsnotify login`: a user signs in, and `watch` goes on from there.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use ewsnotify::sim::Sim;
+
+use crate::support::{Running, USER, command, run};
+
+const APP: &str = "login-app";
+
+struct Desk {
+    sim: Sim,
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn start() -> Desk {
+        let sim = Sim::builder().user(USER, "not used").start().unwrap();
+        sim.issuer().register(APP, None, None);
+        Desk { sim, dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// The words of a command that signs in here.
+    fn words<'a>(&self, command: &'a str, more: &[&'a str]) -> Vec<String> {
+        let place = |what: &str| self.sim.token_url().replace("/token", what);
+        let mut words: Vec<String> =
+            vec![command.into(), "--user".into(), USER.into(), "--url".into(), self.sim.url().into()];
+        words.extend(["--ca-file".into(), self.sim.ca_file().unwrap().to_str().unwrap().into()]);
+        words.extend(["--state-dir".into(), self.dir.path().to_str().unwrap().into()]);
+        for option in [
+            format!("oauth_client_id={APP}"),
+            format!("oauth_token_url={}", self.sim.token_url()),
+            format!("oauth_authorize_url={}", place("/authorize")),
+            format!("oauth_device_url={}", place("/devicecode")),
+        ] {
+            words.extend(["--option".into(), option]);
+        }
+        words.extend(more.iter().map(|word| (*word).to_owned()));
+        words
+    }
+
+    fn begin(&self, verb: &str, more: &[&str]) -> Running {
+        let words = self.words(verb, more);
+        Running::start(command(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+}
+
+// Without this an administrator would have to make a refresh token by hand, and nobody knows how.
+#[test]
+fn a_user_signs_in_on_another_device_and_is_watched() {
+    let desk = Desk::start();
+    let mut login = desk.begin("login", &[]);
+    let shown = login.json(|line| line["type"] == "SignIn");
+    desk.sim.issuer().device(shown["user_code"].as_str().unwrap(), Some(USER));
+    let ended = login.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.out.contains(r#""type":"SignedIn""#) && ended.out.contains(r#""lasting":true"#),
+        "{ended:?}"
+    );
+    let mut watch = desk.begin("watch", &[]);
+    watch.json(|line| line["type"] == "Connected");
+    drop(watch);
+    // Somebody has taken the consent back: the next run says so, and what to do.
+    desk.sim.issuer().revoke_refresh();
+    desk.sim.issuer().revoke_access();
+    let ended = desk.begin("watch", &[]).end();
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.err.contains("ewsnotify login") || ended.out.contains("ewsnotify login"), "{ended:?}");
+}
+
+// A page of another sign-in, or a stranger's on the same machine, must not sign somebody else in.
+#[test]
+fn a_user_signs_in_with_a_browser_of_this_machine() {
+    let desk = Desk::start();
+    desk.sim.issuer().browser(Some(USER));
+    let mut login = desk.begin("login", &["--browser"]);
+    let shown = login.json(|line| line["type"] == "SignIn");
+    let url = shown["uri"].as_str().unwrap().to_owned();
+    let port = url.split("localhost%3A").nth(1).unwrap().split('&').next().unwrap().parse::<u16>().unwrap();
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    assert!(get("/favicon.ico").starts_with("HTTP/1.1 404"));
+    assert!(get("/?code=stolen&state=guessed").starts_with("HTTP/1.1 400"));
+    let query = desk.sim.issuer().visit(&url).unwrap();
+    assert!(get(&format!("/?{query}")).contains("Done"));
+    let ended = login.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    desk.sim.issuer().browser(None);
+    let mut login = desk.begin("login", &["--browser"]);
+    let url = login.json(|line| line["type"] == "SignIn")["uri"].as_str().unwrap().to_owned();
+    let port = url.split("localhost%3A").nth(1).unwrap().split('&').next().unwrap().parse::<u16>().unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET /?{} HTTP/1.1\r\n\r\n", desk.sim.issuer().visit(&url).unwrap()).unwrap();
+    let ended = login.end();
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.err.contains("access_denied"), "{ended:?}");
+}
+
+// Tokens that are stored nowhere are a sign-in for nothing.
+#[test]
+fn what_is_missing_is_said_before_anybody_signs_in() {
+    let ended = run(&["login", "--user", USER, "--tenant", "example.test", "--client-id", APP]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("--state-dir"), "{ended:?}");
+    let ended = run(&["watch", "--user", USER, "--option", "oauth_client_secret=hunter2secret"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("--option-env") && !ended.err.contains("hunter2"), "{ended:?}");
+}
