@@ -70,6 +70,7 @@ enum Mark {
     TooLarge,
     NoToken,
     SignInNeeded,
+    NoWayIn,
 }
 
 /// The text first: a `main` that returns an error prints this form.
@@ -144,6 +145,17 @@ impl Error {
         self.0.mark == Mark::SignInNeeded
     }
 
+    /// The server offers no way to sign in that is possible: name and password were not even looked at.
+    pub(crate) fn with_no_way_in(mut self) -> Error {
+        self.0.mark = Mark::NoWayIn;
+        self
+    }
+
+    /// Whether it was made by [`with_no_way_in`](Self::with_no_way_in).
+    pub(crate) fn has_no_way_in(&self) -> bool {
+        self.0.mark == Mark::NoWayIn
+    }
+
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
         self.0.code = Some(code.into());
         self
@@ -199,7 +211,7 @@ impl Error {
         match self.0.mark {
             Mark::NoToken => return true,
             Mark::SignInNeeded => return false,
-            Mark::None | Mark::TooLarge => {}
+            Mark::None | Mark::TooLarge | Mark::NoWayIn => {}
         }
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Protocol => true,

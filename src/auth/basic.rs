@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use zeroize::Zeroizing;
 
 use super::{Answer, Auth, Context, Handshake, Secret};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, cut};
 use crate::{Error, ErrorKind, Result};
 
 /// A user name and a password.
@@ -63,8 +63,12 @@ impl Auth for Basic {
         Box::new(Unasked(self.header.clone()))
     }
 
+    fn ways(&self) -> &'static [&'static str] {
+        &["Basic"]
+    }
+
     fn who(&self) -> String {
-        format!("user {:?}", self.user)
+        format!("user {}", cut(&self.user, 100))
     }
 
     fn secrets(&self) -> Vec<Secret> {

@@ -53,6 +53,10 @@ impl Auth for Bearer {
         Box::new(Turn { tokens: self.0.clone(), sent: None, renewed: false })
     }
 
+    fn ways(&self) -> &'static [&'static str] {
+        &["Bearer"]
+    }
+
     fn who(&self) -> String {
         self.0.who()
     }

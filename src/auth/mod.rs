@@ -10,6 +10,7 @@
 mod basic;
 mod bearer;
 pub mod oauth;
+mod offers;
 mod secret;
 mod secrets;
 
@@ -21,6 +22,7 @@ use crate::net::{Cancel, Endpoint};
 
 pub use basic::Basic;
 pub use bearer::{Bearer, Tokens};
+pub(crate) use offers::{Directory, misfit, schemes};
 pub use secret::Secret;
 pub use secrets::Secrets;
 
@@ -31,6 +33,9 @@ pub trait Auth: Send + Sync + Debug {
 
     /// A handshake for one socket.
     fn start(&self) -> Box<dyn Handshake>;
+
+    /// The ways by which it can go, as challenges name them: `Basic`, say; the best one first.
+    fn ways(&self) -> &'static [&'static str];
 
     /// Who signs in, for error texts. Never a secret.
     fn who(&self) -> String;

@@ -84,8 +84,10 @@ pub enum Outcome {
     Unreachable,
     /// TLS failed.
     Tls,
-    /// The sign-in was refused, or is of no kind that the server offers.
+    /// The sign-in was refused.
     SignIn,
+    /// The server offers no way to sign in that ours could go.
+    NoWayIn,
     /// Autodiscover answers, and does not know the mailbox.
     Unknown,
     /// Autodiscover answers that something is wrong with it now.
@@ -244,7 +246,10 @@ impl Search {
                 (outcome, error.to_string())
             }
         };
-        if matches!(outcome, Outcome::Unreachable | Outcome::Tls | Outcome::SignIn | Outcome::Unknown) {
+        if matches!(
+            outcome,
+            Outcome::Unreachable | Outcome::Tls | Outcome::SignIn | Outcome::NoWayIn | Outcome::Unknown
+        ) {
             // The other dialect would meet the same; of a wrong password, too many tries lock the account.
             self.useless.insert((place.endpoint.host().to_owned(), place.endpoint.port()));
         }
@@ -267,7 +272,10 @@ impl Search {
                     None => (Outcome::NotAutodiscover, words::status(place, told)),
                 };
             }
-            401 => return (Outcome::SignIn, words::unauthorized(place, told)),
+            401 => {
+                let outcome = if told.signed { Outcome::SignIn } else { Outcome::NoWayIn };
+                return (outcome, words::unauthorized(place, told));
+            }
             408 | 429 | 502..=504 => return (Outcome::Trouble, words::status(place, told)),
             _ => return (Outcome::NotAutodiscover, words::status(place, told)),
         }
@@ -393,9 +401,10 @@ impl Search {
     /// The end: where the mailbox is.
     ///
     /// # Errors
-    /// Where nothing was found, by what is to be done: [`ErrorKind::Auth`] (a sign-in was refused), [`ErrorKind::Invalid`] (a redirect
-    /// that needs to be confirmed, an unknown mailbox), [`ErrorKind::Tls`], [`ErrorKind::Connect`] (may pass by itself),
-    /// [`ErrorKind::Protocol`] (nobody there speaks Autodiscover). The text has every step.
+    /// Where nothing was found, by what is to be done: [`ErrorKind::Auth`] (a sign-in was refused, or is of no way that is offered),
+    /// [`ErrorKind::Invalid`] (a redirect that needs to be confirmed, an unknown mailbox), [`ErrorKind::Tls`],
+    /// [`ErrorKind::Connect`] (may pass by itself), [`ErrorKind::Protocol`] (all that should know answer, and none of them is
+    /// Autodiscover). The text has every step.
     pub fn finish(self) -> Result<Found> {
         if let Some(found) = self.found {
             return Ok(found);
@@ -405,14 +414,21 @@ impl Search {
         // Many a company's web server has nothing to do with its mail, and a certificate for another name.
         let of_mail =
             |outcome| self.steps.iter().any(|s| s.outcome == outcome && s.place.endpoint.host() != *bare);
+        // Over plain http nobody has to be there.
+        let is_down = |s: &Step| {
+            s.outcome == Outcome::Unreachable
+                && s.place.endpoint.host() != *bare
+                && s.place.dialect != Dialect::Redirect
+        };
         let kind = match () {
-            () if any(Outcome::SignIn) => ErrorKind::Auth,
+            () if any(Outcome::SignIn) || any(Outcome::NoWayIn) => ErrorKind::Auth,
             () if of_mail(Outcome::NotFollowed) || any(Outcome::Unknown) => ErrorKind::Invalid,
             () if of_mail(Outcome::Tls) => ErrorKind::Tls,
-            () if any(Outcome::Trouble) || any(Outcome::Unreachable) => ErrorKind::Connect,
+            () if any(Outcome::Trouble) || self.steps.iter().any(is_down) => ErrorKind::Connect,
             () => ErrorKind::Protocol,
         };
-        Err(Error::new(kind, words::all(&self.address, &self.steps)))
+        let error = Error::new(kind, words::all(&self.address, &self.steps));
+        Err(if kind == ErrorKind::Auth && !any(Outcome::SignIn) { error.with_no_way_in() } else { error })
     }
 }
 

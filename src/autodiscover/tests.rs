@@ -112,6 +112,33 @@ fn the_order() {
     assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
+// What passes by itself is asked again; what somebody has to set up is told as that, though the company's web server, which has
+// nothing to do with it, is away.
+#[test]
+fn what_may_pass_is_told_from_what_is_set_up_wrongly() {
+    let (mail, http) =
+        ("/autodiscover.example.test/autodiscover/autodiscover", "http://autodiscover.example.test");
+    let (svc, xml) = (format!("{mail}.svc"), format!("{mail}.xml"));
+    let http = format!("{http}/autodiscover/autodiscover.xml");
+    let away = || Err(Error::new(ErrorKind::Connect, "refused"));
+    for (answers, kind) in [
+        (vec![(&svc, status(404)), (&xml, status(404))], ErrorKind::Protocol),
+        (
+            vec![(&svc, Ok(Told::of(200, HTML))), (&xml, status(404)), (&http, status(404))],
+            ErrorKind::Protocol,
+        ),
+        (vec![(&http, away()), (&svc, status(404)), (&xml, status(404))], ErrorKind::Protocol),
+        (vec![(&svc, status(503)), (&xml, status(503))], ErrorKind::Connect),
+        (vec![(&http, status(404)), (&svc, away())], ErrorKind::Connect),
+    ] {
+        let answers: Vec<(&str, Result<Told>)> =
+            answers.into_iter().map(|(end, answer)| (end.as_str(), answer)).collect();
+        let run = run(search(), &answers);
+        let e = run.result.unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+    }
+}
+
 // What ISPs and web hosts answer must not be taken for a server, nor end the search.
 #[test]
 fn what_is_no_autodiscover_is_passed_by() {
@@ -343,9 +370,15 @@ fn a_refused_sign_in() {
     assert_eq!(run.asked.iter().filter(|url| url.starts_with("https")).count(), 2, "{:?}", run.asked);
     let e = run.result.unwrap_err();
     assert!(e.kind() == ErrorKind::Auth && e.to_string().contains("check user and password"), "{e}");
-    let run = self::run(search(), &[(".svc", unauthorized(&["NTLM"], false))]);
-    assert!(run.steps[0].1.contains("offers NTLM"), "{}", run.steps[0].1);
-    assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Auth);
+    // Where none was sent, the password is not what has to be checked.
+    for offers in [&["NTLM"][..], &[]] {
+        let run = self::run(search(), &[(".svc", unauthorized(offers, false))]);
+        let (outcome, text) = &run.steps[0];
+        assert!(*outcome == Outcome::NoWayIn && !text.contains("password"), "{text}");
+        assert!(offers.is_empty() || text.contains("Set-AutodiscoverVirtualDirectory"), "{text}");
+        let e = run.result.unwrap_err();
+        assert!(e.kind() == ErrorKind::Auth && e.has_no_way_in(), "{e}");
+    }
 }
 
 // A mailbox that is not there needs another address, not another try; a busy server needs another try.

@@ -2,6 +2,7 @@
 
 use super::{Dialect, Found, Place, Step};
 use crate::Error;
+use crate::auth;
 use crate::net::{Told, cut};
 use crate::proto::ServerVersion;
 use crate::proto::autodiscover::UserSettings;
@@ -73,17 +74,16 @@ pub(super) fn unauthorized(place: &Place, told: &Told) -> String {
         true => "nothing that it names".to_owned(),
         false => told.offers.join(", "),
     };
-    match told.signed {
-        true => format!(
-            "{}: HTTP 401: the sign-in was refused: check user and password (the server offers {offers})",
-            place.endpoint
-        ),
-        false => format!(
-            "{}: HTTP 401: the server offers {offers}, and no way to sign in that is possible here: Basic may have to be enabled \
-             for Autodiscover",
-            place.endpoint
-        ),
-    }
+    let misfit = auth::misfit(told.ways, &told.offers, auth::Directory::Autodiscover);
+    let what = match (told.signed, misfit) {
+        (true, _) => {
+            format!("the sign-in was refused: check user and password (the server offers {offers})")
+        }
+        (false, Some(misfit)) => misfit,
+        // It names nothing, so nothing was sent: a password goes only to who asks for it.
+        (false, None) => format!("the server wants a sign-in, and offers {offers}"),
+    };
+    format!("{}: HTTP 401: {what}", place.endpoint)
 }
 
 pub(super) fn not_autodiscover(place: &Place, told: &Told, why: &Error) -> String {

@@ -1,5 +1,6 @@
 //! What an administrator can do about it.
 
+use crate::autodiscover::Outcome;
 use crate::{Error, ErrorKind};
 
 /// By the server's response code: the texts of other errors say it themselves.
@@ -40,13 +41,14 @@ pub(super) fn is_limit(error: &Error) -> bool {
         || matches!(error.http_status(), Some(429 | 503))
 }
 
-/// Autodiscover has found nothing; each step has been told already.
-pub(super) fn nothing_found(kind: ErrorKind, mailbox: &str) -> String {
-    let what = match kind {
-        ErrorKind::Auth => {
-            "the sign-in was refused where Autodiscover answers: check user and password, and that a way to sign in that is \
-             possible here (Basic) is enabled for Autodiscover"
+/// Autodiscover has found nothing; each step has been told already. `outcomes` are theirs.
+pub(super) fn nothing_found(error: &Error, outcomes: &[Outcome], mailbox: &str) -> String {
+    let any = |outcome| outcomes.contains(&outcome);
+    let what = match error.kind() {
+        ErrorKind::Auth if error.has_no_way_in() => {
+            "Autodiscover offers no way to sign in that is possible here: see above which one has to be enabled"
         }
+        ErrorKind::Auth => "the sign-in was refused where Autodiscover answers: check user and password",
         ErrorKind::Invalid => {
             "Autodiscover leads where nobody has confirmed the way, or does not know the mailbox: see above what to set or to \
              correct"
@@ -56,8 +58,15 @@ pub(super) fn nothing_found(kind: ErrorKind, mailbox: &str) -> String {
             "whoever answers at these addresses is no Exchange server: point autodiscover.DOMAIN at the server, or let \
              http://autodiscover.DOMAIN redirect (302) to https"
         }
-        _ => {
+        _ if any(Outcome::Trouble) => {
+            "Autodiscover answers, and something is wrong with it now: see above what it says; it may pass by itself"
+        }
+        _ if outcomes.iter().all(|o| matches!(o, Outcome::Unreachable | Outcome::Tls)) => {
             "nobody could be reached who knows it: check the names in DNS, and a firewall or proxy on the way"
+        }
+        _ => {
+            "who answers is no Autodiscover, and who may be one does not answer (see above): check the names in DNS, and a firewall \
+             or proxy on the way"
         }
     };
     format!("no server was found for {mailbox}: {what}; or name the server (--url, option url)")

@@ -189,9 +189,9 @@ fn discover(
 ) -> Result<Option<Endpoint>> {
     let search = Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, None)?;
     let auth = runtime::auth(config, &runtime::Accounts::default(), asker)?;
-    let mut refused = false;
+    let mut outcomes = Vec::new();
     let found = runtime::search(search, asker, &*auth, cancel, &mut |step: &Step| {
-        refused |= step.outcome == Outcome::SignIn;
+        outcomes.push(step.outcome);
         report.say(Topic::Autodiscover, grade(step.outcome), step.text.clone());
     });
     match found {
@@ -214,8 +214,9 @@ fn discover(
         }
         Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => Err(e),
         Err(e) => {
-            report.summary.sign_in |= refused;
-            report.say(Topic::Autodiscover, Grade::Failed, advice::nothing_found(e.kind(), &config.mailbox));
+            report.summary.sign_in |= e.kind() == ErrorKind::Auth;
+            let text = advice::nothing_found(&e, &outcomes, &config.mailbox);
+            report.say(Topic::Autodiscover, Grade::Failed, text);
             Ok(None)
         }
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Grade, Report, Topic, advice};
+use crate::auth::{self, Auth};
 use crate::engine::paths::{self, FolderPath};
-use crate::engine::{Answer, answer};
+use crate::engine::{self, Answer, answer};
 use crate::net::{Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Told};
 use crate::options::{Access, WatchConfig};
 use crate::proto::{
@@ -39,11 +40,14 @@ pub(super) fn look(
     };
     report.say(Topic::Connection, Grade::Ok, format!("{endpoint} answers"));
     look_at_tls(asker, endpoint, &told, report);
-    look_at_offers(endpoint, &told, report);
+    let auth = runtime::auth(config, &runtime::Accounts::default(), asker)?;
+    if !look_at_offers(endpoint, &told, &*auth, report) {
+        return Ok(());
+    }
     let link = HttpLink::with_lookups(
         endpoint.clone(),
         config.net.clone(),
-        runtime::auth(config, &runtime::Accounts::default(), asker)?,
+        auth,
         asker.tls.clone(),
         asker.counters.clone(),
         asker.lookups.clone(),
@@ -102,39 +106,33 @@ fn look_at_tls(asker: &Asker, endpoint: &Endpoint, told: &Told, report: &mut Rep
     }
 }
 
-fn look_at_offers(endpoint: &Endpoint, told: &Told, report: &mut Report<'_>) {
-    let offers = told.offers.join(", ");
-    match told.status {
-        401 if told.offers.iter().any(|offer| offer.eq_ignore_ascii_case("basic")) => {
-            report.say(Topic::SignIn, Grade::Ok, format!("the server offers {offers}"));
-        }
-        401 => {
-            let text = format!(
-                "the server offers {}, and no Basic, the only way that is possible here: it has to be enabled for EWS \
-                 (Set-WebServicesVirtualDirectory -BasicAuthentication $true)",
-                if offers.is_empty() { "no way to sign in by its name" } else { &offers }
-            );
-            report.summary.sign_in = true;
-            report.say(Topic::SignIn, Grade::Failed, text);
-        }
+/// Whether it is worth while to sign in.
+fn look_at_offers(endpoint: &Endpoint, told: &Told, auth: &dyn Auth, report: &mut Report<'_>) -> bool {
+    if told.status != 401 {
         // What it means, the question with a sign-in tells.
-        status => {
-            let text =
-                format!("{endpoint}: HTTP {status} without a sign-in, where an Exchange server says 401");
+        let status = told.status;
+        let text = format!("{endpoint}: HTTP {status} without a sign-in, where an Exchange server says 401");
+        report.say(Topic::SignIn, Grade::Warning, text);
+        return true;
+    }
+    let misfit = auth::misfit(auth.ways(), &told.offers, auth::Directory::WebServices);
+    // Some servers name tokens only to who comes with one.
+    if let Some(misfit) = misfit.filter(|_| auth.ways() != ["Bearer"]) {
+        report.summary.sign_in = true;
+        report.say(Topic::SignIn, Grade::Failed, misfit);
+        return false;
+    }
+    match told.offers.is_empty() {
+        true => {
+            let text = "the server wants a sign-in and does not say by what way, as Exchange does: a proxy may have taken that out";
             report.say(Topic::SignIn, Grade::Warning, text);
         }
+        false => {
+            let offers = told.offers.join(", ");
+            report.say(Topic::SignIn, Grade::Ok, format!("the server offers {offers}"));
+        }
     }
-}
-
-/// Whether the server refuses to sync, now and later: a watch goes on without it.
-fn denies_sync(error: &Error) -> bool {
-    use proto::Action::{FolderGone, ItemGone, ItemUnreadable, LowerVersion, Rediscover, Resubscribe, Stop};
-    error.code().map(proto::action).is_some_and(|action| {
-        matches!(
-            action,
-            Stop | LowerVersion | FolderGone | ItemGone | ItemUnreadable | Resubscribe | Rediscover
-        )
-    })
+    true
 }
 
 fn inbox() -> Vec<FolderRef> {
@@ -265,7 +263,7 @@ impl Server<'_> {
             let folder = FolderRef::Id(id.clone());
             let request = Request::SyncFolderItems { folder, sync_state: None, max_changes: 1 };
             if let Err(e) = self.ask(&request, self.config.access == Access::Impersonate) {
-                if denies_sync(&e) {
+                if engine::denies_sync(&e) {
                     let e = e.context(
                         "the watch works, but what it misses, while it is not connected or not running, is not filled in, since the \
                          folder's items cannot be synced (public folders never can)",

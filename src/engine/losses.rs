@@ -28,7 +28,11 @@ impl Engine {
         if step == Step::Subscribe {
             self.scouted(id, false);
         }
-        let verdict = verdict::of_error(&error);
+        let verdict = match verdict::of_error(&error) {
+            // Everybody answers, and nobody is Autodiscover: a wrong set-up, or for a while a page that asks for patience.
+            Verdict::Retry if step == Step::Locate && error.kind() == ErrorKind::Protocol => Verdict::Refused,
+            verdict => verdict,
+        };
         let endpoint = made.endpoint;
         if step == Step::Poll {
             self.poll_doubts(id, &error);
@@ -218,7 +222,7 @@ impl Engine {
         self.tell(id, EventKind::Error, detail);
         let reason = match (verdict, error.kind()) {
             // We were sent elsewhere, or do not trust the server: no sign-in was tried.
-            (Verdict::Refused, ErrorKind::Http) => Reason::HttpError,
+            (Verdict::Refused, ErrorKind::Http | ErrorKind::Protocol) => Reason::HttpError,
             (Verdict::Refused, ErrorKind::Tls) => verdict::reason(error),
             (Verdict::Refused, _) => Reason::SignInRefused,
             _ => verdict::reason(error),

@@ -75,6 +75,7 @@ pub use paths::FolderPath;
 pub use push::{PushAnswer, PushOutcome, PushPart, Pushed};
 pub use save::{NUMBERS, SaveId};
 pub use status::{ConnectionState, ConnectionStatus, Counters, Status, WatchState, WatchStatus};
+pub(crate) use verdict::denies_sync;
 
 /// The eight event elements as the host's kinds; `None` for `StatusEvent`.
 pub fn event_kind(kind: NoticeKind) -> Option<EventKind> {

@@ -17,7 +17,7 @@ pub(super) enum Verdict {
     Retry,
     /// Wait and repeat, five times at most.
     RetryThenStop,
-    /// The sign-in (or the certificate) was refused, or we were sent elsewhere: where it worked before, ask twice more, slowly; then stop.
+    /// The sign-in (or the certificate) was refused, or we were sent elsewhere, or Autodiscover is nowhere: where it worked before, ask twice more, slowly; then stop.
     Refused,
     /// The subscription is lost.
     Resubscribe,
@@ -46,6 +46,11 @@ impl Verdict {
             Stop | LowerVersion | FolderGone | ItemGone | ItemUnreadable | Resubscribe | Rediscover
         )
     }
+}
+
+/// Whether the server's word is that a folder may not be synced, now and later: a watch goes on without.
+pub(crate) fn denies_sync(error: &Error) -> bool {
+    error.code().is_some_and(|code| of_code(code).denies_sync())
 }
 
 /// Another stream has taken the subscription: the stream must not be opened again with the same id.
@@ -204,6 +209,12 @@ pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
         }
         (_, _, ErrorKind::Tls) => {
             "check the url and the server's certificate (option ca_file for a private one), then add the watch again"
+        }
+        (Verdict::Refused, _, ErrorKind::Protocol) => {
+            "point autodiscover.DOMAIN at the server or set option url, then add the watch again"
+        }
+        _ if error.has_no_way_in() => {
+            "have a way to sign in enabled that both sides know, then add the watch again"
         }
         (Verdict::Refused, ..) => "check user name and password, then add the watch again",
         (Verdict::LowerVersion, ..) => {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::lane::Answer;
 use super::url::Endpoint;
+use crate::auth::{self, Auth};
 use crate::cookies::Cookies;
 use crate::{Error, ErrorKind};
 
@@ -94,19 +95,19 @@ pub(super) fn redirect(endpoint: &Endpoint, answer: &Answer, turns_left: u32) ->
 }
 
 /// A status that is neither 200 nor a fault's 500.
-pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, who: &str) -> Error {
-    let status = answer.status;
+pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> Error {
+    let (status, who) = (answer.status, auth.who());
+    let mut possible = true;
     let (kind, what) = match status {
         401 => {
-            let offers = offers(answer);
-            let schemes = challenges(answer);
-            let is_basic = |c: &String| c.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("basic"));
-            let what = if schemes.is_empty() || schemes.iter().any(is_basic) {
-                "check name and password"
-            } else {
-                "Basic, which was tried, is not enabled there"
-            };
-            (ErrorKind::Auth, format!("the sign-in of {who} was refused: {what}{offers}"))
+            let offers = auth::schemes(&challenges(answer));
+            let misfit = auth::misfit(auth.ways(), &offers, auth::Directory::WebServices);
+            possible = misfit.is_none();
+            let what = misfit.unwrap_or_else(|| match offers.is_empty() {
+                true => "check name and password".into(),
+                false => format!("check name and password; the server offers {}", offers.join(", ")),
+            });
+            (ErrorKind::Auth, format!("the sign-in of {who} was refused: {what}"))
         }
         403 => (
             ErrorKind::Auth,
@@ -144,7 +145,8 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, who: &str) -> Error 
         _ => (ErrorKind::Http, "an answer that is none of EWS".into()),
     };
     let text = format!("{endpoint}: HTTP {status}: {what}{}", telling(answer));
-    Error::new(kind, text).with_http_status(status).with_retry_after(retry_after(answer))
+    let error = Error::new(kind, text).with_http_status(status).with_retry_after(retry_after(answer));
+    if possible { error } else { error.with_no_way_in() }
 }
 
 /// An answer that came compressed, which was not asked for.
@@ -248,17 +250,6 @@ pub(super) fn retry_after(answer: &Answer) -> Option<Duration> {
 pub(super) fn challenges(answer: &Answer) -> Vec<String> {
     let all = answer.headers.get_all("www-authenticate").iter();
     all.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect()
-}
-
-fn offers(answer: &Answer) -> String {
-    let all = challenges(answer);
-    let mut schemes: Vec<&str> = all.iter().filter_map(|c| c.split_whitespace().next()).collect();
-    schemes.dedup();
-    if schemes.is_empty() {
-        String::new()
-    } else {
-        format!("; the server offers {}", cut(&schemes.join(", "), 80))
-    }
 }
 
 fn telling(answer: &Answer) -> String {

@@ -69,6 +69,8 @@ pub struct Told {
     pub retry_after: Option<Duration>,
     /// The ways to sign in that the server offers (`WWW-Authenticate`), by their names, as it said when it was asked without.
     pub offers: Vec<String>,
+    /// The ways by which the sign-in could go that this was asked with; none without one.
+    pub ways: &'static [&'static str],
     /// Whether a sign-in was sent.
     pub signed: bool,
     /// What TLS agreed on; `None` over plain http.
@@ -104,6 +106,7 @@ impl Told {
             location: None,
             retry_after: None,
             offers: Vec::new(),
+            ways: &["Basic"],
             signed: false,
             session: None,
             headers,
@@ -225,7 +228,7 @@ impl Asker {
             if answer.status == 401 {
                 let challenges = answer::challenges(&answer);
                 if offers.is_empty() {
-                    offers = schemes(&challenges);
+                    offers = auth::schemes(&challenges);
                 }
                 let certificate = lane.slot.certificate();
                 let cx = Context { endpoint, certificate: certificate.as_deref(), cancel, until };
@@ -251,6 +254,7 @@ impl Asker {
                 location: answer.header("location").map(str::to_owned),
                 retry_after: answer::retry_after(&answer),
                 offers,
+                ways: auth.map_or(&[], |auth| auth.ways()),
                 signed,
                 session: lane.slot.session(),
                 headers: std::mem::take(&mut answer.headers),
@@ -339,26 +343,13 @@ fn sign(
         && let Some(first) = handshake.first(cx)?
     {
         let scheme = first.expose().split(' ').next().unwrap_or_default();
-        let offered = schemes(challenges).iter().any(|offer| offer.eq_ignore_ascii_case(scheme));
+        let offered = auth::schemes(challenges).iter().any(|offer| offer.eq_ignore_ascii_case(scheme));
         return Ok(offered.then_some(first));
     }
     match handshake.challenged(challenges, cx)? {
         auth::Answer::Again(next) => Ok(Some(next)),
         auth::Answer::Refused => Ok(None),
     }
-}
-
-/// The names of the ways to sign in, each once.
-fn schemes(challenges: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for challenge in challenges {
-        let Some(name) = challenge.split([' ', ',']).next().filter(|name| !name.is_empty()) else { continue };
-        let name = answer::cut(name, 30);
-        if !names.contains(&name) && names.len() < 8 {
-            names.push(name);
-        }
-    }
-    names
 }
 
 /// Nobody signs in.

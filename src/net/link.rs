@@ -237,7 +237,7 @@ impl HttpLink {
     fn check_head(&self, answer: &Answer) -> Result<()> {
         let endpoint = &*self.ground.endpoint;
         if !matches!(answer.status, 200 | 500) {
-            return Err(answer::refused(endpoint, answer, &self.auth.who()));
+            return Err(answer::refused(endpoint, answer, &*self.auth));
         }
         answer::encoded(endpoint, answer).map_or(Ok(()), Err)
     }

@@ -177,7 +177,8 @@ fn http_only() {
     let ended = checked(&connect_to, &company.ca_file(), &[]);
     says(&ended, "note", &["https://example.test/", "nothing listens there, or a firewall refuses"]);
     says(&ended, "note", &["http://autodiscover.example.test/", "no redirect to https"]);
-    fails(&ended, &["no server was found", "DNS"]);
+    fails(&ended, &["no server was found", "who may be one does not answer", "DNS"]);
+    assert!(!ended.out.contains("nobody could be reached"), "{ended:#?}");
     // TLS is not even spoken where it should be.
     let connect_to = company.connect(http.address().port(), http.address().port());
     let ended = checked(&connect_to, &company.ca_file(), &["--url", "mail.example.test"]);
@@ -238,6 +239,22 @@ fn the_sign_in() {
         says(&ended, grade, &["refused", "password"]);
         assert!(ended.err.contains("the sign-in among them"), "{ended:#?}");
     }
+    // Where the password cannot go, it does not.
+    let without = Company::start(PASSWORD, |b| b.offer_basic(false));
+    let ended = check(&without, &["--url", "mail.example.test"]);
+    assert_eq!(ended.code, Some(4), "{ended:#?}");
+    says(
+        &ended,
+        "failed",
+        &["sign-in: ", "offers Negotiate, NTLM", "only go by Basic", "-BasicAuthentication $true"],
+    );
+    assert_eq!(of(&ended, "failed").len(), 1, "{ended:#?}");
+    let ended = check(&without, &[]);
+    assert_eq!(ended.code, Some(4), "{ended:#?}");
+    says(&ended, "warning", &["offers Negotiate, NTLM", "Set-AutodiscoverVirtualDirectory"]);
+    says(&ended, "failed", &["no way to sign in that is possible", "enabled"]);
+    let sent = |name: &str| name.eq_ignore_ascii_case("authorization");
+    assert!(without.sim.requests().iter().all(|r| !r.headers.iter().any(|(name, _)| sent(name))));
     // Of somebody else's mailbox, by the user's own address.
     company.sim.add_user("svc@example.test", PASSWORD);
     let ended = check(&company, &["--user", "svc@example.test"]);

@@ -23,6 +23,21 @@ fn a_wrong_password() {
     }
 }
 
+// An Exchange where Basic is switched off: who is sent to check the password looks in the wrong place.
+#[test]
+fn a_server_without_basic() {
+    let sim = Sim::builder().user(ADA, "secret").offer_basic(false).start().unwrap();
+    let mut w = Watching::start(sim, &[]);
+    let closed = w.until("Closed", |e| e.kind == EventKind::Closed);
+    assert_eq!(closed.detail.unwrap().reason, Some(Reason::SignInRefused));
+    let told = w.events[0].detail.clone().unwrap().message.unwrap();
+    assert!(
+        told.contains("offers Negotiate, NTLM, and") && told.contains("have a way to sign in enabled"),
+        "{told}"
+    );
+    assert!(!told.contains("password"), "{told}");
+}
+
 // A right that was refused for a moment is asked for again, slowly: directories have bad minutes.
 #[test]
 fn a_sign_in_that_is_refused_for_a_moment() {

@@ -30,6 +30,9 @@ impl Auth for Turns {
     fn start(&self) -> Box<dyn Handshake> {
         Box::new(TurnsOf(0))
     }
+    fn ways(&self) -> &'static [&'static str] {
+        &["T"]
+    }
     fn who(&self) -> String {
         "somebody".into()
     }
@@ -109,6 +112,9 @@ impl Auth for Token {
     }
     fn start(&self) -> Box<dyn Handshake> {
         Box::new(TokenOf(self.0.clone(), false))
+    }
+    fn ways(&self) -> &'static [&'static str] {
+        &["Bearer"]
     }
     fn who(&self) -> String {
         "a program".into()

@@ -87,7 +87,7 @@ fn a_server_without_basic_is_told_as_such() {
     for (offers, word) in [
         (
             "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n",
-            "Basic, which was tried, is not enabled there",
+            "Set-WebServicesVirtualDirectory -BasicAuthentication $true",
         ),
         ("WWW-Authenticate: NTLM\r\nWWW-Authenticate: basic realm=x\r\n", "check name and password"),
         ("", "check name and password"),

@@ -47,6 +47,34 @@ fn a_server_that_is_not_found_is_looked_for_again() {
     assert!(d.locates.is_empty());
 }
 
+// A domain without Autodiscover would be looked for until somebody reads the log; one that had it gets time for a bad night.
+#[test]
+fn where_nobody_is_autodiscover_the_watch_ends() {
+    let mut d = locating();
+    let (call, ..) = d.locates.pop_front().unwrap();
+    d.fail(call, error(ErrorKind::Protocol));
+    let told: Vec<Event> = d.told.drain(..).collect();
+    assert_eq!(told.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::Error, EventKind::Closed]);
+    let detail = |e: &Event| e.detail.clone().unwrap();
+    assert!(detail(&told[0]).message.unwrap().contains("autodiscover.DOMAIN"), "{told:?}");
+    assert_eq!(detail(&told[1]).reason, Some(Reason::HttpError));
+
+    let mut d = locating();
+    let (call, ..) = d.locates.pop_front().unwrap();
+    d.answer(call, found(3));
+    d.subscribe("s1");
+    let (conn, _) = d.open();
+    d.begin(conn);
+    d.message(conn, bad_ids("ErrorMailboxMoveInProgress", &["s1"]));
+    d.end(conn, Ok(()));
+    d.wait(100.0);
+    let (call, ..) = d.locates.pop_front().unwrap();
+    d.fail(call, error(ErrorKind::Protocol));
+    assert!(!d.told().contains(&(1, EventKind::Closed)));
+    d.wait(100.0);
+    assert_eq!(d.locates.len(), 1, "and again");
+}
+
 // Others of the found server must not wait for long for one that is still looked for.
 #[test]
 fn watches_that_are_found_share_a_stream() {

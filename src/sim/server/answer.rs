@@ -167,7 +167,9 @@ fn signed_in(wire: &Wire, head: &Head) -> Result<Option<String>, String> {
             }
             Ok(Some(bearer.name))
         }
-        Some((scheme, secret)) if scheme.eq_ignore_ascii_case("basic") => Ok(basic(wire, secret)),
+        Some((scheme, secret)) if scheme.eq_ignore_ascii_case("basic") && shared.offer_basic => {
+            Ok(basic(wire, secret))
+        }
         _ => Ok(None),
     }
 }
@@ -458,7 +460,9 @@ impl Asked {
                 if shared.offer_ntlm {
                     reply = reply.header("WWW-Authenticate", "Negotiate").header("WWW-Authenticate", "NTLM");
                 }
-                reply = reply.header("WWW-Authenticate", "Basic realm=\"ex1.example.test\"");
+                if shared.offer_basic {
+                    reply = reply.header("WWW-Authenticate", "Basic realm=\"ex1.example.test\"");
+                }
                 if let Some(challenge) = &self.challenge {
                     reply = reply.header("WWW-Authenticate", challenge);
                 }

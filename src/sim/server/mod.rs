@@ -68,6 +68,7 @@ pub struct Builder {
     listen: SocketAddr,
     users: Vec<(String, String)>,
     offer_ntlm: bool,
+    offer_basic: bool,
     script: Script,
 }
 
@@ -83,6 +84,7 @@ impl Sim {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             users: Vec::new(),
             offer_ntlm: true,
+            offer_basic: true,
             script: Script::default(),
         }
     }
@@ -279,6 +281,12 @@ impl Builder {
         self
     }
 
+    /// Whether Basic is enabled; `true` unless told. Where it is not, nobody can sign in.
+    pub fn offer_basic(mut self, offer: bool) -> Builder {
+        self.offer_basic = offer;
+        self
+    }
+
     /// Adds a fault.
     pub fn fault(mut self, fault: Fault) -> Builder {
         self.script.faults.push(fault);
@@ -318,6 +326,7 @@ impl Builder {
             tls,
             alert: self.versions.alert().filter(|_| self.tls),
             offer_ntlm: self.offer_ntlm,
+            offer_basic: self.offer_basic,
             users: HashMap::new(),
         }));
         shared.exchange.set_ews_url(&url);

@@ -27,6 +27,7 @@ pub(super) struct Settings {
     /// TLS's alert that ends each handshake.
     pub(super) alert: Option<u8>,
     pub(super) offer_ntlm: bool,
+    pub(super) offer_basic: bool,
     pub(super) users: HashMap<String, Vec<u8>>,
 }
 
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) alert: Option<u8>,
     pub(super) offer_ntlm: bool,
+    pub(super) offer_basic: bool,
     // By address in lower case.
     users: RwLock<HashMap<String, Vec<u8>>>,
     faults: Mutex<Faults>,
@@ -87,6 +89,7 @@ impl Shared {
             tls: settings.tls,
             alert: settings.alert,
             offer_ntlm: settings.offer_ntlm,
+            offer_basic: settings.offer_basic,
             users: RwLock::new(settings.users),
             faults: Mutex::default(),
             stop: AtomicBool::new(false),

@@ -1,0 +1,109 @@
+//! What a server offers to sign in by, and whether a sign-in of ours can go by any of it.
+
+use crate::net::cut;
+
+/// So many ways are named in a text.
+const NAMED: usize = 8;
+
+/// Where a way to sign in is enabled: the virtual directory of Exchange's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Directory {
+    WebServices,
+    Autodiscover,
+}
+
+/// The names of the ways in some challenges (`WWW-Authenticate`, RFC 9110, 11.6.1), each once. One header may have several.
+pub(crate) fn schemes(challenges: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for part in challenges.iter().flat_map(|challenge| parts(challenge)) {
+        let part = part.trim();
+        let (name, rest) = part.split_at(part.find([' ', '\t', '=']).unwrap_or(part.len()));
+        // A parameter of the one before: realm="x".
+        if name.is_empty() || rest.trim_start().starts_with('=') {
+            continue;
+        }
+        let name = cut(name, 30);
+        if !names.contains(&name) && names.len() < NAMED {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// What stands between commas that are in no quotes.
+fn parts(challenge: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    challenge.split(move |c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c == ',' && !quoted
+    })
+}
+
+/// Why a sign-in that goes by one of `ways` cannot go by any of `offers`, and what to do about it. `None` where it can, and where
+/// the server names none: it may take one all the same.
+pub(crate) fn misfit(ways: &[&str], offers: &[String], directory: Directory) -> Option<String> {
+    let fits = |offer: &String| ways.iter().any(|way| way.eq_ignore_ascii_case(offer));
+    if offers.is_empty() || offers.iter().any(fits) {
+        return None;
+    }
+    let (cmdlet, of) = match directory {
+        Directory::WebServices => ("Set-WebServicesVirtualDirectory", "EWS"),
+        Directory::Autodiscover => ("Set-AutodiscoverVirtualDirectory", "Autodiscover"),
+    };
+    let switch = match ways.first() {
+        Some(&"Basic") => " -BasicAuthentication $true",
+        Some(&"Bearer") => " -OAuthAuthentication $true",
+        Some(&("NTLM" | "Negotiate")) => " -WindowsAuthentication $true",
+        _ => "",
+    };
+    Some(format!(
+        "the server offers {}, and this sign-in can only go by {}: have that enabled for {of} ({cmdlet}{switch}), or sign in by what \
+         is offered",
+        offers.join(", "),
+        ways.join(" or ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(challenges: &[&str]) -> Vec<String> {
+        schemes(&challenges.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>())
+    }
+
+    // Proxies join headers: a way that is overlooked would be called missing.
+    #[test]
+    fn the_ways_are_found_in_any_form() {
+        assert_eq!(named(&["Negotiate", "NTLM", "Basic realm=\"a\""]), ["Negotiate", "NTLM", "Basic"]);
+        assert_eq!(
+            named(&["Negotiate, NTLM,Basic realm=\"a, b \\\" Digest, c\", charset = x, Bearer"]),
+            ["Negotiate", "NTLM", "Basic", "Bearer"]
+        );
+        assert_eq!(named(&["NTLM TlRMTVNTUAAC==", "ntlm", "NTLM"]), ["NTLM", "ntlm"]);
+        assert_eq!(named(&["", " , ", "=", "realm=x", "\"Basic"]), ["\\\"Basic"]);
+        assert_eq!(named(&["a, b, c, d, e, f, g, h, i, j"]).len(), NAMED);
+    }
+
+    // Who is told to check a password that was never asked for looks in the wrong place.
+    #[test]
+    fn what_does_not_fit_is_said_with_what_to_do() {
+        let offers = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        for fits in [&["NTLM", "basic"][..], &[]] {
+            assert_eq!(misfit(&["Basic"], &offers(fits), Directory::WebServices), None);
+        }
+        let text = misfit(&["Basic"], &offers(&["Negotiate", "NTLM"]), Directory::WebServices).unwrap();
+        for words in ["offers Negotiate, NTLM,", "by Basic", "for EWS", "-BasicAuthentication $true"] {
+            assert!(text.contains(words), "{text}");
+        }
+        let text = misfit(&["Negotiate", "NTLM"], &offers(&["Basic"]), Directory::Autodiscover).unwrap();
+        for words in ["Negotiate or NTLM", "Set-AutodiscoverVirtualDirectory -WindowsAuthentication $true"] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
+}
