@@ -86,7 +86,7 @@ mod tests {
             ["Negotiate", "NTLM", "Basic", "Bearer"]
         );
         assert_eq!(named(&["NTLM TlRMTVNTUAAC==", "ntlm", "NTLM"]), ["NTLM", "ntlm"]);
-        assert_eq!(named(&["", " , ", "=", "realm=x", "\"Basic"]), ["\\\"Basic"]);
+        assert_eq!(named(&["", " , ", "=", "realm=x", "\"Basic"]), ["\"Basic"]);
         assert_eq!(named(&["a, b, c, d, e, f, g, h, i, j"]).len(), NAMED);
     }
 

@@ -1,6 +1,6 @@
 //! Who may see the sign-in.
 
-use crate::net::Endpoint;
+use crate::net::{Endpoint, cut};
 use crate::{Error, ErrorKind, Result};
 
 /// Microsoft's own, for Exchange Online in its several clouds.
@@ -45,7 +45,7 @@ impl Trust {
 /// # Errors
 /// [`ErrorKind::Invalid`] for what is no address.
 pub fn domain(address: &str) -> Result<String> {
-    let shown: String = address.chars().take(100).flat_map(char::escape_debug).collect();
+    let shown = cut(address, 100);
     let bad = || {
         let text = format!(
             "\"{shown}\" is no mail address that Autodiscover could look up: give one as mailbox or user, or the server as url"

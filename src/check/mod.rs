@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::auth::Secrets;
 use crate::autodiscover::{Outcome, Search, Step};
-use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tap, Tls};
+use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tap, Tls, cut};
 use crate::options::WatchConfig;
 use crate::runtime;
 use crate::{Error, ErrorKind, Options, Result};
@@ -205,8 +205,7 @@ fn discover(
                 _ => {}
             }
             if let Some(grouping) = &found.grouping {
-                let grouping: String = grouping.chars().take(60).flat_map(char::escape_debug).collect();
-                text += &format!("; GroupingInformation {grouping}");
+                text += &format!("; GroupingInformation {}", cut(grouping, 60));
             }
             let grade = if found.external.is_some() { Grade::Ok } else { Grade::Warning };
             report.say(Topic::Autodiscover, grade, text);

@@ -383,11 +383,16 @@ impl Server<'_> {
     fn ask(&mut self, request: &Request, impersonate: bool) -> Result<Answer> {
         let body = proto::write_request(request, &self.header(impersonate))?;
         let reply = self.link.call(&self.post(request, &body), self.cancel)?;
-        let envelope = proto::read_envelope(&reply.body).map_err(|e| e.context(request.operation()))?;
+        let whose = |e: Error| match e.kind() {
+            ErrorKind::Protocol => e.context(self.link.endpoint()),
+            _ => e,
+        };
+        let envelope =
+            proto::read_envelope(&reply.body).map_err(|e| whose(e.context(request.operation())))?;
         self.said = envelope.server_version.or(self.said.take());
         match envelope.body {
             Body::Fault(fault) => Err(proto::fault_error(&fault, request.operation())),
-            body => answer::of(request, body, reply.date),
+            body => answer::of(request, body, reply.date).map_err(whose),
         }
     }
 

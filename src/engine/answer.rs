@@ -9,12 +9,11 @@ use crate::{Error, ErrorKind, Result};
 /// The answer to a request; an error that the server told, or that its answer is none. `date` is the server's time. Items with
 /// their messages are not answered here.
 pub(crate) fn of(request: &Request, body: Body, date: Option<SystemTime>) -> Result<Answer> {
-    let unexpected = || {
-        Error::new(
-            ErrorKind::Protocol,
-            format!("the server's answer is no answer to {}", request.operation()),
-        )
+    let name = match &body {
+        Body::Other(name) => Some(name.clone()),
+        _ => None,
     };
+    let unexpected = || no_answer(request.operation(), name.as_deref());
     match (request, body) {
         (
             Request::SubscribeStreaming { .. }
@@ -98,8 +97,17 @@ pub(crate) fn streamed(body: Body) -> Result<Vec<Response<Streamed>>> {
     match body {
         Body::Streaming(responses) => Ok(responses),
         Body::Fault(fault) => Err(proto::fault_error(&fault, "GetStreamingEvents")),
-        _ => Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetStreamingEvents")),
+        body => Err(no_answer("GetStreamingEvents", Some(body.name()))),
     }
+}
+
+/// What the server said is an answer to something else, or to nothing; `name` is its element's.
+pub(crate) fn no_answer(operation: &str, name: Option<&str>) -> Error {
+    let said: String = match name {
+        Some(name) => format!(" (<{}>)", name.chars().take(60).collect::<String>()),
+        None => String::new(),
+    };
+    Error::new(ErrorKind::Protocol, format!("the server's answer{said} is no answer to {operation}"))
 }
 
 /// What the one response message of an answer carries.

@@ -267,9 +267,16 @@ fn telling(answer: &Answer) -> String {
     out
 }
 
-/// A stranger's text, fit for a log: escaped, and not longer than `max` characters of it.
+/// A stranger's text, fit for a log: what acts on a terminal is escaped, and it is not longer than `max` characters. Quotes and `\`
+/// stay: a `DOMAIN\name` is looked for as it was written.
 pub(crate) fn cut(text: &str, max: usize) -> String {
-    let mut out: String = text.chars().take(max).flat_map(char::escape_debug).collect();
+    let mut out = String::new();
+    for c in text.chars().take(max) {
+        match c {
+            '\\' | '"' | '\'' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
     if text.chars().nth(max).is_some() {
         out.push_str("...");
     }
@@ -318,6 +325,7 @@ mod tests {
     fn strangers_text_is_escaped_and_cut() {
         assert_eq!(cut("a\x1b[2J\nb", 100), "a\\u{1b}[2J\\nb");
         assert_eq!(cut("abcdef", 3), "abc...");
+        assert_eq!(cut("DOMAIN\\o'name \"x\"", 100), "DOMAIN\\o'name \"x\"");
         assert_eq!(cut("abc", 3), "abc");
     }
 }

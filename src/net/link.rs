@@ -184,12 +184,13 @@ impl HttpLink {
     /// A whole answer, if it is one that EWS gives.
     fn whole(&self, answer: &mut Answer) -> Result<Reply> {
         self.check_head(answer)?;
-        let body = read_whole(
-            &self.ground.endpoint,
-            answer,
-            self.ground.config.max_response_bytes,
-            " (max_response_bytes)",
-        )?;
+        let Ground { endpoint, config, .. } = &*self.ground;
+        let body = read_whole(answer, config.max_response_bytes)?.ok_or_else(|| {
+            let most = config.max_response_bytes;
+            Error::too_large(format!(
+                "{endpoint}: the answer is longer than {most} bytes (option max_response_bytes)"
+            ))
+        })?;
         if !answer::looks_like_xml(&body) {
             return Err(self.not_xml(answer, &body));
         }
@@ -265,6 +266,10 @@ impl Link for HttpLink {
 
     fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
         self.shown(self.hang(post, cancel))
+    }
+
+    fn whom(&self) -> String {
+        self.ground.endpoint.to_string()
     }
 }
 
@@ -366,28 +371,19 @@ fn is_repeatable(post: &Post<'_>) -> bool {
     !post.soap_action.ends_with("/GetEvents")
 }
 
-/// Reads an answer to its end. `option` names, behind the bound, what sets it, if anything does.
-pub(super) fn read_whole(
-    endpoint: &Endpoint,
-    answer: &mut Answer,
-    max: u64,
-    option: &str,
-) -> Result<Vec<u8>> {
-    let too_long = || {
-        let text = format!("{endpoint}: the answer is longer than {max} bytes{option}");
-        Error::too_large(text)
-    };
+/// Reads an answer to its end; `None` if it is longer than `max`.
+pub(super) fn read_whole(answer: &mut Answer, max: u64) -> Result<Option<Vec<u8>>> {
     let said: Option<u64> = answer.header("content-length").and_then(|v| v.trim().parse().ok());
     if said.is_some_and(|n| n > max) {
-        return Err(too_long());
+        return Ok(None);
     }
     // What is said is believed up to a point: memory is for bytes that came.
     let mut body = Vec::with_capacity(said.unwrap_or(0).min(256 * 1024) as usize);
     let mut piece = [0; 8192];
     loop {
         match answer.read(&mut piece)? {
-            0 => return Ok(body),
-            n if body.len() as u64 + n as u64 > max => return Err(too_long()),
+            0 => return Ok(Some(body)),
+            n if body.len() as u64 + n as u64 > max => return Ok(None),
             n => body.extend_from_slice(&piece[..n]),
         }
     }

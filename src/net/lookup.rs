@@ -139,12 +139,12 @@ impl Lookup {
             match &state.answer {
                 Some(Ok(found)) if found.is_empty() => {
                     return Err(connect(format!(
-                        "looking up {host:?}: the name has no address: check the url"
+                        "looking up {host:?}: the name has no address: check the host's name"
                     )));
                 }
                 Some(Ok(found)) => return Ok(found.clone()),
                 Some(Err(why)) => {
-                    let text = format!("looking up {host:?}: {why}: check the host's name in the url");
+                    let text = format!("looking up {host:?}: {why}: check the host's name");
                     return Err(connect(text));
                 }
                 None => {}

@@ -135,6 +135,9 @@ pub trait Link: Send + Sync {
 
     /// Sends a request whose answer hangs, and returns when its head is here. `cancel` ends the stream too.
     fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened>;
+
+    /// The server's URL, for error texts; something else for people where it is not known yet.
+    fn whom(&self) -> String;
 }
 
 /// A hanging answer. Dropping it closes its connection.

@@ -222,7 +222,7 @@ impl Slot {
                 };
                 let advice = match (phase, e.kind()) {
                     (Phase::Connect, io::ErrorKind::ConnectionRefused) => {
-                        ": nothing listens there, or a firewall refuses: check host and port of the url"
+                        ": nothing listens there, or a firewall refuses: check host and port"
                     }
                     _ => "",
                 };

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
+use super::answer::cut;
 use super::url::Endpoint;
 use crate::{Error, ErrorKind, Result};
 
@@ -132,11 +133,12 @@ fn certificate(endpoint: &Endpoint, error: &CertificateError) -> String {
              knows: if that was made anew, name the file with its new certificate (PEM) as ca_file"
             .to_owned(),
         CertificateError::NotValidForName => {
-            format!("the server's certificate is not for {host:?}: use the name that is in the certificate")
+            format!("the server's certificate is not for {host}: use the name that is in the certificate")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names: Vec<&str> = presented.iter().take(8).map(String::as_str).collect();
-            format!("the server's certificate is not for {host:?} but for {names:?}: use a name that is in the certificate")
+            let names: Vec<String> = presented.iter().take(8).map(|name| plain(name)).collect();
+            let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
+            format!("the server's certificate is not for {host} but for {names}: use a name that is in the certificate")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired: the server needs a new one (or this machine's clock is wrong); \
@@ -150,5 +152,29 @@ fn certificate(endpoint: &Endpoint, error: &CertificateError) -> String {
             "the server's certificate is not accepted ({e}); a certificate that signs itself must be replaced by one \
              of an authority, whose certificate is then named as ca_file"
         ),
+    }
+}
+
+/// A certificate's name without its sort: rustls gives `DnsName("mail.example.test")`, or `IpAddress(192.0.2.7)`.
+fn plain(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    cut(inner.trim_matches('"'), 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // An administrator looks for the name as it stands in the certificate.
+    #[test]
+    fn names_are_plain() {
+        for (given, shown) in [
+            ("DnsName(\"*.example.test\")", "*.example.test"),
+            ("IpAddress(192.0.2.7)", "192.0.2.7"),
+            ("DirectoryName", "DirectoryName"),
+            ("DnsName(\"a\u{1b}[2J\")", "a\\u{1b}[2J"),
+        ] {
+            assert_eq!(plain(given), shown);
+        }
     }
 }

@@ -213,6 +213,36 @@ pub enum Body {
     Other(String),
 }
 
+impl Body {
+    /// The local name of its element.
+    ///
+    /// ```
+    /// use ewsnotify::proto::Body;
+    /// assert_eq!(Body::Folders(Vec::new()).name(), "GetFolderResponse");
+    /// ```
+    pub fn name(&self) -> &str {
+        match self {
+            Body::Fault(_) => "Fault",
+            Body::Subscribe(_) => "SubscribeResponse",
+            Body::Streaming(_) => "GetStreamingEventsResponse",
+            Body::Events(_) => "GetEventsResponse",
+            Body::Unsubscribe(_) => "UnsubscribeResponse",
+            Body::Folders(_) => "GetFolderResponse",
+            Body::FoundFolders(_) => "FindFolderResponse",
+            Body::Items(_) => "GetItemResponse",
+            Body::Sync(_) => "SyncFolderItemsResponse",
+            Body::Hierarchy(_) => "SyncFolderHierarchyResponse",
+            Body::Converted(_) => "ConvertIdResponse",
+            Body::Attachments(_) => "GetAttachmentResponse",
+            Body::Update(_) => "UpdateItemResponse",
+            Body::Move(_) => "MoveItemResponse",
+            Body::Delete(_) => "DeleteItemResponse",
+            Body::Push(_) => "SendNotification",
+            Body::Other(name) => name,
+        }
+    }
+}
+
 /// What `SubscribeResponseMessage` carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribed {

@@ -55,6 +55,9 @@ pub fn read_push(body: &[u8]) -> Result<Vec<Response<Option<Notification>>>> {
     match read_stream_envelope(body).map_err(|e| e.context("SendNotification"))?.body {
         Body::Push(messages) if !messages.is_empty() => Ok(messages),
         Body::Push(_) => Err(Error::new(ErrorKind::Protocol, "SendNotification: there is no message in it")),
-        _ => Err(Error::new(ErrorKind::Protocol, "what came is no SendNotification")),
+        body => {
+            let name: String = body.name().chars().take(60).collect();
+            Err(Error::new(ErrorKind::Protocol, format!("what came is no SendNotification, but <{name}>")))
+        }
     }
 }

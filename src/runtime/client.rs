@@ -19,7 +19,7 @@ use super::status::Status;
 use super::workers;
 use crate::engine::legacy_ids::LEGACY_ID;
 use crate::engine::{Answer, Nack, Parked, WatchMode, WatchSpec, answer, item_content};
-use crate::net::{Cancel, Lookups};
+use crate::net::{Cancel, Lookups, cut};
 use crate::options::{Access, ClientConfig, WatchConfig};
 use crate::proto::{Body, Id, Request, RequestVersion};
 use crate::push::PushFed;
@@ -479,9 +479,10 @@ impl Client {
         let watch = self.one_to_ask(watch)?;
         let request = Request::GetAttachment { id: id.to_owned() };
         save(path, || {
-            self.shown(self.in_its_version(&watch, |version, cancel| {
+            let got = self.in_its_version(&watch, |version, cancel| {
                 content::attachment(&self.core.spool, &watch, &watch.header(version), &request, cancel)
-            }))
+            });
+            self.shown(got.map_err(|e| of_what("attachment", id, &watch, e)))
         })
     }
 
@@ -539,9 +540,9 @@ impl Client {
         let (body, date) = self.in_its_version(watch, |version, cancel| {
             workers::exchange(&*watch.link, &watch.header(version), &request, anchor, cancel)
         })?;
-        match answer::of(&request, body, date)? {
+        match answer::of(&request, body, date).map_err(|e| workers::of_server(&*watch.link, e))? {
             Answer::Converted(id) => Ok(id),
-            _ => Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to ConvertId")),
+            _ => Err(answer::no_answer("ConvertId", None)),
         }
     }
 
@@ -572,6 +573,17 @@ impl Client {
     }
 
     fn ask_item(
+        &self,
+        watch: &Watch,
+        id: &str,
+        change_key: Option<&str>,
+        fetch: Fetch,
+    ) -> Result<ItemContent> {
+        let asked = self.ask_any_item(watch, id, change_key, fetch);
+        asked.map_err(|e| of_what("item", id, watch, e))
+    }
+
+    fn ask_any_item(
         &self,
         watch: &Watch,
         id: &str,
@@ -697,6 +709,15 @@ impl Client {
     }
 }
 
+/// Says of what an error is: who asks for one thing after the other must know which of them failed, and where.
+fn of_what(what: &str, id: &str, watch: &Watch, error: Error) -> Error {
+    let (id, server) = (cut(id, 200), watch.link.whom());
+    match error.to_string().starts_with(&server) {
+        true => error.context(format!("{what} {id}")),
+        false => error.context(format!("{what} {id} at {server}")),
+    }
+}
+
 /// Puts what comes into a new file, which is not left behind if it does not.
 fn save(path: &Path, ask: impl FnOnce() -> Result<Spooled>) -> Result<()> {
     let failed =
@@ -724,11 +745,14 @@ fn ask_item(
         return content::fetch(spool, None, watch, &header, request, cancel);
     }
     let (body, _) = workers::exchange(&*watch.link, &header, request, (&watch.config.mailbox, None), cancel)?;
-    let Body::Items(responses) = body else {
-        return Err(Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem"));
+    let responses = match body {
+        Body::Items(responses) => Ok(responses),
+        body => Err(answer::no_answer("GetItem", Some(body.name()))),
     };
-    let no_item = || Error::new(ErrorKind::Protocol, "the server's answer has no item");
-    let item = answer::first(responses, request)?.pop().ok_or_else(no_item)?;
+    let no_item = || Error::new(ErrorKind::Protocol, "the server's answer to GetItem has no item");
+    let item = responses
+        .and_then(|responses| answer::first(responses, request)?.pop().ok_or_else(no_item))
+        .map_err(|e| workers::of_server(&*watch.link, e))?;
     Ok(Fetched::Message(Box::new(item), None))
 }
 

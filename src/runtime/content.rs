@@ -2,7 +2,7 @@
 
 use super::links::Watch;
 use super::spool::{Spool, Writer};
-use crate::engine::answer::first;
+use crate::engine::answer::{self, first};
 use crate::net::{Cancel, Post};
 use crate::proto::{self, Body, Cutter, Header, Item, Request, Rest};
 use crate::spooled::{Place, Spooled};
@@ -30,11 +30,12 @@ pub(super) fn fetch(
         Ok(came) => came,
         Err(trouble) => return Ok(Fetched::NotKept(trouble)),
     };
-    let responses = match rest.envelope().map_err(|e| e.context(request.operation()))?.body {
+    let responses = match rest.envelope().map_err(|e| wrong(watch, e.context(request.operation())))?.body {
         Body::Items(responses) => responses,
         Body::Fault(fault) => return Err(proto::fault_error(&fault, request.operation())),
-        _ => return Err(no_item()),
+        body => return Err(wrong(watch, answer::no_answer(request.operation(), Some(body.name())))),
     };
+    let no_item = || wrong(watch, answer::no_answer(request.operation(), None));
     let mut item = first(responses, request)?.pop().ok_or_else(no_item)?;
     let Some(text) = item.mime_base64.take() else { return Ok(Fetched::Message(Box::new(item), None)) };
     Ok(match finish(writer, &rest, &text) {
@@ -53,13 +54,18 @@ pub(super) fn attachment(
 ) -> Result<Spooled> {
     let cutter = Cutter::of_either(["Content", "MimeContent"], watch.config.net.max_response_bytes);
     let (rest, writer) = cut(spool, None, watch, header, request, cancel, cutter)??;
-    let no_answer = |what: &str| Error::new(ErrorKind::Protocol, format!("the server's answer {what}"));
-    let responses = match rest.envelope().map_err(|e| e.context(request.operation()))?.body {
+    let responses = match rest.envelope().map_err(|e| wrong(watch, e.context(request.operation())))?.body {
         Body::Attachments(responses) => responses,
         Body::Fault(fault) => return Err(proto::fault_error(&fault, request.operation())),
-        _ => return Err(no_answer("is no answer to GetAttachment")),
+        body => return Err(wrong(watch, answer::no_answer(request.operation(), Some(body.name())))),
     };
-    let found = first(responses, request)?.pop().ok_or_else(|| no_answer("has no attachment"))?;
+    let none = || {
+        wrong(
+            watch,
+            Error::new(ErrorKind::Protocol, "the server's answer to GetAttachment has no attachment"),
+        )
+    };
+    let found = first(responses, request)?.pop().ok_or_else(none)?;
     match (found.base64, found.element.as_str()) {
         (Some(text), _) => finish(writer, &rest, &text),
         // One without a byte in it may come without the element.
@@ -119,6 +125,7 @@ fn finish(mut writer: Writer<'_>, rest: &Rest, text: &str) -> Result<Spooled> {
     writer.finish()
 }
 
-fn no_item() -> Error {
-    Error::new(ErrorKind::Protocol, "the server's answer is no answer to GetItem")
+/// An answer that cannot be understood, and whose it is.
+fn wrong(watch: &Watch, error: Error) -> Error {
+    error.context(watch.link.whom())
 }

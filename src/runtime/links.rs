@@ -88,7 +88,8 @@ impl Links {
                 let at = lock(&self.known).number(key(config, None), || Ok(None))?.0;
                 // Whether the sign-in can be sent at all is told now, and not when the server is known.
                 auth(config, &self.accounts, &self.asker(config)?)?;
-                Ok((at, Arc::new(Locating { config: config.clone(), links: self.this.clone() })))
+                let (config, links) = (config.clone(), self.this.clone());
+                Ok((at, Arc::new(Locating { config, links, found: Mutex::default() })))
             }
         }
     }
@@ -177,12 +178,16 @@ pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts, asker: &Asker) -> 
 struct Locating {
     config: WatchConfig,
     links: Weak<Links>,
+    /// The one that was found last.
+    found: Mutex<Option<Arc<dyn Link>>>,
 }
 
 impl Locating {
     fn link(&self, cancel: &Cancel) -> Result<Arc<dyn Link>> {
         let links = self.links.upgrade().ok_or_else(super::core::closed)?;
-        Ok(links.locate(&self.config, false, cancel)?.link)
+        let link = links.locate(&self.config, false, cancel)?.link;
+        *lock(&self.found) = Some(link.clone());
+        Ok(link)
     }
 }
 
@@ -202,5 +207,10 @@ impl Link for Locating {
 
     fn open(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
         self.link(cancel)?.open(post, cancel)
+    }
+
+    fn whom(&self) -> String {
+        let found = lock(&self.found);
+        found.as_ref().map_or_else(|| format!("the server of {}", self.config.mailbox), |link| link.whom())
     }
 }

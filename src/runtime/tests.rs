@@ -236,6 +236,9 @@ fn every_call_is_answered_and_every_watch_is_told_its_end() {
     #[derive(Default)]
     struct Server(Mutex<(u64, BTreeSet<String>)>);
     impl Link for Server {
+        fn whom(&self) -> String {
+            "a fake".into()
+        }
         fn call(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Reply> {
             if cancel.is_cancelled() {
                 return Err(Error::new(ErrorKind::Closed, "cancelled"));

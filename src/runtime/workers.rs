@@ -13,7 +13,7 @@ use crate::engine::{Answer, CallId, ConnId, Input, Route, answer};
 use crate::net::{Cancel, Cookies, Link, Post};
 use crate::proto::{self, Body, Header, Request};
 use crate::spooled::Place;
-use crate::{Content, ErrorKind, Result};
+use crate::{Content, Error, ErrorKind, Result};
 
 /// How long a worker waits for more to do before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -288,7 +288,12 @@ fn ask(core: &Core, watch: &Watch, asked: &Asked, place: Option<Place>, cancel: 
         });
     }
     let (body, date) = exchange(&*watch.link, &asked.header, &asked.request, asked.way(watch), cancel)?;
-    answer::of(&asked.request, body, date)
+    answer::of(&asked.request, body, date).map_err(|e| of_server(&*watch.link, e))
+}
+
+/// Whose answer it is that cannot be understood.
+pub(super) fn of_server(link: &dyn Link, error: Error) -> Error {
+    if error.kind() == ErrorKind::Protocol { error.context(link.whom()) } else { error }
 }
 
 /// One question, its answer's body, and the server's time; a fault is an error.
@@ -303,7 +308,8 @@ pub(super) fn exchange(
     let soap_action = proto::soap_action(request);
     let post = Post { body: &body, soap_action, anchor_mailbox: Some(anchor), cookies };
     let reply = link.call(&post, cancel)?;
-    match proto::read_envelope(&reply.body).map_err(|e| e.context(request.operation()))?.body {
+    let read = proto::read_envelope(&reply.body).map_err(|e| e.context(request.operation()));
+    match read.map_err(|e| of_server(link, e))?.body {
         Body::Fault(fault) => Err(proto::fault_error(&fault, request.operation())),
         body => Ok((body, reply.date)),
     }

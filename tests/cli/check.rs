@@ -179,6 +179,8 @@ fn http_only() {
     says(&ended, "note", &["http://autodiscover.example.test/", "no redirect to https"]);
     fails(&ended, &["no server was found", "who may be one does not answer", "DNS"]);
     assert!(!ended.out.contains("nobody could be reached"), "{ended:#?}");
+    // Nobody gave one.
+    assert!(of(&ended, "note").iter().all(|m| !m.contains("the url")), "{ended:#?}");
     // TLS is not even spoken where it should be.
     let connect_to = company.connect(http.address().port(), http.address().port());
     let ended = checked(&connect_to, &company.ca_file(), &["--url", "mail.example.test"]);
@@ -194,7 +196,7 @@ fn http_only() {
 fn certificates() {
     for (certificate, words) in [
         (Certificate::Expired, ["has expired", "needs a new one"]),
-        (Certificate::WrongName, ["not for", "other.example.test"]),
+        (Certificate::WrongName, ["example.test but for ", "other.example.test: use"]),
     ] {
         let company = company(|b| b.certificate(certificate));
         let ended = check(&company, &[]);

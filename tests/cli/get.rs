@@ -66,6 +66,8 @@ fn an_attachment() {
     let ended = run(&line("get", &reach, &["--attachment", "nobody"]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("ErrorInvalidAttachmentId") && ended.out.is_empty(), "{ended:?}");
+    // Who gets many of them must see which one failed, and where.
+    assert!(ended.err.contains(&format!("attachment nobody at {}", sim.url())), "{ended:?}");
     for bad in [&["--attachment", "x", "--id", "y"][..], &[][..]] {
         assert_eq!(run(&line("get", &reach, bad)).code, Some(2), "{bad:?}");
     }
@@ -159,7 +161,8 @@ fn what_fails_is_told_by_the_exit_code() {
     let id = sim.exchange().deliver(USER, MAIL).unwrap();
     let ended = run(&line("get", &reach, &["--id", "bm8gc3VjaCBpdGVt"]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.starts_with("ewsnotify: ") && ended.err.contains("Error"), "{ended:?}");
+    assert!(ended.err.starts_with("ewsnotify: item bm8gc3VjaCBpdGVt at https://"), "{ended:?}");
+    assert!(ended.err.contains(sim.url()) && ended.err.contains("Error"), "{ended:?}");
     assert_no_secret(&ended);
 
     let mut wrong = command(&line("get", &reach, &["--id", &id]));

@@ -1,9 +1,13 @@
 //! What a server refuses, and what the client refuses to do.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
 use ewsnotify::sim::exchange::Failure;
 use ewsnotify::sim::fault::{Action, Fault};
 use ewsnotify::sim::{Sim, Style};
-use ewsnotify::{Client, ErrorKind, EventKind, Fetch, Options, Reason};
+use ewsnotify::{Client, ErrorKind, EventKind, Fetch, Next, Options, Reason};
 
 use crate::watching::{ADA, Watching, modes, server};
 
@@ -106,6 +110,59 @@ fn an_item_is_had_from_an_older_server_too() {
     sim.exchange().fail_next("GetItem", Failure::new("ErrorInvalidServerVersion").as_fault());
     let e = client.fetch_item(&Options::new(), &id, None, Fetch::Summary).unwrap_err();
     assert_eq!((e.code(), sim.stats().of("GetItem")), (Some("ErrorInvalidServerVersion"), 5));
+}
+
+/// A web server that answers everything with this envelope's body.
+fn something_else(body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/EWS/Exchange.asmx", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut sock in listener.incoming().map_while(Result::ok) {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && sock.read(&mut byte).is_ok_and(|n| n == 1) {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+            let length = head.lines().find_map(|l| l.strip_prefix("content-length: "));
+            let mut asked = vec![0; length.map_or(0, |n| n.trim().parse().unwrap())];
+            let _ = sock.read_exact(&mut asked);
+            let body = format!("<Envelope><Body>{body}</Body></Envelope>");
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = sock.write_all(&[head.as_bytes(), body.as_bytes()].concat());
+        }
+    });
+    url
+}
+
+// Some other SOAP service at the address: its name, and the address, lead to the mistake.
+#[test]
+fn an_answer_to_something_else_says_whose_and_what() {
+    let url = something_else("<PriceResponse/>");
+    let mut options = Options::new();
+    options.set("url", &url).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
+    let client = Client::open(&options).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let item = |fetch| client.get_item(0, "AAMk1", None, fetch).unwrap_err();
+    let attachment = client.save_attachment(0, "AAMk1", &dir.path().join("x")).unwrap_err();
+    for (e, what, operation) in [
+        (item(Fetch::Summary), "item AAMk1: ", "GetItem"),
+        (item(Fetch::Mime), "item AAMk1: ", "GetItem"),
+        (attachment, "attachment AAMk1: ", "GetAttachment"),
+    ] {
+        assert_eq!(e.kind(), ErrorKind::Protocol, "{e}");
+        assert_eq!(
+            e.to_string(),
+            format!("{what}{url}: the server's answer (<PriceResponse>) is no answer to {operation}")
+        );
+    }
+    client.watch(&Options::new()).unwrap();
+    let Next::Event(event) = client.next(Duration::from_secs(60)) else { panic!("nothing") };
+    let told = event.detail.unwrap().message.unwrap();
+    assert!(
+        told.starts_with(&format!("{url}: the server's answer (<PriceResponse>) is no answer to GetFolder")),
+        "{told}"
+    );
 }
 
 // A setting of the client that is given to a watch would do nothing, without a word.
