@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use besieged::{CONNECTIONS, is_well, watching};
+use ewsnotify::EventKind;
 use raw::{connect, notification, path, post};
 
 /// One at a time.
@@ -83,7 +84,7 @@ fn an_hour_of_noise_in_a_minute() {
     let (mut w, address) = watching();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let before = memory();
+    let (threads, before) = (w.client.status().threads, memory());
     let noise = |seed: u64| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let good = post(&path(), &notification("x", "a", "b", "i"));
@@ -128,6 +129,10 @@ fn an_hour_of_noise_in_a_minute() {
     });
     let grown = memory().saturating_sub(before);
     assert!(grown < 32 * 1024, "{grown} KiB");
+    assert_eq!(w.client.status().threads, threads);
+    // Some of it had the right secret.
+    let errors = w.count(EventKind::Error);
+    assert!((1..60).contains(&errors), "{errors}");
     let lines = is_well(w);
     assert!(!lines.is_empty() && lines.len() < 60, "{lines:#?}");
 }

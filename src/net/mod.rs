@@ -33,7 +33,7 @@ pub use connect_to::ConnectTo;
 pub use counters::Counters;
 pub use link::HttpLink;
 pub(crate) use listen::no_pipe;
-pub use listen::{Answered, ListenConfig, Listener, random_secret, server_tls};
+pub use listen::{Answered, ListenConfig, Listener, Refused, random_secret, server_tls};
 pub use lookup::{Lookups, Resolve};
 pub use tap::Tap;
 pub use tls::Tls;

@@ -59,6 +59,15 @@ pub enum Ack {
     Manual,
 }
 
+/// A shorter secret could be guessed.
+const SHORTEST_URL_SECRET: usize = 16;
+
+/// Whether it can be a part of a URL as it is (RFC 3986, 2.3), and cannot be guessed.
+fn is_url_secret(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    text.len() >= SHORTEST_URL_SECRET && text.bytes().all(plain)
+}
+
 /// Settings by key: of a client, of a watch, or of both. What a client was given is the default for its watches.
 ///
 /// [`Options::table`] lists the keys with their types, defaults and meanings. A value is checked when it is set.
@@ -105,6 +114,15 @@ impl Options {
                 // One with a password in it would be printed with the rest.
                 false => drop(Endpoint::parse(value.trim())?),
             }
+        }
+        if spec.name == "push_secret" && !is_url_secret(value) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "option push_secret: at least {SHORTEST_URL_SECRET} letters, digits, '-', '.', '_' and '~' are wanted, since it \
+                     is part of a URL"
+                ),
+            ));
         }
         if spec.kind == OptionKind::Secret {
             self.secret.insert(spec.name, Secret::new(value));

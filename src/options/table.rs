@@ -127,7 +127,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("pull_timeout_minutes", Number(1, 1440), "30", "mode=pull: after how long without a question the server may drop the subscription"),
     watch("trusted_domains", Domains, "", "url=auto: domains that Autodiscover may send the sign-in to, each with what lies below it, beside that of the user's own address and those of Exchange Online; with user=DOMAIN\\name, that of the mailbox has to be named here"),
     watch("connect_to", ConnectTo, "", "other places to connect to, as curl's --connect-to: `host:port:host:port`, from where to where; an empty host or port fits any, or stays; the certificate must be that of the first"),
-    watch("push_url", Secret, "", "mode=push: where the server is to send to, as it reaches us, through a proxy too; with `push_listen` without the secret, which is put behind it, and by default the listener's own address"),
+    watch("push_url", Secret, "", "mode=push: where the server is to send to, as it reaches us, through a proxy too; without `push_secret`, which is put behind it; with `push_listen` by default the listener's own address"),
     watch("push_status_minutes", Number(1, 1440), "30", "mode=push: after how many minutes without an event the server sends a sign of life; where it does not reach us, it tries for so long and then drops the subscription"),
     watch("push_silence", Time(1, 604_800), "", "mode=push: after how long without anything the subscription is taken for dead and made anew; twice `push_status_minutes` where not set"),
     watch("ca_file", Path, "", "certificates (PEM) to trust beside the platform's"),
@@ -152,7 +152,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     client("spool_bytes", Number(0, 1 << 50), "1073741824", "how many bytes of messages the host has not taken yet may lie in the spool; then fetching waits for the host"),
     client("spool_files", Number(1, 1_000_000), "100", "how many such messages may lie there; one of each watch always may"),
     client("push_listen", Text, "", "mode=push: the address and port of a small web server of the library's, as 127.0.0.1:8443; port 0 takes a free one"),
-    client("push_secret", Secret, "", "push_listen: what the last part of the path of a request has to be, 16 letters or more; where not set, a new one for each client"),
+    client("push_secret", Secret, "", "mode=push: what is put behind `push_url`, as the last part of its path, or at the end of its query if it has one: 16 letters or more; with push_listen the last part of a request's path has to be that, and where it is not set there is a new one for each client"),
     client("push_cert", Path, "", "push_listen: the certificate and its chain (PEM) for https; plain http without, for a proxy on this machine"),
     client("push_key", Path, "", "push_listen: the key of `push_cert` (PEM)"),
     client("push_connections", Number(1, 10_000), "100", "push_listen: how many connections may stand at a time; for one more, the oldest that has not shown the secret goes"),
@@ -170,7 +170,7 @@ pub(super) fn find(key: &str) -> Result<&'static OptionSpec> {
     }
     let near = TABLE.iter().map(|spec| (distance(spec.name, key), spec.name)).min().filter(|(d, _)| *d <= 3);
     let hint = near.map(|(_, name)| format!(" (is {name} meant?)")).unwrap_or_default();
-    let shown: String = key.chars().take(60).flat_map(char::escape_debug).collect();
+    let shown = net::cut(key, 60);
     Err(Error::new(
         ErrorKind::Invalid,
         format!("there is no option \"{shown}\"{hint}; `ewsnotify options` lists them"),
@@ -180,7 +180,10 @@ pub(super) fn find(key: &str) -> Result<&'static OptionSpec> {
 impl OptionSpec {
     pub(super) fn check(&self, value: &str) -> Result<()> {
         self.problem(value.trim()).map_or(Ok(()), |wanted| {
-            let given = if self.kind == Secret { String::new() } else { format!(", not {:?}", cut(value)) };
+            let given = match self.kind {
+                Secret => String::new(),
+                _ => format!(", not \"{}\"", net::cut(value, 60)),
+            };
             Err(Error::new(ErrorKind::Invalid, format!("option {}: {wanted} is wanted{given}", self.name)))
         })
     }
@@ -259,10 +262,6 @@ pub(super) fn duration(value: &str) -> Option<Duration> {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(value).ok(),
     }
-}
-
-fn cut(value: &str) -> String {
-    value.chars().take(60).collect()
 }
 
 /// How many letters must be put in, taken out or changed to make one word of the other.

@@ -245,7 +245,8 @@ impl Client {
                 },
                 Mode::Push => {
                     let base = config.push_url.as_ref().map(|url| url.expose());
-                    let url = push::url(base, self.core.listener.as_deref())?;
+                    let secret = self.core.push_secret.as_ref();
+                    let url = push::url(base, self.core.listener.as_deref(), secret)?;
                     push::know(&self.core.tap.secrets, base);
                     self.core.start_drops()?;
                     WatchMode::Push {

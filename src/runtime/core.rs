@@ -18,6 +18,7 @@ use super::status::Status;
 use super::status_file::{self, StatusFile};
 use super::threads::{Threads, guarded, lock};
 use super::workers::{Asked, Job, What, Workers};
+use crate::auth::Secret;
 use crate::engine::{self, Answer, CallId, Command, ConnId, Engine, Input, Now, Pushed, SaveId};
 use crate::net::{Cancel, Counters, Listener, Lookups, Tap};
 use crate::options::ClientConfig;
@@ -49,6 +50,8 @@ pub(super) struct Core {
     /// Where a web process puts what servers send to it, if there is a state directory for that.
     drops: Mutex<Option<Arc<Drops>>>,
     drops_dir: Option<PathBuf>,
+    /// What is put behind `push_url`, if the port is not ours.
+    pub push_secret: Option<Secret>,
     pub max_push_bytes: usize,
     max_envelope_bytes: usize,
     started: Instant,
@@ -152,8 +155,9 @@ impl Core {
         let (files, bytes) = (config.spool_files, config.spool_bytes);
         let counters = Arc::<Counters>::default();
         let (tap, listener) = (Arc::<Tap>::default(), push::listen(&config.push)?);
-        if let Some(listener) = &listener {
-            tap.secrets.add(listener.secret());
+        let secret = listener.as_ref().map(|listener| listener.secret());
+        if let Some(secret) = secret.or(config.push.secret.as_ref()) {
+            tap.secrets.add(secret);
         }
         let core = Arc::new(Core {
             signal: Signal::new(waker)?,
@@ -168,6 +172,7 @@ impl Core {
             drops: Mutex::new(None),
             drops_dir: config.state_dir.clone().filter(|_| listener.is_none()),
             listener,
+            push_secret: config.push.secret.clone(),
             max_push_bytes: config.push.max_bytes,
             max_envelope_bytes: config.max_envelope_bytes,
             started: Instant::now(),

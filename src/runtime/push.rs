@@ -1,15 +1,17 @@
 //! What a server sends by itself: to our own small listener, or to the host's web server, which hands it on.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
 
 use super::core::Core;
 use super::threads::guarded;
 use crate::auth::{Secret, Secrets};
 use crate::engine::{PushAnswer, Pushed};
-use crate::net::{self, Answered, ListenConfig, Listener};
+use crate::net::{self, Answered, ListenConfig, Listener, Refused};
 use crate::options::PushConfig;
 use crate::proto::{self, PushReply, PushUrl};
 use crate::push::{PushDone, PushFed};
@@ -19,8 +21,6 @@ use crate::{Error, ErrorKind, Level, Result};
 const STACK: usize = 1024 * 1024;
 /// What is refused again and again for the same reason is told so often.
 const OFTEN: Duration = Duration::from_secs(60);
-/// A shorter secret could be guessed.
-const SHORTEST_SECRET: usize = 16;
 
 /// Opens the port, if the options want one.
 pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
@@ -31,19 +31,7 @@ pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
             net::cut(address, 100)
         ))
     })?;
-    let secret = match &config.secret {
-        None => net::random_secret()?,
-        Some(secret) => {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-            if secret.expose().len() < SHORTEST_SECRET || !secret.expose().bytes().all(plain) {
-                let text = format!(
-                    "option push_secret: at least {SHORTEST_SECRET} letters, digits, '-', '.', '_' and '~' are wanted, since it is part of a URL"
-                );
-                return Err(invalid(text));
-            }
-            secret.clone()
-        }
-    };
+    let secret = config.secret.clone().map_or_else(net::random_secret, Ok)?;
     let tls = match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => Some(net::server_tls(cert, key)?),
         (None, None) => None,
@@ -60,16 +48,22 @@ pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
     Ok(Some(Arc::new(listener)))
 }
 
-/// What the server is told to send to. `base` is option `push_url`; with a listener its secret is put behind it.
-pub(super) fn url(base: Option<&str>, listener: Option<&Listener>) -> Result<PushUrl> {
+/// What the server is told to send to. `base` is option `push_url`; behind it comes the listener's secret, or else that of option
+/// `push_secret`.
+pub(super) fn url(
+    base: Option<&str>,
+    listener: Option<&Listener>,
+    secret: Option<&Secret>,
+) -> Result<PushUrl> {
     let base = base.map(PushUrl::new);
     if let Some(base) = &base {
         base.check().map_err(|e| e.context("option push_url"))?;
     }
     let Some(listener) = listener else {
-        return base.ok_or_else(|| {
+        let base = base.ok_or_else(|| {
             invalid("mode=push needs option push_url, where your own web server takes notifications, or push_listen for one of the library's")
-        });
+        })?;
+        return secret.map_or(Ok(base.clone()), |secret| behind(&base, secret));
     };
     let own = || {
         let (address, scheme) = (listener.address(), if listener.is_tls() { "https" } else { "http" });
@@ -77,16 +71,26 @@ pub(super) fn url(base: Option<&str>, listener: Option<&Listener>) -> Result<Pus
             true => {
                 Err(invalid("option push_listen names no address that a server could send to: set push_url"))
             }
-            false => Ok(format!("{scheme}://{address}")),
+            false => Ok(PushUrl::new(&format!("{scheme}://{address}"))),
         }
     };
-    let base = base.map_or_else(own, |base| Ok(base.expose().to_owned()))?;
-    if base.contains(['?', '#']) {
+    let base = base.map_or_else(own, Ok)?;
+    if base.expose().contains(['?', '#']) {
         return Err(invalid(
             "option push_url: with push_listen, the secret is put behind its path, so it has no query",
         ));
     }
-    let url = PushUrl::new(&format!("{}/{}", base.trim_end_matches('/'), listener.secret().expose()));
+    behind(&base, listener.secret())
+}
+
+/// The secret as the last part of the path, or at the end of the query: a script may want it there, as in `push.php?secret=`.
+fn behind(base: &PushUrl, secret: &Secret) -> Result<PushUrl> {
+    let (base, secret) = (base.expose(), secret.expose());
+    let url = Zeroizing::new(match base.contains('?') {
+        true => format!("{base}{secret}"),
+        false => format!("{}/{secret}", base.trim_end_matches('/')),
+    });
+    let url = PushUrl::new(&url);
     url.check().map_err(|e| e.context("options push_url and push_secret, the one behind the other"))?;
     Ok(url)
 }
@@ -124,16 +128,23 @@ impl Core {
         self.threads.spawn("ewsn-listen", STACK, {
             let core = self.clone();
             move || {
-                let mut notes = Notes::default();
+                // What strangers send does not keep the like of it from being told, once the server itself sends it.
+                let (mut strangers, mut own) = (Notes::default(), Notes::default());
                 let mut answer = |body: &[u8]| match core.push(body).map(|pushed| pushed.answer) {
                     Ok(PushAnswer::Reply(reply)) => Answered::Reply(reply.body()),
                     Ok(PushAnswer::Later) => Answered::Later,
-                    Err(_) => Answered::Bad,
+                    Err(e) => Answered::Bad(e.to_string().trim_end_matches('.').to_owned()),
                 };
-                let mut note = |what, peer| {
-                    if let Some(line) = notes.line(what, peer, Instant::now()) {
-                        core.log(Level::Warn, line);
+                let mut note = |refused: Refused| {
+                    let notes = if refused.lost { &mut own } else { &mut strangers };
+                    let Some(line) = notes.line(&refused, Instant::now()) else { return };
+                    if refused.lost {
+                        let text = format!(
+                            "{line}; the server tries again for a while and then drops the subscription: what it tells may be lost"
+                        );
+                        core.tell_trouble(&Error::new(ErrorKind::Protocol, text));
                     }
+                    core.log(Level::Warn, line);
                 };
                 let served = guarded("listening for pushes", || {
                     listener.run(&mut answer, &mut note);
@@ -184,12 +195,15 @@ impl Notes {
         Some(std::mem::take(untold))
     }
 
-    fn line(&mut self, what: &'static str, peer: IpAddr, now: Instant) -> Option<String> {
+    fn line(&mut self, refused: &Refused, now: Instant) -> Option<String> {
+        let Refused { what, why, peer, lost } = refused;
         let more = match self.is_due(what, now)? {
             0 => String::new(),
             n => format!("; {n} more since the last such line"),
         };
-        Some(format!("push listener: refused {what}, from {peer}{more}"))
+        let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let whose = if *lost { ", with the right secret" } else { "" };
+        Some(format!("push listener: refused {what}, from {peer}{whose}{why}{more}"))
     }
 }
 
@@ -201,13 +215,15 @@ mod tests {
     #[test]
     fn what_is_refused_is_told_now_and_then() {
         let (mut notes, now) = (Notes::default(), Instant::now());
-        let peer = IpAddr::from([192, 0, 2, 7]);
-        let first = notes.line("this", peer, now).unwrap();
-        assert!(first.contains("this") && first.contains("192.0.2.7"), "{first}");
+        let refused =
+            |what, lost| Refused { what, why: Some("since".into()), peer: [192, 0, 2, 7].into(), lost };
+        let first = notes.line(&refused("this", false), now).unwrap();
+        assert_eq!(first, "push listener: refused this, from 192.0.2.7: since");
         for _ in 0..1000 {
-            assert_eq!(notes.line("this", peer, now), None);
+            assert_eq!(notes.line(&refused("this", false), now), None);
         }
-        assert!(notes.line("that", peer, now).is_some());
-        assert!(notes.line("this", peer, now + OFTEN).unwrap().contains("1000 more"));
+        assert!(notes.line(&refused("that", false), now).is_some());
+        assert!(notes.line(&refused("a third", true), now).unwrap().contains("right secret"));
+        assert!(notes.line(&refused("this", false), now + OFTEN).unwrap().contains("1000 more"));
     }
 }

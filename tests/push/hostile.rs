@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use ewsnotify::EventKind;
 use ewsnotify::sim::exchange::PushFault;
+use ewsnotify::{Event, EventKind};
 
 use crate::besieged::{MOST, is_well, watching};
 use crate::raw::{SECRET, answer, ask, connect, notification, path, post};
@@ -75,6 +75,45 @@ fn each_bad_request_has_its_answer_and_its_line() {
     }
     assert!(lines.iter().all(|l| !l.contains(SECRET)), "{lines:#?}");
     assert!(lines.len() < 30, "each reason once: {lines:#?}");
+}
+
+// A notification that the listener does not take is lost in the end: the host must hear of it, once and not for ever; and nothing by
+// what strangers send.
+#[test]
+fn what_is_refused_of_the_server_itself_is_told() {
+    let (mut w, address) = watching();
+    let (large, garbage) = ("x".repeat(MOST + 1), "<html/>");
+    let wrong = format!("/{SECRET}x");
+    for body in [&large, garbage] {
+        assert_eq!(ask(address, &post(&wrong, body)).unwrap().0, 404);
+    }
+    let get = format!("GET {} HTTP/1.1\r\n\r\n", path());
+    assert_eq!(ask(address, get.as_bytes()).unwrap().0, 405);
+    w.settle();
+    assert_eq!(w.count(EventKind::Error), 0, "{:#?}", w.events);
+    for _ in 0..20 {
+        assert_eq!(ask(address, &post(&path(), &large)).unwrap().0, 413);
+        assert_eq!(ask(address, &post(&path(), garbage)).unwrap().0, 400);
+    }
+    w.settle();
+    let told: Vec<String> =
+        w.events.iter().filter(|e| e.kind == EventKind::Error).filter_map(message).collect();
+    for words in [
+        ["too large", "option push_max_bytes allows 65536 bytes"],
+        ["no notification", "a web page, not XML"],
+    ] {
+        assert!(told.iter().any(|t| words.iter().all(|w| t.contains(w))), "{words:?}: {told:#?}");
+    }
+    assert!(told.iter().all(|t| t.contains("127.0.0.1") && t.contains("may be lost")), "{told:#?}");
+    // Two, unless the machine is so busy that a minute goes by.
+    assert!(told.len() < 8, "{told:#?}");
+    let lines = is_well(w);
+    assert!(lines.iter().any(|l| l.contains("push_max_bytes")), "{lines:#?}");
+    assert!(told.iter().chain(&lines).all(|l| !l.contains(SECRET)), "{told:#?} {lines:#?}");
+}
+
+fn message(event: &Event) -> Option<String> {
+    event.detail.as_ref()?.message.clone()
 }
 
 // Several on one connection are answered in their order, whatever the pieces; after a bad one nothing more is taken.

@@ -7,9 +7,6 @@ use ewsnotify::Options;
 use crate::failure::{Failure, Outcome};
 use crate::password;
 
-/// A shorter secret could be guessed.
-const SHORTEST_SECRET: usize = 16;
-
 #[derive(clap::Args)]
 pub struct Push {
     /// Take the server's requests (--mode push) on this address and port; port 0 takes a free one
@@ -51,31 +48,14 @@ impl Push {
             };
         }
         self.fits(listen.as_deref(), options.get("state_dir").is_some())?;
-        let secret = self.push_secret_env.as_ref();
-        let secret = secret.map(|name| password::from_env(name, "--push-secret-env")).transpose()?;
-        if secret.as_ref().is_some_and(|secret| !is_secret(secret)) {
-            return Err(Failure::usage(format!(
-                "the secret of --push-secret-env becomes part of a URL: at least {SHORTEST_SECRET} letters, digits, '-', '.', \
-                 '_' and '~' are wanted"
-            )));
+        if let Some(url) = &self.push_url {
+            options.set("push_url", url)?;
         }
-        match (listen, &self.push_url, secret) {
-            (None, Some(url), Some(secret)) => {
-                // As the library does for a listener of its own; a script may want it in the query, as in `push.php?secret=`.
-                let url = match url.contains('?') {
-                    true => format!("{url}{}", *secret),
-                    false => format!("{}/{}", url.trim_end_matches('/'), *secret),
-                };
-                options.set("push_url", &zeroize::Zeroizing::new(url))?;
-            }
-            (_, url, secret) => {
-                if let Some(url) = url {
-                    options.set("push_url", url)?;
-                }
-                if let Some(secret) = secret {
-                    options.set("push_secret", &secret)?;
-                }
-            }
+        if let Some(name) = &self.push_secret_env {
+            let secret = password::from_env(name, "--push-secret-env")?;
+            options
+                .set("push_secret", &secret)
+                .map_err(|e| Failure::usage(format!("the secret of --push-secret-env: {e}")))?;
         }
         Ok(())
     }
@@ -100,10 +80,4 @@ impl Push {
         };
         Err(Failure::usage(text))
     }
-}
-
-/// Whether it can be a part of a URL as it is, and cannot be guessed: what the library wants of a listener's.
-fn is_secret(secret: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    secret.len() >= SHORTEST_SECRET && secret.bytes().all(plain)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::PollFlags;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{AlertDescription, ServerConfig, ServerConnection};
 
 use super::request::Parser;
 
@@ -17,6 +17,10 @@ pub(super) struct Conn {
     pub sock: TcpStream,
     pub peer: IpAddr,
     tls: Option<Box<ServerConnection>>,
+    /// Why TLS has ended it.
+    pub tls_failure: Option<String>,
+    /// Whether anything came: who only looks whether the port is open has begun nothing.
+    began: bool,
     pub parser: Parser,
     pub inbox: Vec<u8>,
     outbox: Vec<u8>,
@@ -56,6 +60,8 @@ impl Conn {
             sock,
             peer,
             tls,
+            tls_failure: None,
+            began: false,
             parser: Parser::default(),
             inbox: Vec::new(),
             outbox: Vec::new(),
@@ -80,6 +86,11 @@ impl Conn {
         self.outbox.is_empty() && !self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
+    /// Whether a handshake was begun and has not come to its end.
+    pub fn shakes_hands(&self) -> bool {
+        self.began && self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
     /// Whether nothing of a request has come.
     pub fn is_idle(&self) -> bool {
         self.has_sent_all() && !self.parser.is_within(&self.inbox)
@@ -99,10 +110,12 @@ impl Conn {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => match tls.read_tls(&mut &self.sock) {
                         Ok(0) => Ok(0),
                         Ok(_) => {
-                            let good = tls.process_new_packets().is_ok();
+                            self.began = true;
+                            let failed = tls.process_new_packets().err();
                             // The handshake's answers, or the alert that says what is wrong.
                             let _ = self.write();
-                            if !good {
+                            if let Some(e) = failed {
+                                self.tls_failure = Some(explain(&e));
                                 return Err(Over);
                             }
                             continue;
@@ -116,11 +129,16 @@ impl Conn {
                 Ok(n) => break n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Over),
+                Err(_) => break 0,
             }
         };
         match n {
-            0 => Err(Over),
+            0 => {
+                if self.shakes_hands() {
+                    self.tls_failure = Some("the other side broke it off without a word".into());
+                }
+                Err(Over)
+            }
             _ if self.lingers => Ok(true),
             n => {
                 self.inbox.extend_from_slice(&piece[..n]);
@@ -171,4 +189,25 @@ impl Conn {
         self.lingers = true;
         self.sock.shutdown(Shutdown::Write).map_err(|_| Over)
     }
+}
+
+/// What TLS ended with, and what it means for us.
+fn explain(error: &rustls::Error) -> String {
+    use AlertDescription::{
+        BadCertificate, CertificateExpired, CertificateRevoked, CertificateUnknown, UnknownCA,
+        UnsupportedCertificate,
+    };
+    let hint = match error {
+        rustls::Error::AlertReceived(
+            BadCertificate
+            | CertificateExpired
+            | CertificateRevoked
+            | CertificateUnknown
+            | UnknownCA
+            | UnsupportedCertificate,
+        ) => "; the other side does not accept the certificate of option push_cert",
+        rustls::Error::InvalidMessage(_) => "; what came is not TLS: is it plain http?",
+        _ => "",
+    };
+    format!("{error}{hint}")
 }

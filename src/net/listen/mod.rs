@@ -56,14 +56,27 @@ pub struct ListenConfig {
 }
 
 /// What is answered to a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// Status 200, with this body.
     Reply(&'static str),
     /// Status 503: it may be sent again.
     Later,
-    /// Status 400: nothing that is understood here.
-    Bad,
+    /// Status 400: nothing that is understood here, and why.
+    Bad(String),
+}
+
+/// Something that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What; one of a few.
+    pub what: &'static str,
+    /// Why, or what to do.
+    pub why: Option<String>,
+    /// Whose it was.
+    pub peer: IpAddr,
+    /// Whether it was posted by who knows the secret, and the same again would be refused again.
+    pub lost: bool,
 }
 
 /// An open port.
@@ -175,8 +188,8 @@ impl Listener {
         let _ = rustix::io::write(&self.wake, b"!");
     }
 
-    /// Serves until [`stop`](Self::stop). `answer` gets each body, and has to be quick; `note` what was refused, and from whom.
-    pub fn run(&self, answer: &mut dyn FnMut(&[u8]) -> Answered, note: &mut dyn FnMut(&'static str, IpAddr)) {
+    /// Serves until [`stop`](Self::stop). `answer` gets each body, and has to be quick; `note` what was refused.
+    pub fn run(&self, answer: &mut dyn FnMut(&[u8]) -> Answered, note: &mut dyn FnMut(Refused)) {
         let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
@@ -190,12 +203,18 @@ impl Listener {
             let mut kept = Vec::with_capacity(conns.len());
             for (mut conn, is_ready) in conns.drain(..).zip(ready.conns) {
                 if is_ready && self.serve(&mut conn, full, answer, note).is_err() {
+                    if let Some(why) = conn.tls_failure.take() {
+                        note(Refused { why: Some(why), ..Refused::of("a TLS handshake", conn.peer) });
+                    }
                     continue;
                 }
                 match now < conn.deadline {
                     true => kept.push(conn),
+                    false if conn.shakes_hands() => {
+                        note(Refused::of("a TLS handshake that did not come in time", conn.peer));
+                    }
                     false if conn.lingers || conn.is_idle() => {}
-                    false => note("a request that did not come in time", conn.peer),
+                    false => note(Refused::of("a request that did not come in time", conn.peer)),
                 }
             }
             conns = kept;
@@ -234,7 +253,7 @@ impl Listener {
         listener: &TcpListener,
         conns: &mut Vec<Conn>,
         paused: &mut Option<Instant>,
-        note: &mut dyn FnMut(&'static str, IpAddr),
+        note: &mut dyn FnMut(Refused),
     ) {
         for _ in 0..ACCEPTS {
             let (sock, peer) = match listener.accept() {
@@ -247,7 +266,7 @@ impl Listener {
                     continue;
                 }
                 Err(_) => {
-                    note("a connection for which the system has no room", self.address.ip());
+                    note(Refused::of("a connection for which the system has no room", self.address.ip()));
                     *paused = Some(Instant::now() + PAUSE);
                     return;
                 }
@@ -261,7 +280,7 @@ impl Listener {
                 let goes = oldest(|c| c.lingers)
                     .or_else(|| oldest(|c| !c.parser.known))
                     .or_else(|| oldest(Conn::is_idle));
-                note("a connection more than push_connections", peer.ip());
+                note(Refused::of("a connection more than push_connections", peer.ip()));
                 match goes {
                     Some(at) => drop(conns.swap_remove(at)),
                     None => continue,
@@ -279,7 +298,7 @@ impl Listener {
         conn: &mut Conn,
         full: bool,
         answer: &mut dyn FnMut(&[u8]) -> Answered,
-        note: &mut dyn FnMut(&'static str, IpAddr),
+        note: &mut dyn FnMut(Refused),
     ) -> std::result::Result<(), Over> {
         conn.eager = false;
         for _ in 0..TURNS {
@@ -320,12 +339,18 @@ impl Listener {
         conn: &mut Conn,
         full: bool,
         answer: &mut dyn FnMut(&[u8]) -> Answered,
-        note: &mut dyn FnMut(&'static str, IpAddr),
+        note: &mut dyn FnMut(Refused),
     ) -> std::result::Result<(), Over> {
         let secret = self.config.secret.expose().as_bytes();
         while !conn.closing && conn.has_sent_all() {
-            let mut refuse = |conn: &mut Conn, status, why| {
-                note(why, conn.peer);
+            let mut refuse = |conn: &mut Conn, status, what| {
+                let why = (status == 413).then(|| {
+                    let most = self.config.max_bytes;
+                    format!("option push_max_bytes allows {most} bytes, and may be raised")
+                });
+                // What does not go now is sent again.
+                let lost = conn.parser.posts && status != 503;
+                note(Refused { why, lost, ..Refused::of(what, conn.peer) });
                 conn.closing = true;
                 conn.say(head(status, 0, true).as_bytes());
             };
@@ -339,11 +364,12 @@ impl Listener {
                     let (status, reply) = match answer(&body) {
                         Answered::Reply(reply) => (200, reply),
                         Answered::Later => (503, ""),
-                        Answered::Bad => (400, ""),
+                        Answered::Bad(why) => {
+                            let refused = Refused::of("a body that is no notification", conn.peer);
+                            note(Refused { why: Some(why), lost: true, ..refused });
+                            (400, "")
+                        }
                     };
-                    if status == 400 {
-                        note("a body that is no notification", conn.peer);
-                    }
                     conn.closing = !stays;
                     conn.say(head(status, reply.len(), !stays).as_bytes());
                     conn.say(reply.as_bytes());
@@ -362,6 +388,12 @@ impl Listener {
 pub(crate) fn no_pipe(whose: &str, e: rustix::io::Errno) -> Error {
     let text = format!("cannot make a pipe to wake {whose}: {e}; is a limit on open files met (ulimit -n)?");
     Error::new(ErrorKind::Io, text)
+}
+
+impl Refused {
+    fn of(what: &'static str, peer: IpAddr) -> Refused {
+        Refused { what, why: None, peer, lost: false }
+    }
 }
 
 /// What a wait brought.

@@ -31,6 +31,8 @@ pub(super) struct Parser {
     stays: bool,
     /// Whether a request has named the secret.
     pub known: bool,
+    /// Whether the one that is under way has, and posts: who knows the secret has something to say.
+    pub posts: bool,
     /// Up to where no end of a head was found.
     seen: usize,
 }
@@ -146,7 +148,7 @@ impl Parser {
         inbox.drain(..blank);
         let from = self.seen.saturating_sub(3).min(inbox.len());
         let Some(end) = memchr::memmem::find(&inbox[from..], b"\r\n\r\n").map(|at| from + at + 4) else {
-            self.seen = inbox.len();
+            (self.seen, self.posts) = (inbox.len(), false);
             return match inbox.len() > HEAD {
                 true => Err((431, "a head that is too long")),
                 // The beginning of TLS, on a port that speaks none: no line will end.
@@ -154,7 +156,7 @@ impl Parser {
                 false => Ok(None),
             };
         };
-        self.seen = 0;
+        (self.seen, self.posts) = (0, false);
         if end > HEAD {
             return Err((431, "a head that is too long"));
         }
@@ -177,6 +179,7 @@ impl Parser {
             if request.method != Some("POST") {
                 return Err((405, "another method than POST"));
             }
+            self.posts = true;
             let values = |name: &'static str| {
                 let of_the_name = request.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name));
                 of_the_name.map(|h| h.value.trim_ascii())
