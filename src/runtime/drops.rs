@@ -6,9 +6,11 @@
 //! subscriptions, a line each, that the web process is to answer `Unsubscribe`.
 
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +37,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const BATCH: usize = 256;
 /// What was begun and not renamed after so long will not be.
 const STALE: Duration = Duration::from_secs(3600);
-/// So many subscriptions are remembered as unwanted, the newest.
+/// So many subscriptions are remembered as unwanted, the newest; a file that is larger than they ever are is none of ours.
 const MOST_UNWANTED: usize = 1000;
+const LARGEST_UNWANTED: u64 = 4 << 20;
 /// A file that cannot be read holds up those after it for so long, since they are to be taken in order.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many files that can be neither read nor removed are passed by.
@@ -123,16 +126,18 @@ struct Taker<'a> {
     unwanted: VecDeque<String>,
     /// Whether the file is to be written.
     unwritten: bool,
-    stuck: BTreeSet<String>,
+    stuck: BTreeSet<OsString>,
     /// The file that could not be read, and since when.
-    awaited: Option<(String, Instant)>,
+    awaited: Option<(OsString, Instant)>,
     notes: Notes,
     write_failed: bool,
 }
 
 impl<'a> Taker<'a> {
     fn new(drops: &'a Drops) -> Taker<'a> {
-        let known = fs::read_to_string(drops.dir.join(UNWANTED)).unwrap_or_default();
+        // As careful as with any other file there: others may write into the folder.
+        let known = read(&drops.dir.join(UNWANTED), LARGEST_UNWANTED).unwrap_or_default();
+        let known = String::from_utf8_lossy(&known);
         let unwanted = known.lines().take(MOST_UNWANTED).map(str::to_owned).collect();
         Taker {
             news: news_of(&drops.dir),
@@ -271,18 +276,18 @@ impl<'a> Taker<'a> {
     }
 
     /// The names that are first in order. What was begun long ago goes.
-    fn oldest(&self) -> io::Result<Vec<String>> {
+    fn oldest(&self) -> io::Result<Vec<OsString>> {
         let mut first = BinaryHeap::new();
         for entry in fs::read_dir(&self.drops.dir)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') {
+            let name = entry.file_name();
+            if name.as_bytes().starts_with(b".") {
                 let written = entry.metadata().and_then(|m| m.modified());
                 let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
                 if age.is_some_and(|age| age > STALE) {
                     let _ = fs::remove_file(entry.path());
                 }
-            } else if name.ends_with(".xml") && !self.stuck.contains(&name) {
+            } else if name.as_bytes().ends_with(b".xml") && !self.stuck.contains(&name) {
                 first.push(name);
                 if first.len() > BATCH {
                     first.pop();
@@ -293,7 +298,7 @@ impl<'a> Taker<'a> {
     }
 
     /// Whether a file that could not be read is still waited for.
-    fn waits(&mut self, name: &str, now: Instant) -> bool {
+    fn waits(&mut self, name: &OsStr, now: Instant) -> bool {
         match &self.awaited {
             Some((awaited, since)) if awaited == name => now.saturating_duration_since(*since) < PATIENCE,
             _ => {
@@ -303,7 +308,7 @@ impl<'a> Taker<'a> {
         }
     }
 
-    fn remove(&mut self, core: &Arc<Core>, path: &Path, name: String) {
+    fn remove(&mut self, core: &Arc<Core>, path: &Path, name: OsString) {
         let removed = match fs::symlink_metadata(path) {
             Ok(met) if met.is_dir() => fs::remove_dir(path),
             _ => fs::remove_file(path),
@@ -321,7 +326,7 @@ impl<'a> Taker<'a> {
         }
     }
 
-    fn pass_by(&mut self, name: String) {
+    fn pass_by(&mut self, name: OsString) {
         // Beyond that the names come again, and are told again.
         if self.stuck.len() < MOST_STUCK {
             self.stuck.insert(name);
@@ -495,9 +500,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let drops = drops(dir.path());
         let (mut taker, now) = (Taker::new(&drops), Instant::now());
-        assert!(taker.waits("a.xml", now));
-        assert!(taker.waits("a.xml", now + PATIENCE - Duration::from_secs(1)));
-        assert!(!taker.waits("a.xml", now + PATIENCE));
-        assert!(taker.waits("b.xml", now + PATIENCE), "another one has its own time");
+        assert!(taker.waits(OsStr::new("a.xml"), now));
+        assert!(taker.waits(OsStr::new("a.xml"), now + PATIENCE - Duration::from_secs(1)));
+        assert!(!taker.waits(OsStr::new("a.xml"), now + PATIENCE));
+        assert!(taker.waits(OsStr::new("b.xml"), now + PATIENCE), "another one has its own time");
     }
 }

@@ -130,7 +130,7 @@ fn the_end_points_in_php_and_python() {
 }
 
 /// Where a test's own web server puts what came, under names that the test chooses.
-fn put(folder: &Path, name: &str, body: &[u8]) {
+pub fn put(folder: &Path, name: &str, body: &[u8]) {
     let new = folder.join(format!(".{name}.new"));
     fs::write(&new, body).unwrap();
     fs::rename(new, folder.join(format!("{name}.xml"))).unwrap();

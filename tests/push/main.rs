@@ -8,6 +8,7 @@ mod drops;
 mod feeding;
 mod hostile;
 mod listening;
+mod litter;
 mod raw;
 #[path = "../common/watching.rs"]
 #[allow(dead_code)]
