@@ -16,6 +16,8 @@ mod kills;
 mod matrix;
 mod misuse;
 #[cfg(feature = "sim")]
+mod own_tokens;
+#[cfg(feature = "sim")]
 mod programs;
 #[cfg(feature = "sim")]
 mod unheard;

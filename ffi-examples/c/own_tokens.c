@@ -1,0 +1,95 @@
+/* Watches a mailbox with tokens that this program gets itself: from a command that prints the token endpoint's answer.
+ *
+ *   cc -o own_tokens own_tokens.c $(pkg-config --cflags --libs ewsnotify)
+ *   ./own_tokens OPTIONS-AS-JSON COMMAND
+ *
+ * The options have "auth": "host". Each event is a JSON line. Ends with 4 where somebody has to sign in anew. */
+#define _POSIX_C_SOURCE 200809L
+#include <ewsnotify.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { AGAIN = 30 };
+
+static ewsn_client *client;
+static char answer[65536];
+
+/* A text of the answer, cut out of it. A program with a JSON parser uses that. */
+static char *text_of(const char *name, char *out, size_t size) {
+  char key[64];
+  snprintf(key, sizeof key, "\"%s\":\"", name);
+  const char *begin = strstr(answer, key);
+  if (!begin) return NULL;
+  begin += strlen(key);
+  size_t length = strcspn(begin, "\"");
+  if (length >= size) return NULL;
+  memcpy(out, begin, length);
+  out[length] = '\0';
+  return out;
+}
+
+/* Gives a token, or says why there is none. 0 where it has to be tried again. */
+static int fetch(const char *command, const char *account) {
+  static char token[32768], error[256];
+  time_t asked = time(NULL);
+  FILE *pipe = popen(command, "r");
+  if (!pipe) return 0;
+  size_t length = fread(answer, 1, sizeof answer - 1, pipe);
+  answer[length] = '\0';
+  pclose(pipe);
+  if (text_of("error", error, sizeof error)) return ewsn_set_token(client, account, NULL, 0, error) == EWSN_OK;
+  const char *life = strstr(answer, "\"expires_in\":");
+  if (!life || !text_of("access_token", token, sizeof token)) return 0;
+  int64_t expires = ((int64_t)asked + atol(life + strlen("\"expires_in\":"))) * 1000;
+  int given = ewsn_set_token(client, account, token, expires, NULL) == EWSN_OK;
+  if (!given) fprintf(stderr, "ewsn_set_token: %s\n", ewsn_last_error());
+  memset(token, 0, sizeof token);
+  memset(answer, 0, sizeof answer);
+  return given;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) {
+    fprintf(stderr, "usage: %s OPTIONS-AS-JSON COMMAND\n", argv[0]);
+    return 2;
+  }
+  if (ewsn_abi_check(EWSN_ABI) != EWSN_OK || !(client = ewsn_open_json(argv[1])) || !ewsn_watch_json(client, NULL)) {
+    fprintf(stderr, "%s\n", ewsn_last_error());
+    return 1;
+  }
+  char owed[1024] = ""; /* the account that needs a token */
+  time_t try_at = 0;
+  int result = 0;
+  for (;;) {
+    ewsn_event *event = NULL;
+    ewsn_status status = ewsn_next(client, *owed ? 1000 : -1, &event);
+    if (status == EWSN_CLOSED) break;
+    if (status < 0) {
+      fprintf(stderr, "ewsn_next: %s\n", ewsn_last_error());
+      result = 1;
+      break;
+    }
+    if (status == EWSN_OK) {
+      puts(ewsn_event_json(event));
+      fflush(stdout);
+      const char *reason = ewsn_event_str(event, EWSN_F_REASON);
+      if (ewsn_event_type(event) == EWSN_TOKEN_NEEDED) {
+        snprintf(owed, sizeof owed, "%s", ewsn_event_str(event, EWSN_F_ACCOUNT));
+        try_at = 0;
+      } else if (ewsn_event_type(event) == EWSN_CLOSED_EVENT && ewsn_event_watch(event) != 0) {
+        if (reason && !strcmp(reason, "sign-in-refused")) result = 4;
+        ewsn_close(client, -1);
+      }
+      ewsn_event_free(event);
+    }
+    if (*owed && try_at <= time(NULL)) {
+      if (fetch(argv[2], owed)) *owed = '\0';
+      else try_at = time(NULL) + AGAIN;
+    }
+  }
+  ewsn_free(client);
+  return result;
+}
