@@ -3,7 +3,7 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use zeroize::Zeroizing;
 
-use super::{Answer, Auth, Context, Handshake, Secret};
+use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
 use crate::net::{Endpoint, cut};
 use crate::{Error, ErrorKind, Result};
 
@@ -47,16 +47,7 @@ impl Basic {
 
 impl Auth for Basic {
     fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()> {
-        if endpoint.is_https() || endpoint.is_loopback() || allow_plaintext {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Invalid,
-            format!(
-                "{endpoint} is plain http to another machine: everybody on the way would see the password. \
-                 Use https, or set allow_plaintext if that is really wanted"
-            ),
-        ))
+        in_the_clear(endpoint, allow_plaintext, "the password")
     }
 
     fn start(&self) -> Box<dyn Handshake> {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Answer, Auth, Context, Handshake, Secret};
+use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
 use crate::net::Endpoint;
 use crate::{Error, ErrorKind, Result};
 
@@ -37,16 +37,7 @@ impl Bearer {
 
 impl Auth for Bearer {
     fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()> {
-        if endpoint.is_https() || endpoint.is_loopback() || allow_plaintext {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Invalid,
-            format!(
-                "{endpoint} is plain http to another machine: everybody on the way would see the token. \
-                 Use https, or set allow_plaintext if that is really wanted"
-            ),
-        ))
+        in_the_clear(endpoint, allow_plaintext, "the token")
     }
 
     fn start(&self) -> Box<dyn Handshake> {

@@ -6,9 +6,14 @@
 //! 2. Before each request [`Handshake::first`] gives the `Authorization` header to send, if there is one to send unasked.
 //! 3. On a 401 [`Handshake::challenged`] sees the challenges and answers with a header for the same request on the same
 //!    socket, or gives up. NTLM takes two such turns for a socket, a bearer token one (a fresh token), Basic none.
+//! 4. [`Handshake::manner`] says how that header wants to be sent: NTLM's first without the request's body, its second on the
+//!    very socket that the challenge came by.
 
 mod basic;
 mod bearer;
+mod binding;
+mod by_offer;
+mod ntlm;
 pub mod oauth;
 mod offers;
 mod secret;
@@ -17,12 +22,14 @@ mod secrets;
 use std::fmt::Debug;
 use std::time::Instant;
 
-use crate::Result;
 use crate::net::{Cancel, Endpoint};
+use crate::{Error, ErrorKind, Result};
 
 pub use basic::Basic;
 pub use bearer::{Bearer, Tokens};
-pub(crate) use offers::{Directory, misfit, schemes};
+pub use by_offer::ByOffer;
+pub use ntlm::{Fresh, Ntlm};
+pub(crate) use offers::{Directory, Offers, misfit, schemes};
 pub use secret::Secret;
 pub use secrets::Secrets;
 
@@ -58,6 +65,27 @@ pub trait Handshake: Send {
 
     /// What to do about a 401 with these `WWW-Authenticate` values.
     fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer>;
+
+    /// How the header that was given last wants to be sent.
+    fn manner(&self) -> Manner {
+        Manner::Request
+    }
+
+    /// After a 401 that nothing was answered to: what is wrong and what to do, where more is known than the offers tell.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+}
+
+/// How a header wants to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// With the request, on whatever socket.
+    Request,
+    /// With an empty body in the request's place: the server is sure to ask on.
+    Opening,
+    /// With the request, on the socket that the challenge came by: on another one it means nothing.
+    Closing,
 }
 
 /// What a handshake may look at.
@@ -80,4 +108,18 @@ pub enum Answer {
     Again(Secret),
     /// The sign-in was refused.
     Refused,
+}
+
+/// Plain http is for this machine, or for whoever insists.
+fn in_the_clear(endpoint: &Endpoint, allowed: bool, what: &str) -> Result<()> {
+    if endpoint.is_https() || endpoint.is_loopback() || allowed {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "{endpoint} is plain http to another machine: everybody on the way would see {what}. \
+             Use https, or set allow_plaintext if that is really wanted"
+        ),
+    ))
 }

@@ -30,6 +30,29 @@ pub(crate) fn schemes(challenges: &[String]) -> Vec<String> {
     names
 }
 
+/// What the challenges of a 401 offer: each way with the token that came with it.
+pub(crate) struct Offers<'a>(Vec<(&'a str, Option<&'a str>)>);
+
+impl<'a> Offers<'a> {
+    pub fn read(challenges: &'a [String]) -> Offers<'a> {
+        let parts = challenges.iter().flat_map(|challenge| parts(challenge));
+        let named = parts.map(|part| part.trim().split_once(' ').unwrap_or((part.trim(), "")));
+        Offers(named.map(|(name, rest)| (name, Some(rest.trim()).filter(|rest| !rest.is_empty()))).collect())
+    }
+
+    /// Whether this scheme is offered.
+    pub fn has(&self, scheme: &str) -> bool {
+        self.token(scheme).is_some()
+    }
+
+    /// What stands behind this scheme, if it is offered.
+    pub fn token(&self, scheme: &str) -> Option<Option<&'a str>> {
+        let mut found = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(scheme));
+        let first = found.next()?.1;
+        Some(first.or_else(|| found.find_map(|(_, token)| *token)))
+    }
+}
+
 /// What stands between commas that are in no quotes.
 fn parts(challenge: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
@@ -105,5 +128,22 @@ mod tests {
         for words in ["Negotiate or NTLM", "Set-AutodiscoverVirtualDirectory -WindowsAuthentication $true"] {
             assert!(text.contains(words), "{text}");
         }
+    }
+
+    // A realm with a comma in it must not offer a way that is not there, nor hide one that is.
+    #[test]
+    fn a_token_belongs_to_its_way() {
+        let challenges = [
+            r#"Basic realm="a, NTLM b\", Digest", charset=utf-8, negotiate"#,
+            "NTLM",
+            "NTLM TlRM==",
+            "",
+            ",",
+        ];
+        let challenges = challenges.map(str::to_owned);
+        let offers = Offers::read(&challenges);
+        assert_eq!(offers.token("ntlm"), Some(Some("TlRM==")));
+        assert_eq!(offers.token("Negotiate"), Some(None));
+        assert!(offers.has("basic") && !offers.has("Digest"));
     }
 }

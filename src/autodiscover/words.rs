@@ -77,7 +77,8 @@ pub(super) fn unauthorized(place: &Place, told: &Told) -> String {
     let misfit = auth::misfit(told.ways, &told.offers, auth::Directory::Autodiscover);
     let what = match (told.signed, misfit) {
         (true, _) => {
-            format!("the sign-in was refused: check user and password (the server offers {offers})")
+            let why = told.refusal.as_deref().unwrap_or("check user and password");
+            format!("the sign-in was refused: {why} (the server offers {offers})")
         }
         (false, Some(misfit)) => misfit,
         // It names nothing, so nothing was sent: a password goes only to who asks for it.

@@ -128,8 +128,13 @@ fn look_at_offers(endpoint: &Endpoint, told: &Told, auth: &dyn Auth, report: &mu
             report.say(Topic::SignIn, Grade::Warning, text);
         }
         false => {
-            let offers = told.offers.join(", ");
-            report.say(Topic::SignIn, Grade::Ok, format!("the server offers {offers}"));
+            let way = auth.ways().iter().find(|way| told.offers.iter().any(|o| o.eq_ignore_ascii_case(way)));
+            let taken = way.map(|way| format!("; {way} is taken")).unwrap_or_default();
+            report.say(
+                Topic::SignIn,
+                Grade::Ok,
+                format!("the server offers {}{taken}", told.offers.join(", ")),
+            );
         }
     }
     true

@@ -103,9 +103,12 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> 
             let offers = auth::schemes(&challenges(answer));
             let misfit = auth::misfit(auth.ways(), &offers, auth::Directory::WebServices);
             possible = misfit.is_none();
-            let what = misfit.unwrap_or_else(|| match offers.is_empty() {
-                true => "check name and password".into(),
-                false => format!("check name and password; the server offers {}", offers.join(", ")),
+            let what = misfit.unwrap_or_else(|| {
+                let why = answer.refusal.as_deref().unwrap_or("check name and password");
+                match offers.is_empty() {
+                    true => why.to_owned(),
+                    false => format!("{why}; the server offers {}", offers.join(", ")),
+                }
             });
             (ErrorKind::Auth, format!("the sign-in of {who} was refused: {what}"))
         }

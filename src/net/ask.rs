@@ -18,6 +18,7 @@ use super::counters::Counters;
 use super::lane::{Answer, Ground, Lane, common_headers, value};
 use super::link::{drain, read_whole};
 use super::lookup::Lookups;
+use super::signing::Signing;
 use super::tap::Tap;
 use super::tls::{self, Tls};
 use super::url::Endpoint;
@@ -29,8 +30,6 @@ use crate::{Error, Result};
 const LONGEST: Duration = Duration::from_secs(30);
 /// Nor is one longer, and a page need not be read to its end.
 const MAX_BODY: u64 = 1024 * 1024;
-/// NTLM takes two turns.
-const MAX_CHALLENGES: u32 = 2;
 /// The longest answer of a token endpoint.
 const MAX_FORM_ANSWER: usize = 128 * 1024;
 
@@ -73,6 +72,8 @@ pub struct Told {
     pub ways: &'static [&'static str],
     /// Whether a sign-in was sent.
     pub signed: bool,
+    /// Where it was refused, or could not be sent: what more is known.
+    pub(crate) refusal: Option<String>,
     /// What TLS agreed on; `None` over plain http.
     pub session: Option<Session>,
     pub(crate) headers: HeaderMap,
@@ -108,6 +109,7 @@ impl Told {
             offers: Vec::new(),
             ways: &["Basic"],
             signed: false,
+            refusal: None,
             session: None,
             headers,
         }
@@ -221,26 +223,34 @@ impl Asker {
         let mut lane = Lane::new(&ground, auth.map_or_else(|| Box::new(Nobody) as _, |a| a.start()));
         let allowed = config.call_timeout.min(LONGEST);
         let until = Instant::now() + allowed;
-        let (mut authorization, mut turns, mut signed, mut offers) = (None, 0, false, Vec::new());
+        let mut signing = Signing::new(auth, Context { endpoint, certificate: None, cancel, until });
+        let (mut signed, mut offers) = (false, Vec::new());
         loop {
-            lane.slot.begin(cancel, until, allowed, authorization.take());
-            let mut answer = self.send(&lane, endpoint, question)?;
-            if answer.status == 401 {
-                let challenges = answer::challenges(&answer);
-                if offers.is_empty() {
-                    offers = auth::schemes(&challenges);
+            lane.slot.begin(cancel, until, allowed, signing.take());
+            if signing.stays() {
+                lane.slot.stay();
+            }
+            let now = match *question {
+                Question::Post { soap_action, mailbox, .. } if signing.is_empty() => {
+                    Question::Post { body: &[], soap_action, mailbox }
                 }
-                let certificate = lane.slot.certificate();
-                let cx = Context { endpoint, certificate: certificate.as_deref(), cancel, until };
-                if turns < MAX_CHALLENGES
-                    && let Some(next) = sign(lane.handshake.as_mut(), turns, &challenges, &cx)?
-                {
-                    (authorization, signed) = (Some(next), true);
-                    turns += 1;
+                question => question,
+            };
+            let mut answer = match self.send(&lane, endpoint, &now) {
+                Err(e) if signing.begins_anew(&mut lane, &e, true)? => continue,
+                sent => sent?,
+            };
+            if answer.status == 401 {
+                if offers.is_empty() {
+                    offers = auth::schemes(&answer::challenges(&answer));
+                }
+                if signing.asked(&mut lane, &mut answer)? {
+                    signed |= !signing.is_empty();
                     drain(&mut answer)?;
                     continue;
                 }
             }
+            signing.finish(&mut lane, &answer)?;
             let is_form = matches!(question, Question::Form { .. });
             let wanted = !answer::is_redirect(answer.status) && (answer.status != 401 || is_form);
             let body = match wanted {
@@ -258,6 +268,7 @@ impl Asker {
                 offers,
                 ways: auth.map_or(&[], |auth| auth.ways()),
                 signed,
+                refusal: answer.refusal.take(),
                 session: lane.slot.session(),
                 headers: std::mem::take(&mut answer.headers),
             });
@@ -331,26 +342,6 @@ fn read_wiped(endpoint: &Endpoint, answer: &mut Answer) -> Result<Vec<u8>> {
             }
             n => body.extend_from_slice(&piece[..n]),
         }
-    }
-}
-
-/// What to send after a 401, if anything: nothing to a server that offers other ways only.
-fn sign(
-    handshake: &mut dyn Handshake,
-    turn: u32,
-    challenges: &[String],
-    cx: &Context<'_>,
-) -> Result<Option<Secret>> {
-    if turn == 0
-        && let Some(first) = handshake.first(cx)?
-    {
-        let scheme = first.expose().split(' ').next().unwrap_or_default();
-        let offered = auth::schemes(challenges).iter().any(|offer| offer.eq_ignore_ascii_case(scheme));
-        return Ok(offered.then_some(first));
-    }
-    match handshake.challenged(challenges, cx)? {
-        auth::Answer::Again(next) => Ok(Some(next)),
-        auth::Answer::Refused => Ok(None),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConnection;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout};
 use ureq::{Agent, AsSendBody, BodyReader};
@@ -57,6 +57,10 @@ pub(super) struct Answer {
     pub headers: HeaderMap,
     /// Of status 456: what its status line says, which should be a URL.
     pub unlock: Option<String>,
+    /// Whether the connection ends with it.
+    pub closes: bool,
+    /// Of a 401: what is known of it beside the offers.
+    pub refusal: Option<String>,
     body: BodyReader<'static>,
     slot: Arc<Slot>,
     /// The error that ended the body: `ureq` forgets it and would tell a clean end to the next read.
@@ -91,8 +95,14 @@ impl Lane {
         let response = self.agent.run(request).map_err(|e| blurred(&self.slot, e))?;
         self.slot.enter(Phase::Body);
         let (parts, body) = Response::into_parts(response);
+        let closes = parts.version < Version::HTTP_11
+            || parts.headers.get_all(header::CONNECTION).iter().any(|v| {
+                v.to_str().is_ok_and(|v| v.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
+            });
         Ok(Answer {
             status: parts.status.as_u16(),
+            closes,
+            refusal: None,
             headers: parts.headers,
             unlock: self.slot.take_unlock(),
             body: body.into_reader(),
@@ -216,6 +226,14 @@ impl Connector<()> for Connect {
     type Out = Wire;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Wire>, ureq::Error> {
+        if !self.slot.may_connect() {
+            let text = format!(
+                "{}: the connection was closed in the middle of an NTLM sign-in, several times, by the server or a proxy on the way: \
+                 NTLM needs connections that stay",
+                self.ground.endpoint
+            );
+            return Err(self.slot.fail(Error::new(ErrorKind::Io, text)));
+        }
         self.establish().map(Some).map_err(|e| self.slot.fail(e))
     }
 }

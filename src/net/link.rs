@@ -10,18 +10,17 @@ use super::cancel::Cancel;
 use super::counters::Counters;
 use super::lane::{Answer, Ground, Lane, MAX_IDLE};
 use super::lookup::Lookups;
+use super::signing::Signing;
 use super::tap::Tap;
 use super::tls::Tls;
 use super::url::Endpoint;
 use super::{Config, Link, Opened, Post, Reply, Stream};
-use crate::auth::{self, Auth, Context};
+use crate::auth::{Auth, Context};
 use crate::{Error, ErrorKind, Result};
 
 /// Sockets kept for calls. More may be in use at a time, these are those that wait for the next call.
 const MAX_KEPT: usize = 4;
 const MAX_REDIRECTS: u32 = 3;
-/// NTLM takes two turns; one more for a socket that had to be opened anew.
-const MAX_CHALLENGES: u32 = 3;
 /// What is read of a page that nobody wants, so that its socket can be used again.
 const MAX_DRAIN: u64 = 64 * 1024;
 /// A long answer must bring so much in each `call_timeout`: a mail over a slow line takes its time, a server that sends a
@@ -96,13 +95,24 @@ impl HttpLink {
     fn exchange(&self, lane: &mut Lane, post: &Post<'_>, cancel: &Cancel) -> Result<Answer> {
         let Ground { endpoint, config, .. } = &*self.ground;
         let until = Instant::now() + config.call_timeout;
-        let (mut path, mut redirects, mut challenges) =
-            (endpoint.path().to_owned(), MAX_REDIRECTS, MAX_CHALLENGES);
-        let mut authorization =
-            lane.handshake.first(&Context { endpoint, certificate: None, cancel, until })?;
+        let (mut path, mut redirects) = (endpoint.path().to_owned(), MAX_REDIRECTS);
+        let mut signing =
+            Signing::new(Some(&*self.auth), Context { endpoint, certificate: None, cancel, until });
+        signing.first(lane)?;
         loop {
-            lane.slot.begin(cancel, until, config.call_timeout, authorization.take());
-            let mut answer = lane.send(endpoint.uri(&path)?, post, config)?;
+            lane.slot.begin(cancel, until, config.call_timeout, signing.take());
+            if signing.stays() {
+                lane.slot.stay();
+            }
+            let uri = endpoint.uri(&path)?;
+            let sent = match signing.is_empty() {
+                true => lane.send(uri, &Post { body: &[], ..*post }, config),
+                false => lane.send(uri, post, config),
+            };
+            let mut answer = match sent {
+                Err(e) if signing.begins_anew(lane, &e, is_repeatable(post))? => continue,
+                sent => sent?,
+            };
             if let Some(cookies) = post.cookies {
                 answer::set_cookies(&answer, cookies);
             }
@@ -112,17 +122,11 @@ impl HttpLink {
                     Target::Refused(error) => return Err(error),
                 };
                 redirects -= 1;
-                authorization =
-                    lane.handshake.first(&Context { endpoint, certificate: None, cancel, until })?;
-            } else if answer.status == 401 && challenges > 0 {
-                challenges -= 1;
-                let certificate = lane.slot.certificate();
-                let cx = Context { endpoint, certificate: certificate.as_deref(), cancel, until };
-                match lane.handshake.challenged(&answer::challenges(&answer), &cx)? {
-                    auth::Answer::Again(header) => authorization = Some(header),
-                    auth::Answer::Refused => return Ok(answer),
-                }
-            } else {
+                signing.first(lane)?;
+            } else if answer.status != 401 {
+                signing.finish(lane, &answer)?;
+                return Ok(answer);
+            } else if !signing.challenged(lane, &mut answer)? {
                 return Ok(answer);
             }
             drain(&mut answer)?;

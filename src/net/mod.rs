@@ -13,6 +13,7 @@ mod lane;
 mod link;
 mod listen;
 mod lookup;
+mod signing;
 mod slot;
 mod socket;
 mod tap;
@@ -23,7 +24,7 @@ mod url;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 pub use crate::cookies::Cookies;
 pub(crate) use answer::cut;
@@ -146,6 +147,12 @@ pub trait Stream: Send {
     /// (nothing within the idle time-out, or by `deadline`; reading may go on), `Io` (reset, cut, truncated), `Protocol` (broken
     /// framing), `Limit`, `Closed` (cancelled). An end by error is told again by each later read.
     fn read(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Result<usize>;
+}
+
+/// Fills it with bytes that nobody can foresee.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(bytes).map_err(|_| Error::new(ErrorKind::Io, "the system gives no random numbers"))
 }
 
 impl std::fmt::Debug for Opened {

@@ -46,6 +46,10 @@ struct State {
     certificate: Option<Arc<[u8]>>,
     session: Option<Session>,
     fresh: bool,
+    /// No new socket will do.
+    stays: bool,
+    /// Such a request met a socket that was gone.
+    lost: bool,
     answered: bool,
     /// What an answer of status 456 says in its status line.
     unlock: Option<String>,
@@ -65,6 +69,8 @@ impl Slot {
             certificate: None,
             session: None,
             fresh: false,
+            stays: false,
+            lost: false,
             answered: false,
             unlock: None,
         };
@@ -89,11 +95,30 @@ impl Slot {
         state.authorization = authorization;
         state.error = None;
         state.fresh = false;
+        state.stays = false;
+        state.lost = false;
         state.answered = false;
         state.unlock = None;
         // One socket a slot: a request after the first registers it anew, since the cancel may be another.
         let socket = state.socket.clone();
         state.registration = (socket.strong_count() > 0).then(|| cancel.register(socket as Weak<dyn Wake>));
+    }
+
+    /// The request is good on the socket that is there, and on no other.
+    pub fn stay(&self) {
+        self.state().stays = true;
+    }
+
+    /// Whether a new socket may be opened for the request; where not, it is noted as lost.
+    pub fn may_connect(&self) -> bool {
+        let mut state = self.state();
+        state.lost = state.stays;
+        !state.stays
+    }
+
+    /// Whether the request was not sent, since its socket was gone and it must [`stay`](Self::stay).
+    pub fn was_lost(&self) -> bool {
+        self.state().lost
     }
 
     /// The operation is over; the socket may stay, but nobody's cancel ends it.

@@ -60,11 +60,20 @@ pub(crate) enum Access {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SignIn {
     /// `user` and a password.
-    Password(Secret),
+    Password(Secret, Ways),
     /// Tokens that the host gives for this account.
     HostTokens(String),
     /// Tokens that an issuer gives.
     OAuth(OAuth),
+}
+
+/// Which ways a password may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ways {
+    /// What the server offers.
+    Offered,
+    Basic,
+    Ntlm,
 }
 
 impl SignIn {
@@ -72,7 +81,7 @@ impl SignIn {
     pub fn host_account(&self) -> Option<&str> {
         match self {
             SignIn::HostTokens(account) => Some(account),
-            SignIn::Password(_) | SignIn::OAuth(_) => None,
+            SignIn::Password(..) | SignIn::OAuth(_) => None,
         }
     }
 
@@ -85,7 +94,15 @@ impl SignIn {
         Ok(match options.value("auth") {
             _ if is_oauth(options) => SignIn::OAuth(OAuth::read(options, endpoint, user)?),
             "host" => SignIn::HostTokens(options.get("account").unwrap_or(user).to_owned()),
-            _ => SignIn::Password(options.secret("password").ok_or_else(|| missing("password"))?.clone()),
+            auth => {
+                let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
+                let ways = match auth {
+                    "basic" => Ways::Basic,
+                    "ntlm" => Ways::Ntlm,
+                    _ => Ways::Offered,
+                };
+                SignIn::Password(password, ways)
+            }
         })
     }
 }

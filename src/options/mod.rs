@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind, Result};
 /// The `url` of whoever has Autodiscover look for it.
 const AUTO: &str = "auto";
 
-pub(crate) use config::{Access, ClientConfig, PushConfig, SignIn, WatchConfig, net_config};
+pub(crate) use config::{Access, ClientConfig, PushConfig, SignIn, WatchConfig, Ways, net_config};
 pub(crate) use oauth::OAuth;
 pub use table::{OptionKind, OptionScope, OptionSpec};
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::SystemTime;
 
 use super::accounts::Accounts;
 use super::locate::Locations;
@@ -10,7 +11,7 @@ use crate::auth::{self, Auth};
 use crate::net::{
     self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tap, Tls,
 };
-use crate::options::{Access, SignIn, WatchConfig};
+use crate::options::{Access, SignIn, WatchConfig, Ways};
 use crate::proto::{Header, RequestVersion};
 use crate::{Error, ErrorKind, Result};
 
@@ -167,10 +168,26 @@ fn key(config: &WatchConfig, endpoint: Option<Endpoint>) -> Key {
 
 pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts, asker: &Asker) -> Result<Arc<dyn Auth>> {
     Ok(match &config.sign_in {
-        SignIn::Password(password) => Arc::new(auth::Basic::new(&config.user, password.clone())?),
+        SignIn::Password(password, ways) => {
+            let user = &config.user;
+            let basic = || auth::Basic::new(user, password.clone());
+            let ntlm = || auth::Ntlm::new(user, password.clone(), fresh);
+            match ways {
+                Ways::Basic => Arc::new(basic()?),
+                Ways::Ntlm => Arc::new(auth::ByOffer::new(user, ntlm()?, None)),
+                Ways::Offered => Arc::new(auth::ByOffer::new(user, ntlm()?, Some(basic()?))),
+            }
+        }
         SignIn::HostTokens(account) => Arc::new(auth::Bearer::new(accounts.host(account))),
         SignIn::OAuth(oauth) => Arc::new(auth::Bearer::new(accounts.oauth(oauth, asker)?)),
     })
+}
+
+/// What `auth` may not have of its own.
+fn fresh() -> Result<auth::Fresh> {
+    let mut nonce = [0; 8];
+    net::random(&mut nonce)?;
+    Ok(auth::Fresh { now: SystemTime::now(), nonce })
 }
 
 /// Finds the server of a watch whenever something is asked: what was found before is at hand. For what is asked before the engine

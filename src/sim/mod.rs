@@ -6,7 +6,9 @@
 pub mod exchange;
 pub mod server;
 
-pub use server::{Builder, Certificate, Sim, TlsVersions, fault, issuer, record, script};
+pub use server::{
+    Builder, Certificate, ExtendedProtection, Scheme, Sim, TlsVersions, fault, issuer, record, script,
+};
 
 /// Whose bytes the simulator speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ewsnotify::sim::exchange::{Failure, Guide};
 use ewsnotify::sim::fault::{Action, Fault};
 use ewsnotify::sim::server::Builder;
-use ewsnotify::sim::{Certificate, Sim, TlsVersions};
+use ewsnotify::sim::{Certificate, Scheme, Sim, TlsVersions};
 use serde_json::Value;
 
 use crate::company::{ADA, Company};
@@ -75,7 +75,7 @@ fn a_server_as_it_should_be() {
         ["connection: https://mail.example.test/EWS/Exchange.asmx", "answers"],
         ["tls: TLS 1.3", "TLS13_"],
         ["tls: the certificate is good until 20", ""],
-        ["sign-in: the server offers Negotiate, NTLM, Basic", ""],
+        ["sign-in: the server offers Basic; Basic is taken", ""],
         ["sign-in: ada@example.test may sign in", ""],
         ["version: the server is Exchange 2016 (15.1.2507.39)", ""],
         ["folders: folder inbox of ada@example.test is there", ""],
@@ -242,8 +242,9 @@ fn the_sign_in() {
         assert!(ended.err.contains("the sign-in among them"), "{ended:#?}");
     }
     // Where the password cannot go, it does not.
-    let without = Company::start(PASSWORD, |b| b.offer_basic(false));
-    let ended = check(&without, &["--url", "mail.example.test"]);
+    let without = Company::start(PASSWORD, |b| b.offers([Scheme::Negotiate, Scheme::Ntlm]));
+    let basic = ["--option", "auth=basic"];
+    let ended = check(&without, &[&["--url", "mail.example.test"], &basic[..]].concat());
     assert_eq!(ended.code, Some(4), "{ended:#?}");
     says(
         &ended,
@@ -251,7 +252,7 @@ fn the_sign_in() {
         &["sign-in: ", "offers Negotiate, NTLM", "only go by Basic", "-BasicAuthentication $true"],
     );
     assert_eq!(of(&ended, "failed").len(), 1, "{ended:#?}");
-    let ended = check(&without, &[]);
+    let ended = check(&without, &basic);
     assert_eq!(ended.code, Some(4), "{ended:#?}");
     says(&ended, "warning", &["offers Negotiate, NTLM", "Set-AutodiscoverVirtualDirectory"]);
     says(&ended, "failed", &["no way to sign in that is possible", "enabled"]);

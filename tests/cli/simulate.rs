@@ -121,3 +121,28 @@ fn autodiscover_by_another_name() {
     sim.signal(Signal::TERM);
     assert_eq!(sim.end().code, Some(0));
 }
+
+// As Exchange SE is set up: `check` says which way is taken, and what stands in the way of whoever insists on another.
+#[test]
+fn a_server_with_ntlm_and_extended_protection() {
+    let words = ["simulate", "--auth", "negotiate,ntlm", "--extended-protection", "require"];
+    let mut sim = Running::start(command(&words));
+    let ready = sim.json(|ready| ready["url"].is_string());
+    let (url, ca) = (ready["url"].as_str().unwrap(), ready["ca_file"].as_str().unwrap());
+    let check = |more: &[&str], password: &[u8]| {
+        let words =
+            ["check", "ada@example.test", "--url", url, "--ca-file", ca, "--password-stdin", "--json"];
+        run_with(&[&words[..], more].concat(), password)
+    };
+    let ended = check(&[], b"demo");
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.out.contains("the server offers Negotiate, NTLM; NTLM is taken"), "{ended:#?}");
+    let ended = check(&["--option", "auth=basic"], b"demo");
+    assert_eq!(ended.code, Some(4), "{ended:#?}");
+    assert!(ended.out.contains("Negotiate, NTLM"), "{ended:#?}");
+    let ended = check(&[], b"wrong");
+    assert_eq!(ended.code, Some(4), "{ended:#?}");
+    assert!(ended.out.contains("check name") && ended.out.contains("Extended Protection"), "{ended:#?}");
+    sim.signal(Signal::TERM);
+    assert_eq!(sim.end().code, Some(0));
+}

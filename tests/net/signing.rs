@@ -4,8 +4,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ewsnotify::auth::{Answer, Auth, Context, Handshake, Secret};
-use ewsnotify::net::{Cancel, Counters, Endpoint, HttpLink, Link, Tls};
+use ewsnotify::auth::{Answer, Auth, Basic, ByOffer, Context, Fresh, Handshake, Ntlm, Secret};
+use ewsnotify::net::{Cancel, Counters, Endpoint, HttpLink, Link, Post, Tls};
 use ewsnotify::{ErrorKind, Result};
 
 use crate::server::*;
@@ -161,4 +161,219 @@ fn a_token_is_refreshed_once() {
     let e = link.call(&post(), &Cancel::new()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Auth, "{e}");
     assert_eq!(seen.lock().unwrap()[4..], ["Bearer 1", "Bearer 2"]);
+}
+
+/// The CHALLENGE message of [MS-NLMP] section 4.2.4.3.
+const CHALLENGE: &str = "TlRMTVNTUAACAAAADAAMADgAAAAzgoriASNFZ4mrze8AAAAAAAAAACQAJABEAAAABgBwFwAAAA9TAGUAcgB2AGUAcgACAAwARABvAG0AYQ\
+                         BpAG4AAQAMAFMAZQByAHYAZQByAAAAAAA=";
+
+fn by_offer() -> Arc<ByOffer> {
+    let fresh = || Ok(Fresh { now: std::time::SystemTime::UNIX_EPOCH, nonce: [7; 8] });
+    let ntlm = Ntlm::new(USER, Secret::new(PASSWORD), fresh).unwrap();
+    let basic = Basic::new(USER, Secret::new(PASSWORD)).unwrap();
+    Arc::new(ByOffer::new(USER, ntlm, Some(basic)))
+}
+
+/// What a request says of the sign-in, and how long its body is.
+fn turn(head: &str, body: &[u8]) -> (&'static str, usize) {
+    let kind = match header(head, "authorization") {
+        None => "-",
+        Some(value) if value.starts_with("NTLM TlRMTVNTUAAB") => "negotiate",
+        Some(value) if value.starts_with("NTLM TlRMTVNTUAAD") => "authenticate",
+        Some(SIGNATURE) => "basic",
+        Some(_) => "?",
+    };
+    (kind, body.len())
+}
+
+type Seen = Arc<Mutex<Vec<(usize, &'static str, usize)>>>;
+
+/// A server that offers NTLM, and believes every answer. `odd` is asked first, with the connection's number, the request's number there,
+/// and what the request says; `None` closes the connection.
+fn ntlm_server(
+    odd: impl Fn(usize, usize, &str) -> Option<Option<Vec<u8>>> + Send + Sync + 'static,
+) -> (Server, Seen) {
+    let turns = Seen::default();
+    let keep = turns.clone();
+    let server = Server::start(move |mut stream, number| {
+        let (mut signed_in, mut n) = (false, 0);
+        while let Some((head, body)) = read_request(&mut stream) {
+            let (kind, len) = turn(&head, &body);
+            keep.lock().unwrap().push((number, kind, len));
+            let out = match odd(number, n, kind) {
+                Some(Some(out)) => out,
+                Some(None) => return,
+                None => match kind {
+                    "negotiate" => challenge(""),
+                    "authenticate" => ok(ENVELOPE),
+                    "-" if signed_in => ok(ENVELOPE),
+                    _ => offer(),
+                },
+            };
+            signed_in |= kind == "authenticate";
+            n += 1;
+            if stream.write_all(&out).is_err() {
+                return;
+            }
+        }
+    });
+    (server, turns)
+}
+
+fn offer() -> Vec<u8> {
+    answer("401 Unauthorized", "WWW-Authenticate: NTLM\r\nWWW-Authenticate: Basic realm=x\r\n", "<html/>")
+}
+
+fn challenge(headers: &str) -> Vec<u8> {
+    answer("401 Unauthorized", &format!("WWW-Authenticate: NTLM {CHALLENGE}\r\n{headers}"), "<html/>")
+}
+
+// Bodies of requests that wait for a sign-in are refused by some servers (413), and sent twice to the others.
+#[test]
+fn the_request_goes_out_with_the_answer_and_then_without_a_header() {
+    let (server, turns) = ntlm_server(|_, _, _| None);
+    let (link, counters) = link(&server, by_offer());
+    for _ in 0..3 {
+        link.call(&post(), &Cancel::new()).unwrap();
+    }
+    drop(link.open(&post(), &Cancel::new()).unwrap());
+    let body = post().body.len();
+    assert_eq!(
+        *turns.lock().unwrap(),
+        [
+            // Which ways there are is not known yet.
+            (0, "-", body),
+            (0, "negotiate", 0),
+            (0, "authenticate", body),
+            (0, "-", body),
+            (0, "-", body),
+            (1, "negotiate", 0),
+            (1, "authenticate", body),
+        ]
+    );
+    assert_eq!(counters.sockets_opened(), 2);
+}
+
+// A proxy that closes connections as it likes must cost a turn, and not the watch; the answer to a challenge means nothing on another
+// connection, where it would count as a wrong password.
+#[test]
+fn a_connection_that_is_lost_in_the_middle_begins_anew() {
+    let kinds = |turns: &Seen| -> Vec<_> {
+        turns.lock().unwrap().iter().map(|&(number, kind, _)| (number, kind)).collect()
+    };
+    // Two connections end when the answer comes, unread.
+    let (server, turns) =
+        ntlm_server(|number, _, kind| (number < 2 && kind == "authenticate").then_some(None));
+    let (link, _) = link(&server, by_offer());
+    link.call(&post(), &Cancel::new()).unwrap();
+    let (ask, say) = ("negotiate", "authenticate");
+    assert_eq!(kinds(&turns), [(0, "-"), (0, ask), (0, say), (1, ask), (1, say), (2, ask), (2, say)]);
+    // What may have been carried out is not asked a second time.
+    let (server, turns) = ntlm_server(|_, _, kind| (kind == "authenticate").then_some(None));
+    let (link, _) = self::link(&server, by_offer());
+    let events = Post { soap_action: "http://example.test/ews/GetEvents", ..post() };
+    let e = link.call(&events, &Cancel::new()).unwrap_err();
+    assert_eq!((e.kind(), kinds(&turns).len()), (ErrorKind::Io, 3), "{e}");
+    // It is given up.
+    let e = link.call(&post(), &Cancel::new()).unwrap_err();
+    assert_eq!((e.kind(), kinds(&turns).len()), (ErrorKind::Io, 3 + 6), "{e}");
+}
+
+// After each challenge the connection is gone: that never gets better, and somebody has to be told why.
+#[test]
+fn connections_that_never_stay_are_told() {
+    let says = |headers: &'static str, version: &'static str| {
+        let (server, turns) = ntlm_server(move |_, _, kind| {
+            (kind == "negotiate").then(|| {
+                let text = String::from_utf8(challenge(headers)).unwrap();
+                Some(text.replace("HTTP/1.1", version).into_bytes())
+            })
+        });
+        let (link, _) = link(&server, by_offer());
+        let e = link.call(&post(), &Cancel::new()).unwrap_err();
+        assert!(turns.lock().unwrap().iter().all(|(_, kind, _)| *kind != "authenticate"));
+        e
+    };
+    for (headers, version) in [("Connection: close\r\n", "HTTP/1.1"), ("", "HTTP/1.0")] {
+        let e = says(headers, version);
+        assert_eq!((e.kind(), e.http_status()), (ErrorKind::Auth, Some(401)), "{e}");
+        assert!(e.to_string().contains("closed after the server's challenge"), "{e}");
+    }
+    // Without a word: a page so long that its socket is left.
+    let page = "x".repeat(200 * 1024);
+    let (server, turns) = ntlm_server(move |_, _, kind| {
+        (kind == "negotiate").then(|| {
+            Some(answer("401 Unauthorized", &format!("WWW-Authenticate: NTLM {CHALLENGE}\r\n"), &page))
+        })
+    });
+    let (link, _) = link(&server, by_offer());
+    let e = link.call(&post(), &Cancel::new()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Io, "{e}");
+    assert!(e.to_string().contains("in the middle of an NTLM sign-in"), "{e}");
+    let turns = turns.lock().unwrap();
+    assert!(turns.iter().all(|(_, kind, _)| *kind != "authenticate"), "not on another connection: {turns:?}");
+    assert_eq!(turns.iter().filter(|(_, kind, _)| *kind == "negotiate").count(), 3, "bounded");
+}
+
+// A proxy that shares its connections with others takes sign-ins apart; a server says so, or asks again.
+#[test]
+fn a_connection_that_is_not_signed_in_any_more_begins_anew() {
+    let (server, turns) = ntlm_server(|_, _, kind| {
+        let text =
+            |headers: &str| answer("200 OK", &format!("Content-Type: text/xml\r\n{headers}"), ENVELOPE);
+        (kind == "authenticate").then(|| Some(text("Persistent-Auth: false\r\n")))
+    });
+    let (link, _) = link(&server, by_offer());
+    for _ in 0..2 {
+        link.call(&post(), &Cancel::new()).unwrap();
+    }
+    let kinds: Vec<_> = turns.lock().unwrap().iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, ["-", "negotiate", "authenticate", "negotiate", "authenticate"]);
+
+    let (server, turns) = ntlm_server(|_, n, kind| (n == 3 && kind == "-").then(|| Some(offer())));
+    let (link, _) = self::link(&server, by_offer());
+    for _ in 0..2 {
+        link.call(&post(), &Cancel::new()).unwrap();
+    }
+    let kinds: Vec<_> = turns.lock().unwrap().iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, ["-", "negotiate", "authenticate", "-", "negotiate", "authenticate"]);
+    assert_eq!(server.accepted(), 1);
+}
+
+// Whoever takes the header away makes the server answer an empty request: that is no answer to ours.
+#[test]
+fn an_answer_to_an_empty_request_is_not_taken_for_one() {
+    for status in ["200 OK", "500 Internal Server Error"] {
+        let (server, _) = ntlm_server(move |_, _, kind| {
+            (kind == "negotiate").then(|| Some(answer(status, "Content-Type: text/xml\r\n", ENVELOPE)))
+        });
+        let (link, _) = link(&server, by_offer());
+        let e = link.call(&post(), &Cancel::new()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Protocol, "{e}");
+        assert!(e.to_string().contains("first message of an NTLM sign-in"), "{e}");
+    }
+}
+
+// A virtual directory that has moved must not end the watch; the sign-in goes on at the new place.
+#[test]
+fn a_redirect_in_the_middle_begins_anew_there() {
+    let (server, turns) = ntlm_server(|_, n, kind| {
+        (n == 1 && kind == "negotiate").then(|| Some(answer("302 Found", "Location: /ews2/x\r\n", "")))
+    });
+    let (link, _) = link(&server, by_offer());
+    link.call(&post(), &Cancel::new()).unwrap();
+    let kinds: Vec<_> = turns.lock().unwrap().iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, ["-", "negotiate", "negotiate", "authenticate"]);
+}
+
+// A wrong password must be tried once, by one way: each time counts, and after a few the account is locked.
+#[test]
+fn a_wrong_password_is_tried_once() {
+    let (server, turns) = ntlm_server(|_, _, kind| (kind == "authenticate").then(|| Some(offer())));
+    let (link, _) = link(&server, by_offer());
+    let e = link.call(&post(), &Cancel::new()).map_err(harmless).unwrap_err();
+    assert_eq!((e.kind(), e.http_status()), (ErrorKind::Auth, Some(401)), "{e}");
+    assert!(e.to_string().contains("NTLM was refused: check name"), "{e}");
+    let kinds: Vec<_> = turns.lock().unwrap().iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, ["-", "negotiate", "authenticate"]);
 }

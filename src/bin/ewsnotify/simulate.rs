@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ewsnotify::sim::{Sim, Style, server::script::Script};
+use ewsnotify::sim::{ExtendedProtection, Scheme, Sim, Style, server::script::Script};
 use serde::Serialize;
 
 use crate::connect::duration;
@@ -65,6 +65,14 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "exchange")]
     style: Whose,
 
+    /// The ways to sign in that it offers and takes, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WAYS", default_value = "basic")]
+    auth: Vec<Way>,
+
+    /// Whether a sign-in by NTLM must name the TLS channel, as Exchange 2019 CU14 and later require it
+    #[arg(long, value_enum, default_value = "off")]
+    extended_protection: Protection,
+
     /// Let go wrong what this file says
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
@@ -84,6 +92,20 @@ fn host(name: &str) -> Result<String, &'static str> {
 enum Whose {
     Exchange,
     Gromox,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Way {
+    Basic,
+    Ntlm,
+    Negotiate,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Protection {
+    Off,
+    Allow,
+    Require,
 }
 
 #[derive(Serialize)]
@@ -145,6 +167,16 @@ impl Args {
             Whose::Gromox => Style::Gromox,
         };
         let mut sim = Sim::builder().listen(self.listen).tls(!self.no_tls).style(style).names(&self.names);
+        sim = sim.offers(self.auth.iter().map(|way| match way {
+            Way::Basic => Scheme::Basic,
+            Way::Ntlm => Scheme::Ntlm,
+            Way::Negotiate => Scheme::Negotiate,
+        }));
+        sim = sim.extended_protection(match self.extended_protection {
+            Protection::Off => ExtendedProtection::Off,
+            Protection::Allow => ExtendedProtection::Allow,
+            Protection::Require => ExtendedProtection::Require,
+        });
         for (user, password) in users {
             sim = sim.user(*user, *password);
         }

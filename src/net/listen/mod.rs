@@ -134,8 +134,7 @@ pub fn server_tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
 pub fn random_secret() -> Result<Secret> {
     use base64::Engine;
     let mut bytes = [0; 24];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|_| Error::new(ErrorKind::Io, "the system gives no random numbers"))?;
+    super::random(&mut bytes)?;
     Ok(Secret::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)))
 }
 

@@ -9,6 +9,7 @@ use xml::reader::{EventReader, XmlEvent};
 use super::fault::{Action, Due, Occasion};
 use super::http::{self, Body, Head, NoHead, Reply};
 use super::issuer::{Issuer, Place};
+use super::ntlm::Scheme;
 use super::out::Out;
 use super::record::{End, Request};
 use super::wire::{Io, Wire};
@@ -65,10 +66,7 @@ fn one(wire: &mut Wire) -> Io<bool> {
         Err(NoHead::End) => return Err(End::Client),
         Err(NoHead::Bad(status)) => return refuse(wire, status),
     };
-    let (user, challenge) = match signed_in(wire, &head) {
-        Ok(user) => (user, None),
-        Err(challenge) => (None, Some(challenge)),
-    };
+    let SignIn { user, challenge, turn, by_connection } = sign_in(wire, &head);
     let length = match head.body_length() {
         Ok(length) => length,
         Err(status) => return refuse(wire, status),
@@ -102,6 +100,8 @@ fn one(wire: &mut Wire) -> Io<bool> {
         operation,
         cookie: None,
         challenge,
+        turn,
+        by_connection,
     };
     if let Some(place) = place {
         exchange.issue(wire, place, &body)?;
@@ -156,21 +156,47 @@ fn refuse(wire: &mut Wire, status: u16) -> Io<bool> {
     Ok(false)
 }
 
-// The user of a good `Authorization`; or the challenge to a token that is none.
-fn signed_in(wire: &Wire, head: &Head) -> Result<Option<String>, String> {
-    let shared = &wire.shared;
-    match head.header("authorization").and_then(|value| value.split_once(' ')) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            let bearer = shared.issuer.bearer(token.trim())?;
+/// Who asks, and what the answer has to say of that.
+#[derive(Default)]
+struct SignIn {
+    user: Option<String>,
+    /// What is wrong with a token, for `WWW-Authenticate` beside the offers.
+    challenge: Option<String>,
+    /// What comes instead of them, in the middle of a sign-in.
+    turn: Option<String>,
+    /// The connection was signed in just now.
+    by_connection: bool,
+}
+
+fn sign_in(wire: &mut Wire, head: &Head) -> SignIn {
+    let Some((scheme, secret)) = head.header("authorization").and_then(|v| v.split_once(' ')) else {
+        return SignIn { user: wire.ntlm.user().map(str::to_owned), ..SignIn::default() };
+    };
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return bearer(wire, secret);
+    }
+    let offered = wire.shared.offers.iter().find(|offer| offer.name().eq_ignore_ascii_case(scheme)).copied();
+    match offered {
+        Some(Scheme::Basic) => SignIn { user: basic(wire, secret), ..SignIn::default() },
+        Some(scheme) => {
+            let turn = wire.ntlm.hear(&wire.shared, secret);
+            let turn = turn.map(|message| format!("{} {message}", scheme.name()));
+            let user = wire.ntlm.user().map(str::to_owned);
+            SignIn { by_connection: user.is_some(), user, turn, challenge: None }
+        }
+        None => SignIn::default(),
+    }
+}
+
+fn bearer(wire: &Wire, token: &str) -> SignIn {
+    match wire.shared.issuer.bearer(token.trim()) {
+        Ok(bearer) => {
             if bearer.app_only {
-                shared.exchange.impersonates_only(&bearer.name);
+                wire.shared.exchange.impersonates_only(&bearer.name);
             }
-            Ok(Some(bearer.name))
+            SignIn { user: Some(bearer.name), ..SignIn::default() }
         }
-        Some((scheme, secret)) if scheme.eq_ignore_ascii_case("basic") && shared.offer_basic => {
-            Ok(basic(wire, secret))
-        }
-        _ => Ok(None),
+        Err(challenge) => SignIn { challenge: Some(challenge), ..SignIn::default() },
     }
 }
 
@@ -270,6 +296,9 @@ struct Asked {
     cookie: Option<String>,
     /// What is wrong with the token that came.
     challenge: Option<String>,
+    /// The next message of a sign-in.
+    turn: Option<String>,
+    by_connection: bool,
 }
 
 impl Asked {
@@ -309,6 +338,7 @@ impl Asked {
                 let head = Reply::new(out.wire.shared.style, 200, out.wire.shared.exchange.time())
                     .envelope(Body::Stream, &self.head)
                     .cookie(self.cookie.as_deref())
+                    .persistent(self.by_connection)
                     .finish(self.close);
                 stream::run(&mut out, &head, stream, user, &self.operation, due)
             }
@@ -398,7 +428,8 @@ impl Asked {
         if style == Style::Exchange || many.is_some() {
             let bytes = Reply::new(style, status, now)
                 .envelope(Body::Chunked, &self.head)
-                .cookie(self.cookie.as_deref());
+                .cookie(self.cookie.as_deref())
+                .persistent(self.by_connection);
             let mut bytes = bytes.finish(self.close);
             for piece in body.chunks(many.unwrap_or(usize::MAX)) {
                 stream::add_chunk(&mut bytes, piece);
@@ -456,12 +487,18 @@ impl Asked {
             reply = reply.header(name, &value);
         }
         match shared.style {
+            _ if status == 401 && self.turn.is_some() => {
+                reply = reply.header("WWW-Authenticate", self.turn.as_deref().unwrap_or_default());
+            }
             Style::Exchange if status == 401 => {
-                if shared.offer_ntlm {
-                    reply = reply.header("WWW-Authenticate", "Negotiate").header("WWW-Authenticate", "NTLM");
-                }
-                if shared.offer_basic {
-                    reply = reply.header("WWW-Authenticate", "Basic realm=\"ex1.example.test\"");
+                for offer in &shared.offers {
+                    reply = reply.header(
+                        "WWW-Authenticate",
+                        match offer {
+                            Scheme::Basic => "Basic realm=\"ex1.example.test\"",
+                            other => other.name(),
+                        },
+                    );
                 }
                 if let Some(challenge) = &self.challenge {
                     reply = reply.header("WWW-Authenticate", challenge);
@@ -471,8 +508,16 @@ impl Asked {
                 (content_type, body) = ("text/plain; charset=utf-8", "Unauthorized\r\n");
                 reply = reply
                     .header("Connection", if self.close { "close" } else { "keep-alive" })
-                    .header("Keep-Alive", "timeout=180")
-                    .header("WWW-Authenticate", "Basic realm=\"msrpc realm\", charset=\"utf-8\"");
+                    .header("Keep-Alive", "timeout=180");
+                for offer in &shared.offers {
+                    reply = reply.header(
+                        "WWW-Authenticate",
+                        match offer {
+                            Scheme::Basic => "Basic realm=\"msrpc realm\", charset=\"utf-8\"",
+                            other => other.name(),
+                        },
+                    );
+                }
             }
             _ => {}
         }

@@ -57,6 +57,8 @@ pub enum Certificate {
 pub(super) struct Made {
     pub(super) config: Arc<ServerConfig>,
     pub(super) ca_pem: String,
+    /// The server's certificate (DER).
+    pub(super) certificate: Vec<u8>,
 }
 
 /// A certificate for localhost, the loopback addresses, `ip` and `more`.
@@ -103,7 +105,7 @@ pub(super) fn make(ip: IpAddr, versions: TlsVersions, more: &[String], wrong: Ce
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .map_err(failed)?;
-    Ok(Made { config: Arc::new(config), ca_pem: ca.pem() })
+    Ok(Made { config: Arc::new(config), ca_pem: ca.pem(), certificate: leaf.der().to_vec() })
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

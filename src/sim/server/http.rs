@@ -187,6 +187,11 @@ impl Reply {
         }
     }
 
+    /// IIS says so when a connection has signed in.
+    pub(super) fn persistent(self, signed_in: bool) -> Reply {
+        if signed_in { self.header("Persistent-Auth", "true") } else { self }
+    }
+
     /// An envelope's head, as the style's server writes it.
     pub(super) fn envelope(mut self, body: Body, request: &Head) -> Reply {
         if self.style == Style::Gromox {

@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 pub mod issuer;
 mod listen;
+mod ntlm;
 mod out;
 mod push;
 pub mod record;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cert::{Certificate, TlsVersions};
+pub use ntlm::{ExtendedProtection, Scheme};
 
 use self::fault::{Cut, Fault};
 use self::issuer::Issuer;
@@ -67,8 +69,8 @@ pub struct Builder {
     certificate: Certificate,
     listen: SocketAddr,
     users: Vec<(String, String)>,
-    offer_ntlm: bool,
-    offer_basic: bool,
+    offers: Vec<Scheme>,
+    protection: ExtendedProtection,
     script: Script,
 }
 
@@ -83,8 +85,8 @@ impl Sim {
             certificate: Certificate::default(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             users: Vec::new(),
-            offer_ntlm: true,
-            offer_basic: true,
+            offers: vec![Scheme::Basic],
+            protection: ExtendedProtection::default(),
             script: Script::default(),
         }
     }
@@ -269,21 +271,32 @@ impl Builder {
         self
     }
 
-    /// A user who may sign in by Basic, with a mailbox of the same address.
+    /// A user who may sign in, with a mailbox of the same address.
     pub fn user(mut self, address: impl Into<String>, password: impl Into<String>) -> Builder {
         self.users.push((address.into(), password.into()));
         self
     }
 
-    /// Whether a 401 in Exchange's style names Negotiate and NTLM beside Basic; `true` unless told. Only Basic works.
-    pub fn offer_ntlm(mut self, offer: bool) -> Builder {
-        self.offer_ntlm = offer;
+    /// The ways to sign in that a 401 names and that are taken, in this order; Basic alone unless told.
+    ///
+    /// ```no_run
+    /// use ewsnotify::sim::{ExtendedProtection, Scheme, Sim};
+    /// // As Exchange SE is set up.
+    /// let sim = Sim::builder()
+    ///     .user("ada@example.test", "secret")
+    ///     .offers([Scheme::Negotiate, Scheme::Ntlm])
+    ///     .extended_protection(ExtendedProtection::Require)
+    ///     .start()?;
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn offers(mut self, offers: impl IntoIterator<Item = Scheme>) -> Builder {
+        self.offers = offers.into_iter().collect();
         self
     }
 
-    /// Whether Basic is enabled; `true` unless told. Where it is not, nobody can sign in.
-    pub fn offer_basic(mut self, offer: bool) -> Builder {
-        self.offer_basic = offer;
+    /// Whether a sign-in by NTLM must name the TLS channel; it is not looked at unless told.
+    pub fn extended_protection(mut self, protection: ExtendedProtection) -> Builder {
+        self.protection = protection;
         self
     }
 
@@ -305,13 +318,13 @@ impl Builder {
         let listener = TcpListener::bind(self.listen)
             .map_err(|e| failed(format_args!("opening {} to listen on", self.listen), e))?;
         let address = listener.local_addr().map_err(|e| failed("asking for the port", e))?;
-        let (tls, ca_pem, ca_file) = if self.tls {
+        let (tls, ca_pem, ca_file, channel) = if self.tls {
             let made = cert::make(address.ip(), self.versions, &self.names, self.certificate)?;
             let file = private_file(&made.ca_pem)?;
             let config = Some(made.config).filter(|_| self.versions.alert().is_none());
-            (config, Some(made.ca_pem), Some(file))
+            (config, Some(made.ca_pem), Some(file), Some(ntlm::channel(&made.certificate)))
         } else {
-            (None, None, None)
+            (None, None, None, None)
         };
         let host = match address.ip() {
             // Not for ::1: there are machines whose localhost is 127.0.0.1 alone.
@@ -325,8 +338,9 @@ impl Builder {
             style: self.style,
             tls,
             alert: self.versions.alert().filter(|_| self.tls),
-            offer_ntlm: self.offer_ntlm,
-            offer_basic: self.offer_basic,
+            offers: self.offers,
+            protection: self.protection,
+            channel,
             users: HashMap::new(),
         }));
         shared.exchange.set_ews_url(&url);

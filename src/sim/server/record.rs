@@ -25,9 +25,9 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// How many requests of this operation were answered, with any status.
+    /// How many requests of this operation were answered, with any status but 401: those are questions how to sign in.
     pub fn of(&self, operation: &str) -> u64 {
-        self.requests.iter().filter(|((o, _), _)| o == operation).map(|(_, n)| n).sum()
+        self.requests.iter().filter(|((o, status), _)| o == operation && *status != 401).map(|(_, n)| n).sum()
     }
 }
 

@@ -12,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::fault::{Cut, Due, Fault, Faults, Occasion};
 use super::issuer::Issuer;
+use super::ntlm::{ExtendedProtection, Scheme};
 use super::record::{End, Request, Stats, StreamLog};
 use super::script::Control;
 use super::wire::SLICE;
@@ -26,8 +27,10 @@ pub(super) struct Settings {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// TLS's alert that ends each handshake.
     pub(super) alert: Option<u8>,
-    pub(super) offer_ntlm: bool,
-    pub(super) offer_basic: bool,
+    pub(super) offers: Vec<Scheme>,
+    pub(super) protection: ExtendedProtection,
+    /// What a sign-in has to name, with TLS.
+    pub(super) channel: Option<[u8; 16]>,
     pub(super) users: HashMap<String, Vec<u8>>,
 }
 
@@ -37,8 +40,10 @@ pub(super) struct Shared {
     pub(super) style: Style,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) alert: Option<u8>,
-    pub(super) offer_ntlm: bool,
-    pub(super) offer_basic: bool,
+    pub(super) offers: Vec<Scheme>,
+    pub(super) protection: ExtendedProtection,
+    /// What a sign-in has to name, with TLS.
+    pub(super) channel: Option<[u8; 16]>,
     // By address in lower case.
     users: RwLock<HashMap<String, Vec<u8>>>,
     faults: Mutex<Faults>,
@@ -88,8 +93,9 @@ impl Shared {
             style: settings.style,
             tls: settings.tls,
             alert: settings.alert,
-            offer_ntlm: settings.offer_ntlm,
-            offer_basic: settings.offer_basic,
+            offers: settings.offers,
+            protection: settings.protection,
+            channel: settings.channel,
             users: RwLock::new(settings.users),
             faults: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -115,6 +121,12 @@ impl Shared {
     pub(super) fn knows(&self, user: &str, password: &[u8]) -> bool {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         users.get(&user.to_lowercase()).is_some_and(|p| p == password)
+    }
+
+    /// The password of a user, as NTLM needs it.
+    pub(super) fn password(&self, user: &str) -> Option<String> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.get(&user.to_lowercase()).map(|p| String::from_utf8_lossy(p).into_owned())
     }
 
     pub(super) fn trust_pushes(&self, pem: &str) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ServerConnection;
 
+use super::ntlm;
 use super::record::End;
 use super::shared::{Conn, Shared};
 
@@ -26,6 +27,8 @@ pub(super) struct Wire {
     pub(super) conn: Arc<Conn>,
     pub(super) shared: Arc<Shared>,
     tls: Option<Box<ServerConnection>>,
+    /// The sign-in by NTLM.
+    pub(super) ntlm: ntlm::Connection,
     /// What the client sent and nobody has taken yet.
     pub(super) inbox: Vec<u8>,
     /// Bytes (without TLS) that the kernel took since the connection began.
@@ -38,7 +41,7 @@ impl Wire {
             Some(config) => Some(Box::new(ServerConnection::new(config.clone()).map_err(|_| End::Client)?)),
             None => None,
         };
-        Ok(Wire { conn, shared, tls, inbox: Vec::new(), sent: 0 })
+        Ok(Wire { conn, shared, tls, ntlm: ntlm::Connection::default(), inbox: Vec::new(), sent: 0 })
     }
 
     /// Whether the connection may go on.

@@ -1,0 +1,322 @@
+//! The way to sign in that the server offers, the strongest first: NTLM, then Basic.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ntlm::{Scheme, Turns};
+use super::offers::Offers;
+use super::{Answer, Auth, Basic, Context, Handshake, Manner, Ntlm, Secret, in_the_clear};
+use crate::Result;
+use crate::net::{Endpoint, cut};
+
+/// A user and a password, sent by a way that the server offers: nothing goes out before it has said which there are. What it said
+/// is remembered, so that asking costs one turn and not one for each connection.
+#[derive(Debug)]
+pub struct ByOffer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    who: String,
+    ntlm: Ntlm,
+    basic: Option<Basic>,
+    /// The last server, and what was taken there.
+    taken: Mutex<Option<(Endpoint, Way)>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Ntlm(Scheme),
+    Basic,
+}
+
+/// Strongest first.
+const WAYS: [Way; 3] = [Way::Ntlm(Scheme::Ntlm), Way::Ntlm(Scheme::Negotiate), Way::Basic];
+
+impl Way {
+    fn scheme(self) -> &'static str {
+        match self {
+            Way::Ntlm(scheme) => scheme.name(),
+            Way::Basic => "Basic",
+        }
+    }
+}
+
+impl ByOffer {
+    /// Without `basic`, only NTLM is possible.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use ewsnotify::auth::{Auth, Basic, ByOffer, Fresh, Ntlm, Secret};
+    ///
+    /// let (user, password) = ("EXAMPLE\\ada", Secret::new("hunter2"));
+    /// let fresh = || Ok(Fresh { now: SystemTime::now(), nonce: [7; 8] });
+    /// let ntlm = Ntlm::new(user, password.clone(), fresh)?;
+    /// let auth = ByOffer::new(user, ntlm, Some(Basic::new(user, password)?));
+    /// assert_eq!(auth.ways(), ["NTLM", "Negotiate", "Basic"]);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn new(user: &str, ntlm: Ntlm, basic: Option<Basic>) -> ByOffer {
+        let who = format!("user {}", cut(user, 100));
+        ByOffer(Arc::new(Inner { who, ntlm, basic, taken: Mutex::default() }))
+    }
+}
+
+impl Inner {
+    fn can(&self, way: Way) -> bool {
+        way != Way::Basic || self.basic.is_some()
+    }
+
+    fn start(&self, way: Way) -> Taken {
+        match (way, &self.basic) {
+            (Way::Basic, Some(basic)) => Taken::Basic(basic.start()),
+            (Way::Ntlm(scheme), _) => Taken::Ntlm(self.ntlm.start(scheme)),
+            (Way::Basic, None) => Taken::Nothing,
+        }
+    }
+
+    fn known(&self, endpoint: &Endpoint) -> Option<Way> {
+        // Nothing panics while it is held.
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.as_ref().filter(|(server, _)| server == endpoint).map(|(_, way)| *way)
+    }
+
+    fn remember(&self, endpoint: &Endpoint, way: Option<Way>) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = way.map(|way| (endpoint.clone(), way));
+    }
+}
+
+impl Auth for ByOffer {
+    /// NTLM over plain http is refused as Basic is: who listens could try passwords against what he saw, or use the connection.
+    fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()> {
+        in_the_clear(endpoint, allow_plaintext, "the password")
+    }
+
+    fn start(&self) -> Box<dyn Handshake> {
+        Box::new(Choosing { by: self.0.clone(), way: None, taken: Taken::Nothing, spent: Vec::new() })
+    }
+
+    fn who(&self) -> String {
+        self.0.who.clone()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.0.basic.as_ref().map_or_else(|| vec![self.0.ntlm.password().clone()], Basic::secrets)
+    }
+
+    fn wants_certificate(&self) -> bool {
+        true
+    }
+
+    fn ways(&self) -> &'static [&'static str] {
+        match self.0.basic {
+            Some(_) => &["NTLM", "Negotiate", "Basic"],
+            None => &["NTLM", "Negotiate"],
+        }
+    }
+}
+
+/// The signing in on one socket, by what is offered.
+struct Choosing {
+    by: Arc<Inner>,
+    way: Option<Way>,
+    taken: Taken,
+    /// Ways that turned out not to be had.
+    spent: Vec<Way>,
+}
+
+enum Taken {
+    Nothing,
+    Ntlm(Turns),
+    Basic(Box<dyn Handshake>),
+}
+
+impl Taken {
+    fn handshake(&self) -> Option<&dyn Handshake> {
+        match self {
+            Taken::Nothing => None,
+            Taken::Ntlm(turns) => Some(turns),
+            Taken::Basic(basic) => Some(&**basic),
+        }
+    }
+
+    fn handshake_mut(&mut self) -> Option<&mut dyn Handshake> {
+        match self {
+            Taken::Nothing => None,
+            Taken::Ntlm(turns) => Some(turns),
+            Taken::Basic(basic) => Some(&mut **basic),
+        }
+    }
+}
+
+impl Choosing {
+    fn take(&mut self, way: Way) {
+        (self.way, self.taken) = (Some(way), self.by.start(way));
+    }
+
+    /// Whether the server has looked at the password. Another way would only try it a second time.
+    fn was_tried(&self, offers: &Offers<'_>) -> bool {
+        match &self.taken {
+            Taken::Nothing => false,
+            Taken::Ntlm(turns) => turns.was_tried(),
+            // It is not remembered for ever: the server may have offered it when it was asked last.
+            Taken::Basic(_) => offers.has("Basic"),
+        }
+    }
+}
+
+impl Handshake for Choosing {
+    fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
+        if self.way.is_none()
+            && let Some(way) = self.by.known(cx.endpoint)
+        {
+            self.take(way);
+        }
+        self.taken.handshake_mut().map_or(Ok(None), |taken| taken.first(cx))
+    }
+
+    fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer> {
+        let offers = Offers::read(challenges);
+        if let (Some(way), Some(taken)) = (self.way, self.taken.handshake_mut()) {
+            if let Answer::Again(header) = taken.challenged(challenges, cx)? {
+                return Ok(Answer::Again(header));
+            }
+            if self.was_tried(&offers) {
+                return Ok(Answer::Refused);
+            }
+            self.spent.push(way);
+        }
+        for way in WAYS {
+            if !self.by.can(way) || self.spent.contains(&way) || !offers.has(way.scheme()) {
+                continue;
+            }
+            self.take(way);
+            self.by.remember(cx.endpoint, Some(way));
+            if let Some(header) = self.first(cx)? {
+                return Ok(Answer::Again(header));
+            }
+        }
+        self.by.remember(cx.endpoint, None);
+        Ok(Answer::Refused)
+    }
+
+    fn manner(&self) -> Manner {
+        self.taken.handshake().map_or(Manner::Request, |taken| taken.manner())
+    }
+
+    fn refusal(&self) -> Option<String> {
+        match &self.taken {
+            Taken::Ntlm(turns) if turns.was_tried() => turns.refusal(),
+            Taken::Basic(_) if !self.spent.contains(&Way::Basic) => None,
+            _ => Some(match self.by.basic {
+                Some(_) => {
+                    "neither NTLM nor Basic, which are possible with a password here, is to be had there"
+                        .to_owned()
+                }
+                None => "NTLM (auth=ntlm) is not to be had there".to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use super::super::Fresh;
+    use super::*;
+    use crate::net::Cancel;
+
+    fn by_offer(basic: bool) -> ByOffer {
+        let ntlm = Ntlm::new("EXAMPLE\\ada", Secret::new("hunter2"), || {
+            Ok(Fresh { now: SystemTime::UNIX_EPOCH, nonce: [7; 8] })
+        });
+        let basic = basic.then(|| Basic::new("EXAMPLE\\ada", Secret::new("hunter2")).unwrap());
+        ByOffer::new("EXAMPLE\\ada", ntlm.unwrap(), basic)
+    }
+
+    /// What goes out on one socket: before the first request, and after each of these 401s.
+    fn socket(auth: &ByOffer, host: &str, unauthorized: &[&[&str]]) -> Vec<String> {
+        let endpoint = Endpoint::parse(host).unwrap();
+        let cancel = Cancel::new();
+        let cx = Context { endpoint: &endpoint, certificate: None, cancel: &cancel, until: Instant::now() };
+        let shown = |header: &str| match header.split_once(' ') {
+            Some((scheme, token)) => format!("{scheme} {}", &token[..token.len().min(12)]),
+            None => header.to_owned(),
+        };
+        let mut handshake = auth.start();
+        let mut out =
+            vec![handshake.first(&cx).unwrap().map_or("-".to_owned(), |header| shown(header.expose()))];
+        for challenges in unauthorized {
+            let challenges: Vec<String> = challenges.iter().map(|&c| c.to_owned()).collect();
+            out.push(match handshake.challenged(&challenges, &cx).unwrap() {
+                Answer::Again(header) => shown(header.expose()),
+                Answer::Refused => "refused".to_owned(),
+            });
+        }
+        out
+    }
+
+    const ASK: &str = "TlRMTVNTUAAB";
+    const BASIC: &str = "Basic RVhBTVBMRVxh";
+
+    // The password would go out in Basic although the server can do better, or before it has said what it can.
+    #[test]
+    fn the_strongest_that_is_offered_is_taken_and_remembered() {
+        let (ntlm, negotiate) = (format!("NTLM {ASK}"), format!("Negotiate {ASK}"));
+        for (offers, taken) in [
+            (&["Negotiate", "NTLM", "Basic realm=x"][..], &ntlm[..]),
+            (&["Basic, Negotiate"], &negotiate),
+            (&["Bearer", "basic"], BASIC),
+            (&["Bearer", "Digest"], "refused"),
+            (&[], "refused"),
+        ] {
+            let auth = by_offer(true);
+            assert_eq!(socket(&auth, "a.test", &[offers]), ["-", taken]);
+            let next = if taken == "refused" { "-" } else { taken };
+            assert_eq!(socket(&auth, "a.test", &[]), [next], "the next socket knows");
+            assert_eq!(socket(&auth, "b.test", &[]), ["-"], "another server was not asked");
+        }
+        assert_eq!(socket(&by_offer(false), "a.test", &[&["Basic"]]), ["-", "refused"], "auth=ntlm");
+    }
+
+    // Where Negotiate is Kerberos only, nobody could sign in although Basic is offered. But a wrong password must not be tried by
+    // every way there is: that locks the account.
+    #[test]
+    fn a_way_that_is_not_to_be_had_is_left_and_a_refused_password_is_not() {
+        let auth = by_offer(true);
+        let offers: &[&str] = &["Negotiate", "Basic"];
+        let negotiate = format!("Negotiate {ASK}");
+        assert_eq!(socket(&auth, "a.test", &[offers, offers, offers]), ["-", &negotiate, BASIC, "refused"]);
+        assert_eq!(
+            socket(&auth, "a.test", &[&["NTLM"]]),
+            [BASIC, &format!("NTLM {ASK}")],
+            "Basic was switched off"
+        );
+        assert_eq!(socket(&auth, "a.test", &[&["Basic"]]), [&format!("NTLM {ASK}"), BASIC], "and on again");
+        let challenge = format!("NTLM {}", super::super::ntlm::tests::challenge());
+        let both: &[&str] = &["NTLM", "Basic"];
+        let auth = by_offer(true);
+        let sent = socket(&auth, "a.test", &[both, &[&challenge], both]);
+        assert_eq!(sent, ["-", &format!("NTLM {ASK}"), "NTLM TlRMTVNTUAAD", "refused"]);
+    }
+
+    // What is not known cannot be taken out of a page that quotes it.
+    #[test]
+    fn the_password_is_told_as_a_secret() {
+        for basic in [true, false] {
+            let auth = by_offer(basic);
+            assert!(auth.secrets().iter().any(|secret| secret.expose() == "hunter2"));
+            assert!(!format!("{auth:?}").contains("hunter2"));
+        }
+    }
+
+    // The hash of a password is as good as the password to who listens long enough.
+    #[test]
+    fn no_plain_http_to_another_machine() {
+        let auth = by_offer(false);
+        let far = Endpoint::parse("http://mail.example.test").unwrap();
+        assert!(auth.check(&far, false).unwrap_err().to_string().contains("allow_plaintext"));
+        auth.check(&far, true).unwrap();
+        auth.check(&Endpoint::parse("http://127.0.0.1").unwrap(), false).unwrap();
+        auth.check(&Endpoint::parse("mail.example.test").unwrap(), false).unwrap();
+    }
+}
