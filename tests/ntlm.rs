@@ -139,7 +139,7 @@ fn a_server_that_others_wrote_refuses_a_sign_in_that_came_by_another_channel() {
     let e = servers.refused("ecdsa-sha256", "EXAMPLE\\ada", "wrong").to_string();
     assert!(e.contains("x-diaginfo: InvalidTokenError") && e.contains("check name"), "{e}");
     let e = servers.refused("ecdsa-sha256", "OTHER\\ada", PASSWORD).to_string();
-    assert!(e.contains("user \"OTHER\\\\ada\"") && !e.contains("nter2"), "{e}");
+    assert!(e.contains("user OTHER\\ada") && !e.contains("nter2"), "{e}");
 }
 
 // The other way round: our simulator's NTLM is what clients of others believe it to be.
