@@ -6,7 +6,7 @@ mod server;
 
 use serde::Serialize;
 
-use crate::auth::Secrets;
+use crate::auth::{Auth, Secrets};
 use crate::autodiscover::{Outcome, Search, Step};
 use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tap, Tls, cut};
 use crate::options::WatchConfig;
@@ -125,13 +125,20 @@ fn look(
     let counters = std::sync::Arc::<Counters>::default();
     let asker =
         Asker { config: config.net.clone(), tls, counters, lookups: Lookups::system(), tap: tap.clone() };
+    if config.sign_in.spends_what_is_kept_nowhere() {
+        let text = "a check would renew oauth_refresh_token, and what comes in its place would be lost: set oauth_token_store or state_dir, \
+                    where the program stores it too";
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    let accounts = runtime::Accounts::default();
+    let auth = runtime::auth(&config, &accounts, &asker)?;
     let mut report = Report { tell, secrets: &tap.secrets, summary: Summary::default() };
     let endpoint = match &config.endpoint {
         Some(endpoint) => Some(endpoint.clone()),
-        None => discover(&config, &asker, cancel, &mut report)?,
+        None => discover(&config, &asker, &*auth, cancel, &mut report)?,
     };
     if let Some(endpoint) = endpoint {
-        server::look(&config, &asker, &endpoint, cancel, &mut report)?;
+        server::look(&config, &asker, auth, &endpoint, cancel, &mut report)?;
     }
     Ok(report.summary)
 }
@@ -184,13 +191,13 @@ impl Report<'_> {
 fn discover(
     config: &WatchConfig,
     asker: &Asker,
+    auth: &dyn Auth,
     cancel: &Cancel,
     report: &mut Report<'_>,
 ) -> Result<Option<Endpoint>> {
     let search = Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, None)?;
-    let auth = runtime::auth(config, &runtime::Accounts::default(), asker)?;
     let mut outcomes = Vec::new();
-    let found = runtime::search(search, asker, &*auth, cancel, &mut |step: &Step| {
+    let found = runtime::search(search, asker, auth, cancel, &mut |step: &Step| {
         outcomes.push(step.outcome);
         report.say(Topic::Autodiscover, grade(step.outcome), step.text.clone());
     });

@@ -13,7 +13,6 @@ use crate::proto::{
     self, Body, FolderRef, FrameLimits, Framer, Header, NoticeKind, Request, RequestVersion, Scope,
     ServerVersion, StreamDecoder,
 };
-use crate::runtime;
 use crate::{Error, ErrorKind, Mode, Result};
 
 /// A certificate that expires sooner is a warning.
@@ -25,6 +24,7 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 pub(super) fn look(
     config: &WatchConfig,
     asker: &Asker,
+    auth: Arc<dyn Auth>,
     endpoint: &Endpoint,
     cancel: &Cancel,
     report: &mut Report<'_>,
@@ -40,7 +40,6 @@ pub(super) fn look(
     };
     report.say(Topic::Connection, Grade::Ok, format!("{endpoint} answers"));
     look_at_tls(asker, endpoint, &told, report);
-    let auth = runtime::auth(config, &runtime::Accounts::default(), asker)?;
     if !look_at_offers(endpoint, &told, &*auth, report) {
         return Ok(());
     }

@@ -90,6 +90,11 @@ impl SignIn {
         matches!(self, SignIn::OAuth(oauth) if oauth.account.app_only)
     }
 
+    /// Whether a renewal would bring a refresh token that only a program that listens can keep.
+    pub fn spends_what_is_kept_nowhere(&self) -> bool {
+        matches!(self, SignIn::OAuth(oauth) if !oauth.account.app_only && oauth.store.is_none())
+    }
+
     fn read(options: &Options, endpoint: Option<&Endpoint>, user: &str) -> Result<SignIn> {
         Ok(match options.value("auth") {
             _ if is_oauth(options) => SignIn::OAuth(OAuth::read(options, endpoint, user)?),

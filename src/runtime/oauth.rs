@@ -92,33 +92,48 @@ impl OAuthTokens {
 
     /// Does a job, and those that follow from it. An error is the caller's own: it was cancelled.
     fn work(&self, job: Job, cancel: &Cancel, until: Instant) -> Result<()> {
-        let _busy = Busy(self);
+        let mut busy = Busy { tokens: self, done: false };
         let mut job = job;
         loop {
-            let next = match job {
+            let (next, keeper) = match job {
                 Job::Load => match self.load(cancel, until) {
                     Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-                    loaded => lock(&self.keeper).loaded(loaded, self.now(), &mut random),
-                },
-                Job::Ask(form) => {
-                    let answer = self.ask(&form, cancel);
-                    if let Err(Denied::Act(e)) = &answer
-                        && e.kind() == ErrorKind::Closed
-                    {
-                        return Err(closed());
+                    loaded => {
+                        let mut keeper = lock(&self.keeper);
+                        (keeper.loaded(loaded, self.now(), &mut random), keeper)
                     }
-                    lock(&self.keeper).answered(answer, self.now())
-                }
+                },
+                Job::Ask(form) => match self.ask(&form, cancel) {
+                    Err(Denied::Act(e)) if e.kind() == ErrorKind::Closed => return Err(closed()),
+                    answer => {
+                        let mut keeper = lock(&self.keeper);
+                        (keeper.answered(answer, self.now()), keeper)
+                    }
+                },
                 Job::Store(record) => {
                     let stored = self.save(&record);
-                    lock(&self.keeper).stored(stored, self.now())
+                    let mut keeper = lock(&self.keeper);
+                    (keeper.stored(stored, self.now()), keeper)
                 }
             };
             match next {
                 Next::Go(then) => job = then,
-                Next::Done => return Ok(()),
+                // Under the same lock: somebody else may begin as soon as it is free.
+                Next::Done => {
+                    busy.done = true;
+                    self.release(&keeper);
+                    return Ok(());
+                }
             }
         }
+    }
+
+    /// A job is over: the account's lock goes back, and the others go on.
+    fn release(&self, keeper: &Keeper) {
+        if !keeper.keeps_lock() {
+            *lock(&self.stored) = None;
+        }
+        self.changed.notify_all();
     }
 
     fn load(&self, cancel: &Cancel, until: Instant) -> Result<Option<Record>> {
@@ -242,17 +257,18 @@ impl fmt::Debug for OAuthTokens {
 }
 
 /// A job is under way; however it ends, the next one may begin then.
-struct Busy<'a>(&'a OAuthTokens);
+struct Busy<'a> {
+    tokens: &'a OAuthTokens,
+    done: bool,
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        let mut keeper = lock(&self.0.keeper);
-        keeper.abandoned();
-        if !keeper.keeps_lock() {
-            *lock(&self.0.stored) = None;
+        if !self.done {
+            let mut keeper = lock(&self.tokens.keeper);
+            keeper.abandoned();
+            self.tokens.release(&keeper);
         }
-        drop(keeper);
-        self.0.changed.notify_all();
     }
 }
 

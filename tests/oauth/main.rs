@@ -1,6 +1,9 @@
 //! Signing in by OAuth, over real sockets, against the simulator's token endpoint.
 #![cfg(feature = "sim")]
 
+#[path = "../common/company.rs"]
+mod company;
+mod finding;
 mod login;
 mod months;
 mod processes;

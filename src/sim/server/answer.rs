@@ -500,8 +500,8 @@ impl Asked {
                         },
                     );
                 }
-                if let Some(challenge) = &self.challenge {
-                    reply = reply.header("WWW-Authenticate", challenge);
+                if let Some(challenge) = self.challenge.clone().or_else(|| shared.issuer.offer()) {
+                    reply = reply.header("WWW-Authenticate", &challenge);
                 }
             }
             Style::Gromox if status == 401 => {

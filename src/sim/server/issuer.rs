@@ -11,6 +11,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+const OFFER: &str = "Bearer client_id=\"00000002-0000-0ff1-ce00-000000000000\", \
+trusted_issuers=\"00000001-0000-0000-c000-000000000000@*\", token_types=\"app_asserted_user_v1 service_asserted_app_v1\"";
+
 /// The token endpoint of a [`Sim`](super::Sim), at `…/TENANT/oauth2/v2.0/token`, for any tenant, and as AD FS has it at
 /// `…/adfs/oauth2/token`; beside it are `authorize` and `devicecode`.
 ///
@@ -290,16 +293,17 @@ impl Issuer {
         }
     }
 
+    /// That tokens are taken, where any can be had.
+    pub(super) fn offer(&self) -> Option<String> {
+        (!self.lock().programs.is_empty()).then(|| OFFER.to_owned())
+    }
+
     /// Who comes with this token; or the challenge, where it is none.
     pub(super) fn bearer(&self, token: &str) -> Result<Bearer, String> {
         let state = self.lock();
         let challenge = |error: &str, claims: Option<&Value>| {
             let claims = claims.map(|c| format!(", claims=\"{}\"", BASE64_STANDARD.encode(c.to_string())));
-            Err(format!(
-                "Bearer client_id=\"00000002-0000-0ff1-ce00-000000000000\", trusted_issuers=\"00000001-0000-0000-c000-000000000000@*\", \
-                 token_types=\"app_asserted_user_v1 service_asserted_app_v1\", error=\"{error}\"{}",
-                claims.unwrap_or_default()
-            ))
+            Err(format!("{OFFER}, error=\"{error}\"{}", claims.unwrap_or_default()))
         };
         let access =
             state.access.get(token).filter(|access| !access.revoked && Instant::now() < access.until);

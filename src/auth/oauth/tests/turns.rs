@@ -52,6 +52,8 @@ fn a_token_that_is_refused_is_renewed_once() {
     process.keeper.refused(&second, None, world.moment());
     assert_eq!(world.token(&mut process).unwrap(), second, "it was renewed a moment ago");
     world.pass(31);
+    process.keeper.refused(&first, None, world.moment());
+    assert_eq!(world.token(&mut process).unwrap(), second, "late news of the old one");
     process.keeper.refused(&second, None, world.moment());
     assert_ne!(world.token(&mut process).unwrap(), second);
     assert_eq!(world.issuer.requests, 3);
@@ -202,6 +204,10 @@ fn clocks_that_jump() {
     let (mut world, mut process, first) = started();
     // Asleep for two hours: the monotonic clock has not moved.
     world.skew = 2 * HOUR as i64;
+    world.issuer.down = true;
+    assert!(world.token(&mut process).is_err(), "what has ended is not used");
+    world.issuer.down = false;
+    world.pass(5);
     let second = world.token(&mut process).unwrap();
     assert_ne!(second, first);
     // Set back by a day: it is good by the other clock, and ends by it.
