@@ -147,6 +147,8 @@ class Client {
   void save_attachment(uint64_t watch, const std::string &attachment_id, const std::string &path) {
     check(ewsn_save_attachment(handle_, watch, attachment_id.c_str(), path.c_str()));
   }
+  // Every request and answer into this file, without secrets; NULL ends it.
+  void trace_wire(const char *path) { check(ewsn_trace_wire(handle_, path)); }
   std::string status() { return text(ewsn_status_json(handle_)); }
   // The body of a POST that Exchange sent to the host's own web server: what to answer, as JSON.
   std::string push_feed(const std::string &body) { return text(ewsn_push_feed_json(handle_, body.c_str())); }

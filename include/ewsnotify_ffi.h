@@ -599,6 +599,13 @@ ewsn_status ewsn_save_attachment(ewsn_client *c, uint64_t watch, const char *att
 const char *ewsn_status_json(ewsn_client *c);
 
 /*
+ Writes every request and answer from now on to this file (mode 0600, behind what is in it), or, with NULL, to none any more.
+ Secrets are left out, of mails all but their beginning. At 16 MiB the file becomes FILE.1, and a new one begins. Option
+ `trace_wire` does the same from the start. A file that cannot be written any more is told once, by an `EWSN_ERROR` event.
+ */
+ewsn_status ewsn_trace_wire(ewsn_client *c, const char *path_or_null);
+
+/*
  Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
  told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
  harm. `EWSN_TIMEOUT` where something still runs: with option `dispatch=thread`, a callback; from within that callback it

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::auth::Secret;
+
 /// More than a server needs; a stranger's are not kept without bound.
 const MOST: usize = 16;
 const LONGEST: usize = 4096;
@@ -14,7 +16,7 @@ const BACK_END: &str = "X-BackEndOverrideCookie";
 
 /// The cookies of a group of mailboxes at one server. The newest value of a name counts, whatever its path: there is one.
 #[derive(Default)]
-pub struct Cookies(Mutex<BTreeMap<String, String>>);
+pub struct Cookies(Mutex<BTreeMap<String, Secret>>);
 
 impl Cookies {
     /// Takes a `Set-Cookie` header.
@@ -41,15 +43,35 @@ impl Cookies {
         if is_over {
             cookies.remove(name);
         } else if cookies.len() < MOST || cookies.contains_key(name) {
-            cookies.insert(name.to_owned(), value.to_owned());
+            cookies.insert(name.to_owned(), Secret::new(value));
         }
     }
 
     /// What the `Cookie` header says, if there is anything to say.
-    pub(crate) fn header(&self) -> Option<String> {
+    pub(crate) fn header(&self) -> Option<Secret> {
         let cookies = self.lock();
-        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        (!pairs.is_empty()).then(|| pairs.join("; "))
+        let length = cookies.iter().map(|(name, value)| name.len() + value.expose().len() + 3).sum();
+        // All at once: a string that grows leaves copies behind that nobody wipes.
+        let mut text = String::with_capacity(length);
+        for (name, value) in &*cookies {
+            let between = if text.is_empty() { "" } else { "; " };
+            for part in [between, name, "=", value.expose()] {
+                text.push_str(part);
+            }
+        }
+        (!text.is_empty()).then(|| Secret::new(text))
+    }
+
+    /// What a `Set-Cookie` header brings, if that may be as good as a password.
+    pub(crate) fn secret(header: &str) -> Option<Secret> {
+        let (name, value) = header.split(';').next()?.split_once('=')?;
+        (name.trim() != BACK_END).then(|| Secret::new(value.trim()))
+    }
+
+    /// Those that may be as good as a password. The one that names a machine is none, and texts tell of machines.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        let cookies = self.lock();
+        cookies.iter().filter(|(name, _)| *name != BACK_END).map(|(_, value)| value.clone()).collect()
     }
 
     /// Whether both lead to the same machine, or neither to a certain one.
@@ -58,7 +80,7 @@ impl Cookies {
         machine(self) == machine(other)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Secret>> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +112,7 @@ mod tests {
             "X-BackEndOverrideCookie=mbx02.example.test~1941996295; path=/",
         ]);
         let sent = "X-BackEndOverrideCookie=mbx02.example.test~1941996295; exchangecookie=ab12";
-        assert_eq!(cookies.header().as_deref(), Some(sent));
+        assert_eq!(cookies.header().as_ref().map(Secret::expose), Some(sent));
         assert!(!cookies.same_machine(&Cookies::default()));
         assert!(cookies.same_machine(&jar(&["X-BackEndOverrideCookie=mbx02.example.test~1941996295"])));
     }

@@ -101,6 +101,9 @@ impl SignIn {
         let tls = Arc::new(Tls::new(config.ca_file.as_deref())?);
         let (counters, tap) = (Arc::<Counters>::default(), Arc::<Tap>::default());
         oauth.account.secrets().for_each(|secret| tap.secrets.add(secret));
+        if let Some(path) = options.get("trace_wire") {
+            tap.wire_log.write_to(Some(path.as_ref())).map_err(|e| e.context("option trace_wire"))?;
+        }
         Ok(SignIn { oauth, asker: Asker { config, tls, counters, lookups: Lookups::system(), tap } })
     }
 

@@ -177,6 +177,12 @@ final class Client
         self::check(self::ffi()->ewsn_save_attachment($this->handle, $watch, $attachmentId, $path));
     }
 
+    /** Writes every request and answer from now on to this file (mode 0600), without secrets; null ends it. */
+    public function traceWire(?string $path): void
+    {
+        self::check(self::ffi()->ewsn_trace_wire($this->handle, $path));
+    }
+
     /** What is going on: watches, connections, counters. */
     public function status(): array
     {

@@ -84,6 +84,7 @@ def _load() -> ctypes.CDLL:
         ("save_attachment", i32, client, u64, text, text),
         ("save_mime", i32, client, u64, text, text, text),
         ("status_json", text, client),
+        ("trace_wire", i32, client, text),
         ("push_parse_json", text, text),
         ("push_feed_json", text, client, text),
         ("close", i32, client, i32),
@@ -255,6 +256,10 @@ class Client:
     def save_attachment(self, watch: int, attachment_id: str, path: str) -> None:
         """Asks for an attachment by its `id` in `attachments` and writes its content into a new file."""
         _check(_lib.ewsn_save_attachment(self._handle, watch, attachment_id.encode(), os.fsencode(path)))
+
+    def trace_wire(self, path: Optional[str]) -> None:
+        """Writes every request and answer from now on to this file (mode 0600), without secrets; None ends it."""
+        _check(_lib.ewsn_trace_wire(self._handle, None if path is None else os.fsencode(path)))
 
     def status(self) -> dict:
         """What is going on: watches, connections, counters."""

@@ -120,7 +120,11 @@ fn look(
     cancel: &Cancel,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<Summary> {
+    options.know(&tap.secrets);
     let config = WatchConfig::read(options)?;
+    if let Some(path) = options.get("trace_wire") {
+        tap.wire_log.write_to(Some(path.as_ref())).map_err(|e| e.context("option trace_wire"))?;
+    }
     let tls = std::sync::Arc::new(Tls::new(config.net.ca_file.as_deref())?);
     let counters = std::sync::Arc::<Counters>::default();
     let asker =
@@ -132,6 +136,8 @@ fn look(
     }
     let accounts = runtime::Accounts::default();
     let auth = runtime::auth(&config, &accounts, &asker)?;
+    // The first question goes out without a sign-in, and may be answered with one that was sent before.
+    auth.secrets().iter().for_each(|secret| tap.secrets.add_beside(secret, &[&config.user]));
     let mut report = Report { tell, secrets: &tap.secrets, summary: Summary::default() };
     let endpoint = match &config.endpoint {
         Some(endpoint) => Some(endpoint.clone()),

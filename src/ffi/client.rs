@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -307,6 +308,18 @@ pub extern "C" fn ewsn_status_json(c: *mut ewsn_client) -> *const c_char {
     guard_or(std::ptr::null(), || {
         let status = to_json(&find(c)?.client.status())?;
         lend!(&status)
+    })
+}
+
+/// Writes every request and answer from now on to this file (mode 0600, behind what is in it), or, with NULL, to none any more.
+/// Secrets are left out, of mails all but their beginning. At 16 MiB the file becomes FILE.1, and a new one begins. Option
+/// `trace_wire` does the same from the start. A file that cannot be written any more is told once, by an `EWSN_ERROR` event.
+#[unsafe(no_mangle)]
+pub extern "C" fn ewsn_trace_wire(c: *mut ewsn_client, path_or_null: *const c_char) -> ewsn_status {
+    guard(|| {
+        let path = optional("path_or_null", path_or_null)?;
+        find(c)?.client.trace_wire(path.map(Path::new))?;
+        Ok(EWSN_OK)
     })
 }
 

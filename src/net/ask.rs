@@ -282,6 +282,7 @@ impl Asker {
                 let mut request = Request::new(());
                 *request.uri_mut() = uri;
                 common_headers(request.headers_mut(), &self.config, None)?;
+                lane.show(&request, &[]);
                 lane.run(request)
             }
             Question::Post { body, soap_action, mailbox } => {
@@ -295,6 +296,7 @@ impl Asker {
                     headers.insert(HeaderName::from_static("soapaction"), action);
                 }
                 common_headers(headers, &self.config, mailbox)?;
+                lane.show(&request, body);
                 lane.run(request)
             }
             Question::Form { body } => {
@@ -306,6 +308,7 @@ impl Asker {
                 headers.insert(header::CONTENT_TYPE, form);
                 common_headers(headers, &self.config, None)?;
                 headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+                lane.show(&request, body);
                 lane.run(request)
             }
         }

@@ -1,7 +1,8 @@
 //! The pair of buffers that `ureq` works on, kept small: they exist only while bytes are in them. A stream that idles holds
-//! none; one that gets a burst grows to [`MAX_INPUT`].
+//! none; one that gets a burst grows to [`MAX_INPUT`]. They are wiped: what comes may quote what was sent.
 
 use ureq::unversioned::transport::Buffers;
+use zeroize::Zeroizing;
 
 /// The head of an answer must fit. Exchange's are about 1 KiB.
 pub(super) const MAX_INPUT: usize = 16 * 1024;
@@ -11,11 +12,11 @@ const OUTPUT: usize = 4 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Pair {
-    input: Vec<u8>,
+    input: Zeroizing<Vec<u8>>,
     /// The bytes not yet consumed are `input[start..end]`.
     start: usize,
     end: usize,
-    output: Vec<u8>,
+    output: Zeroizing<Vec<u8>>,
     /// Whether consuming went on: if not, more bytes must come before it makes sense to try again.
     progress: bool,
     /// The next input buffer's size.
@@ -25,21 +26,26 @@ pub(super) struct Pair {
 impl Pair {
     /// Gives memory back that has no bytes in it. To be called before a wait.
     pub fn rest(&mut self) {
-        self.output = Vec::new();
+        self.output = Zeroizing::default();
         if self.start == self.end {
-            self.input = Vec::new();
+            self.input = Zeroizing::default();
             (self.start, self.end) = (0, 0);
         }
     }
 
     /// The output as it is, so that it can be sent while the rest is borrowed.
-    pub fn take_output(&mut self) -> Vec<u8> {
+    pub fn take_output(&mut self) -> Zeroizing<Vec<u8>> {
         std::mem::take(&mut self.output)
     }
 
     /// Puts it back for the next piece.
-    pub fn give_output(&mut self, output: Vec<u8>) {
+    pub fn give_output(&mut self, output: Zeroizing<Vec<u8>>) {
         self.output = output;
+    }
+
+    /// The input that is not consumed, to be changed.
+    pub fn input_mut(&mut self) -> &mut [u8] {
+        &mut self.input[self.start..self.end]
     }
 
     /// Whether no more input can be taken before some is consumed.
@@ -59,7 +65,10 @@ impl Pair {
         }
         if self.end == self.input.len() {
             let size = (self.input.len() * 2).clamp(self.size.clamp(MIN_INPUT, MAX_INPUT), MAX_INPUT);
-            self.input.resize(size, 0);
+            // Not by growing, which leaves a copy behind that nobody wipes.
+            let mut grown = Zeroizing::new(vec![0; size]);
+            grown[..self.end].copy_from_slice(&self.input[..self.end]);
+            self.input = grown;
         }
     }
 

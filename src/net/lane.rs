@@ -22,7 +22,8 @@ use super::tap::Tap;
 use super::tls::{self, Tls};
 use super::transport::{HandshakeError, Wire, handshake};
 use super::url::{Endpoint, Host};
-use super::{Config, Post};
+use super::wire_log::{self, Coming, Way};
+use super::{Config, Cookies, Post};
 use crate::auth::Handshake;
 use crate::{Error, ErrorKind, Result};
 
@@ -63,6 +64,8 @@ pub(super) struct Answer {
     pub refusal: Option<String>,
     body: BodyReader<'static>,
     slot: Arc<Slot>,
+    /// What of the body the wire log has not shown yet.
+    coming: Option<Coming>,
     /// The error that ended the body: `ureq` forgets it and would tell a clean end to the next read.
     broken: Option<(ErrorKind, String)>,
 }
@@ -87,18 +90,46 @@ impl Lane {
 
     /// Sends one request and waits for the head of its answer. [`Slot::begin`] comes before.
     pub fn send(&self, uri: Uri, post: &Post<'_>, config: &Config) -> Result<Answer> {
-        self.run(request(uri, post, config)?)
+        let request = request(uri, post, config)?;
+        if let Some(cookie) = post.cookies.and_then(Cookies::header) {
+            self.slot.sign_with("Cookie", cookie);
+        }
+        self.show(&request, post.body);
+        self.run(request)
+    }
+
+    /// Has the wire log show a request, when it goes out.
+    pub fn show<B>(&self, request: &Request<B>, body: &[u8]) {
+        if self.slot.tap().wire_log.is_on() {
+            let first = format!("{} {}", request.method(), request.uri());
+            let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            let body = wire_log::body(content_type, body, body.len() as u64);
+            self.slot.show_request(&wire_log::head(&first, request.headers()), &body);
+        }
     }
 
     /// The same for any request.
     pub fn run(&self, request: Request<impl AsSendBody>) -> Result<Answer> {
-        let response = self.agent.run(request).map_err(|e| blurred(&self.slot, e))?;
+        let response = self.agent.run(request).map_err(|e| {
+            let error = blurred(&self.slot, e);
+            self.slot.say(Way::In, &format!("({error})"), "");
+            error
+        })?;
         self.slot.enter(Phase::Body);
         let (parts, body) = Response::into_parts(response);
         let closes = parts.version < Version::HTTP_11
             || parts.headers.get_all(header::CONNECTION).iter().any(|v| {
                 v.to_str().is_ok_and(|v| v.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
             });
+        for cookie in
+            parts.headers.get_all(header::SET_COOKIE).iter().filter_map(|v| Cookies::secret(v.to_str().ok()?))
+        {
+            self.slot.tap().secrets.add(&cookie);
+        }
+        if self.slot.tap().wire_log.is_on() {
+            let first = format!("{:?} {}", parts.version, parts.status);
+            self.slot.say(Way::In, &wire_log::head(&first, &parts.headers), "");
+        }
         Ok(Answer {
             status: parts.status.as_u16(),
             closes,
@@ -107,6 +138,7 @@ impl Lane {
             unlock: self.slot.take_unlock(),
             body: body.into_reader(),
             slot: self.slot.clone(),
+            coming: None,
             broken: None,
         })
     }
@@ -124,10 +156,15 @@ impl Answer {
         }
         loop {
             match self.body.read(buf) {
-                Ok(n) => return Ok(n),
+                Ok(n) => {
+                    self.show(&buf[..n]);
+                    return Ok(n);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     let error = blurred(&self.slot, ureq::Error::from(e));
+                    self.show(&[]);
+                    self.slot.say(Way::In, &format!("({error})"), "");
                     // After a time-out the stream stands where it stood, and reading may go on.
                     if error.kind() != ErrorKind::Timeout {
                         self.broken = Some((error.kind(), error.to_string()));
@@ -138,9 +175,34 @@ impl Answer {
         }
     }
 
+    /// Has the wire log show what came of the body; nothing is its end.
+    fn show(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            if let Some(text) = self.coming.take().and_then(|mut coming| coming.take()) {
+                self.slot.say(Way::In, "(body)", &text);
+            }
+        } else if self.slot.tap().wire_log.is_on() {
+            let new = || Coming::new(self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()));
+            self.coming.get_or_insert_with(new).add(bytes);
+        }
+    }
+
+    /// Has the wire log show what came of a body that goes on.
+    pub fn show_so_far(&mut self) {
+        if let Some(text) = self.coming.as_mut().and_then(Coming::take_whole) {
+            self.slot.say(Way::In, "(body)", &text);
+        }
+    }
+
     /// The value of a header, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.show(&[]);
     }
 }
 
@@ -158,11 +220,8 @@ fn request<'a>(uri: Uri, post: &Post<'a>, config: &Config) -> Result<Request<&'a
         let public = value("option public_folder_mailbox", public)?;
         headers.insert(HeaderName::from_static("x-publicfoldermailbox"), public);
     }
-    if let Some(cookies) = post.cookies {
+    if post.cookies.is_some() {
         headers.insert(HeaderName::from_static("x-preferserveraffinity"), HeaderValue::from_static("true"));
-        if let Some(cookie) = cookies.header().and_then(|text| HeaderValue::try_from(text).ok()) {
-            headers.insert(header::COOKIE, cookie);
-        }
     }
     Ok(request)
 }

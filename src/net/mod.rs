@@ -20,6 +20,7 @@ mod tap;
 mod tls;
 mod transport;
 mod url;
+mod wire_log;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -39,6 +40,7 @@ pub use lookup::{Lookups, Resolve};
 pub use tap::Tap;
 pub use tls::Tls;
 pub use url::Endpoint;
+pub use wire_log::WireLog;
 
 /// How to talk to a server.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,8 +10,11 @@ use super::cancel::{Cancel, Registration, Wake};
 use super::socket::{Limits, Socket, Stop};
 use super::tap::Tap;
 use super::url::Endpoint;
+use super::wire_log::{self, Way};
 use crate::auth::Secret;
 use crate::{Error, ErrorKind, Result};
+
+const AUTHORIZATION: &str = "Authorization";
 
 /// How far an operation is: what a time-out or a break then means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +42,14 @@ struct State {
     /// What `until` came from, for the text of a time-out.
     allowed: Duration,
     phase: Phase,
-    authorization: Option<Secret>,
+    /// Headers that are put in last, from memory that is wiped; each once.
+    signatures: Vec<(&'static str, Secret)>,
+    /// Those that went out: known until the operation is over, since the answer may quote them.
+    sent: Vec<(&'static str, Secret)>,
+    /// The request as the wire log shows it, until it goes out.
+    request: Option<String>,
+    /// The number of the connection in the wire log.
+    connection: u64,
     error: Option<Error>,
     socket: Weak<Socket>,
     registration: Option<Registration>,
@@ -62,7 +72,10 @@ impl Slot {
             until: Instant::now(),
             allowed: Duration::ZERO,
             phase: Phase::Connect,
-            authorization: None,
+            signatures: Vec::new(),
+            sent: Vec::new(),
+            request: None,
+            connection: 0,
             error: None,
             socket: Weak::new(),
             registration: None,
@@ -83,16 +96,14 @@ impl Slot {
 
     /// A request begins. A socket that is still there from the one before is ended by this `cancel` from now on.
     pub fn begin(&self, cancel: &Cancel, until: Instant, allowed: Duration, authorization: Option<Secret>) {
-        // Before it goes out: the answer may quote it.
-        if let Some(authorization) = &authorization {
-            self.tap.secrets.add(authorization);
-        }
         let mut state = self.state();
         state.cancel = cancel.clone();
         state.until = until;
         state.allowed = allowed;
         state.phase = Phase::Connect;
-        state.authorization = authorization;
+        state.signatures.clear();
+        state.sent.clear();
+        state.request = None;
         state.error = None;
         state.fresh = false;
         state.stays = false;
@@ -102,6 +113,17 @@ impl Slot {
         // One socket a slot: a request after the first registers it anew, since the cancel may be another.
         let socket = state.socket.clone();
         state.registration = (socket.strong_count() > 0).then(|| cancel.register(socket as Weak<dyn Wake>));
+        drop(state);
+        if let Some(authorization) = authorization {
+            // Before it goes out: the answer may quote it.
+            self.tap.secrets.add(&authorization);
+            self.sign_with(AUTHORIZATION, authorization);
+        }
+    }
+
+    /// A header that must not be seen goes out with the request that has begun.
+    pub fn sign_with(&self, name: &'static str, value: Secret) {
+        self.state().signatures.push((name, value));
     }
 
     /// The request is good on the socket that is there, and on no other.
@@ -125,7 +147,9 @@ impl Slot {
     pub fn end(&self) {
         let mut state = self.state();
         state.registration = None;
-        state.authorization = None;
+        state.signatures.clear();
+        state.sent.clear();
+        state.request = None;
         state.cancel = Cancel::new();
     }
 
@@ -165,6 +189,7 @@ impl Slot {
         state.registration = Some(registration);
         state.certificate = certificate;
         state.fresh = true;
+        state.connection = self.tap.wire_log.connection();
     }
 
     pub fn certificate(&self) -> Option<Arc<[u8]>> {
@@ -181,9 +206,44 @@ impl Slot {
         self.state().session.clone()
     }
 
-    /// The signature for the request's head, once.
-    pub fn take_authorization(&self) -> Option<Secret> {
-        self.state().authorization.take()
+    /// The signatures for the request's head, once. It goes out now.
+    pub fn take_signatures(&self) -> Vec<(&'static str, Secret)> {
+        let mut state = self.state();
+        let taken = std::mem::take(&mut state.signatures);
+        state.sent.extend(taken.iter().cloned());
+        let request = state.request.take();
+        drop(state);
+        if let Some(request) = request {
+            self.say(Way::Out, &request, "");
+        }
+        taken
+    }
+
+    /// Has the wire log show the request when it goes out.
+    pub fn show_request(&self, head: &str, body: &str) {
+        let mut state = self.state();
+        let mut text = head.to_owned();
+        for (name, value) in &state.signatures {
+            text += &wire_log::signature(name, value.expose());
+        }
+        if !body.is_empty() {
+            text += "\n\n";
+            text += body;
+        }
+        state.request = Some(text);
+    }
+
+    /// What is told of what goes and comes.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// Writes into the wire log.
+    pub fn say(&self, way: Way, first: &str, rest: &str) {
+        if self.tap.wire_log.is_on() {
+            let connection = self.state().connection;
+            self.tap.wire_log.say(&self.tap.secrets, connection, way, first, rest);
+        }
     }
 
     pub fn got_bytes(&self) {

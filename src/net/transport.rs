@@ -1,7 +1,7 @@
 //! The bytes under `ureq`: TCP, with or without TLS, behind one pair of buffers.
 //!
-//! The `Authorization` header is not given to `ureq`: at log level trace it writes every byte of a head to the host's log,
-//! and its header map is not wiped. So [`Wire::transmit_output`] puts the line in, from memory that is wiped.
+//! The headers `Authorization` and `Cookie` are not given to `ureq`: at log level trace it writes every byte of a head to the host's log,
+//! and its header map is not wiped. So [`Wire::transmit_output`] puts the lines in, from memory that is wiped.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::buffers::{MAX_INPUT, Pair};
 use super::slot::{Phase, Slot};
 use super::socket::{Limits, Socket, Stop};
+use crate::auth::{Secret, Secrets};
 use crate::{Error, ErrorKind};
 
 pub(super) struct Wire {
@@ -71,8 +72,9 @@ impl Transport for Wire {
         self.slot.enter(Phase::Send);
         let limits = self.slot.limits();
         let mut signed = Zeroizing::new(Vec::new());
-        if let Some(authorization) = self.slot.take_authorization() {
-            sign(&self.buffers.output()[..amount], authorization.expose(), &mut signed);
+        let signatures = self.slot.take_signatures();
+        if !signatures.is_empty() {
+            sign(&self.buffers.output()[..amount], &signatures, &mut signed);
         }
         let sent = if signed.is_empty() {
             let output = self.buffers.take_output();
@@ -113,6 +115,9 @@ impl Transport for Wire {
                 self.buffers.input_appended(n);
                 self.buffers.note_filling();
                 self.slot.got_bytes();
+                if self.slot.phase() == Phase::Head {
+                    without_secrets(self.buffers.input_mut(), &self.slot.tap().secrets);
+                }
                 if self.tls.is_none() && self.slot.phase() == Phase::Head && is_tls(self.buffers.input()) {
                     let text = format!(
                         "{}: the server speaks TLS on this port: the url must begin with https",
@@ -164,6 +169,20 @@ impl fmt::Debug for Wire {
     }
 }
 
+/// Has what a head quotes of our secrets become stars: `ureq` writes some headers to the host's log, and does not wipe any. What
+/// the sign-in and the cookies need stays, and that it does not write.
+fn without_secrets(input: &mut [u8], secrets: &Secrets) {
+    let end = memchr::memmem::find(input, b"\r\n\r\n").unwrap_or(input.len());
+    for line in input[..end].split_mut(|b| *b == b'\n') {
+        let needed = ["set-cookie:", "www-authenticate:", "proxy-authenticate:"];
+        let is =
+            |name: &&str| line.get(..name.len()).is_some_and(|b| b.eq_ignore_ascii_case(name.as_bytes()));
+        if !needed.iter().any(is) {
+            secrets.blank(line);
+        }
+    }
+}
+
 /// Whether it is an alert of TLS, by which a server answers what is none.
 fn is_tls(head: &[u8]) -> bool {
     head.starts_with(&[0x15, 0x03])
@@ -176,16 +195,18 @@ fn words_of_456(head: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(words).trim().to_owned())
 }
 
-/// Puts the signature behind the request line of the head that `output` begins with.
-fn sign(output: &[u8], authorization: &str, signed: &mut Zeroizing<Vec<u8>>) {
-    const NAME: &[u8] = b"Authorization: ";
+/// Puts the signatures behind the request line of the head that `output` begins with.
+fn sign(output: &[u8], signatures: &[(&'static str, Secret)], signed: &mut Zeroizing<Vec<u8>>) {
     let line = memchr::memchr(b'\n', output).map_or(0, |at| at + 1);
+    let length = |(name, value): &(&str, Secret)| name.len() + value.expose().len() + 4;
     // All at once: a buffer that grows leaves copies behind that nobody wipes.
-    signed.reserve_exact(output.len() + NAME.len() + authorization.len() + 2);
+    signed.reserve_exact(output.len() + signatures.iter().map(length).sum::<usize>());
     signed.extend_from_slice(&output[..line]);
-    signed.extend_from_slice(NAME);
-    signed.extend_from_slice(authorization.as_bytes());
-    signed.extend_from_slice(b"\r\n");
+    for (name, value) in signatures {
+        for part in [name.as_bytes(), b": ", value.expose().as_bytes(), b"\r\n"] {
+            signed.extend_from_slice(part);
+        }
+    }
     signed.extend_from_slice(&output[line..]);
 }
 

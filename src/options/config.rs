@@ -33,6 +33,8 @@ pub(crate) struct ClientConfig {
     /// After how long the client closes by itself.
     pub drain: Option<Duration>,
     pub log: Option<Level>,
+    /// Where every request and answer is written down.
+    pub trace_wire: Option<PathBuf>,
     pub push: PushConfig,
 }
 
@@ -183,6 +185,7 @@ impl ClientConfig {
                 "debug" => Some(Level::Debug),
                 _ => None,
             },
+            trace_wire: options.get("trace_wire").map(PathBuf::from),
             push: PushConfig {
                 listen: options.get("push_listen").map(str::to_owned),
                 secret: options.secret("push_secret").cloned(),

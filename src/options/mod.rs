@@ -11,7 +11,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::auth::Secret;
+use crate::auth::{Secret, Secrets};
 use crate::net::Endpoint;
 use crate::{Error, ErrorKind, Result};
 
@@ -208,6 +208,25 @@ impl Options {
         merged.plain.extend(self.plain.iter().map(|(k, v)| (*k, v.clone())));
         merged.secret.extend(self.secret.iter().map(|(k, v)| (*k, v.clone())));
         merged
+    }
+
+    /// Has the secrets among them known, so that they leave every text: see [`Secrets`].
+    pub(crate) fn know(&self, secrets: &Secrets) {
+        let url = self.value("url");
+        let public = [self.value("user"), self.value("mailbox"), url, self.value("user_agent")];
+        for secret in self.secret.values() {
+            // Of a URL, the password is secret, and what stands behind the host may be.
+            let Some((_, rest)) = secret.expose().split_once("://") else {
+                secrets.add_beside(secret, &public);
+                continue;
+            };
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let signed = host.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.1, host)));
+            let (password, host) = signed.unwrap_or(("", host));
+            for part in [password, path] {
+                secrets.keep(Secret::new(part), &[&public[..], &[host]].concat());
+            }
+        }
     }
 
     /// The value of a key of the table, or its default.

@@ -161,6 +161,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     client("drain_seconds", Number(1, 1 << 31), "", "so many seconds after it was opened, the client closes by itself: for a job that tells what came since the last one"),
     client("dispatch", OneOf(&["host", "thread"]), "host", "C interface: who calls the registered callback: the host's thread in `ewsn_dispatch`, or a thread of the library's (C and C++ only)"),
     client("log", OneOf(&["off", "warn", "info", "debug"]), "off", "how much of what the library does is told as `Log` events"),
+    client("trace_wire", Path, "", "a file (mode 0600) that gets every request and answer, without secrets, and of mails only their beginning: for whoever looks for what goes wrong; at 16 MiB it becomes FILE.1, and a new one begins"),
     client("close_timeout", Time(0, 600), "2s", "how long closing may wait for the server to be told"),
 ];
 

@@ -496,12 +496,12 @@ pub enum Scope {
 /// assert!(url.expose().ends_with("s3cret"));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct PushUrl(std::sync::Arc<str>);
+pub struct PushUrl(std::sync::Arc<zeroize::Zeroizing<String>>);
 
 impl PushUrl {
     /// Takes a URL as it is; [`write_request`](super::write_request) refuses what EWS would.
     pub fn new(url: &str) -> PushUrl {
-        PushUrl(url.into())
+        PushUrl(std::sync::Arc::new(zeroize::Zeroizing::new(url.to_owned())))
     }
 
     /// Whether EWS would take it: for one that is too long it has a code of its own (`ErrorInvalidPushSubscriptionUrl`).

@@ -189,6 +189,7 @@ impl Client {
     ) -> Result<Client> {
         let config = ClientConfig::read(options);
         let core = Core::start(&config, lookups, pairs, waker)?;
+        options.know(&core.tap.secrets);
         Ok(Client {
             core,
             defaults: options.clone(),
@@ -247,7 +248,6 @@ impl Client {
                     let base = config.push_url.as_ref().map(|url| url.expose());
                     let secret = self.core.push_secret.as_ref();
                     let url = push::url(base, self.core.listener.as_deref(), secret)?;
-                    push::know(&self.core.tap.secrets, base);
                     self.core.start_drops()?;
                     WatchMode::Push {
                         url,
@@ -570,7 +570,9 @@ impl Client {
     /// A watch's options, over the client's.
     fn config(&self, options: &Options) -> Result<WatchConfig> {
         options.only_a_watchs()?;
-        WatchConfig::read(&options.over(&self.defaults))
+        let options = options.over(&self.defaults);
+        options.know(&self.core.tap.secrets);
+        WatchConfig::read(&options)
     }
 
     fn ask_item(
@@ -665,6 +667,28 @@ impl Client {
     /// ```
     pub fn status(&self) -> Status {
         self.core.status()
+    }
+
+    /// Writes every request and answer from now on to this file (mode 0600, behind what is in it), or to none any more: for whoever
+    /// looks for what goes wrong. Passwords, tokens, cookies and other secrets are left out, of mails all but their beginning; who
+    /// writes to whom about what is not. At 16 MiB the file becomes `FILE.1`, and a new one begins. Option `trace_wire` does
+    /// the same from the start.
+    ///
+    /// A file that cannot be written any more (the disk is full) is told once, by an `Error` event, and is written no further; all
+    /// else goes on.
+    ///
+    /// ```
+    /// # let client = ewsnotify::Client::open(&ewsnotify::Options::new())?;
+    /// # let folder = tempfile::tempdir()?;
+    /// client.trace_wire(Some(&folder.path().join("wire.log")))?;
+    /// client.trace_wire(None)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] for a file that cannot be opened; what was so before stays.
+    pub fn trace_wire(&self, path: Option<&Path>) -> Result<()> {
+        self.core.tap.wire_log.write_to(path)
     }
 
     /// Option `close_timeout`.

@@ -154,7 +154,11 @@ impl Core {
         };
         let (files, bytes) = (config.spool_files, config.spool_bytes);
         let counters = Arc::<Counters>::default();
-        let (tap, listener) = (Arc::<Tap>::default(), push::listen(&config.push)?);
+        let tap = Arc::<Tap>::default();
+        if let Some(path) = &config.trace_wire {
+            tap.wire_log.write_to(Some(path)).map_err(|e| e.context("option trace_wire"))?;
+        }
+        let listener = push::listen(&config.push, &tap)?;
         let secret = listener.as_ref().map(|listener| listener.secret());
         if let Some(secret) = secret.or(config.push.secret.as_ref()) {
             tap.secrets.add(secret);
@@ -188,6 +192,12 @@ impl Core {
             last: Mutex::new(None),
         });
         core.links.accounts.tell(Arc::downgrade(&core));
+        let teller = Arc::downgrade(&core);
+        core.tap.wire_log.on_trouble(move |error| {
+            if let Some(core) = teller.upgrade() {
+                core.tell_trouble(&error);
+            }
+        });
         core.threads.spawn("ewsn-timer", TIMER_STACK, {
             let core = core.clone();
             move || core.tick()

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::core::Core;
 use super::threads::guarded;
-use crate::auth::{Secret, Secrets};
+use crate::auth::Secret;
 use crate::engine::{PushAnswer, Pushed};
-use crate::net::{self, Answered, ListenConfig, Listener, Refused};
+use crate::net::{self, Answered, ListenConfig, Listener, Refused, Tap};
 use crate::options::PushConfig;
 use crate::proto::{self, PushReply, PushUrl};
 use crate::push::{PushDone, PushFed};
@@ -23,7 +23,7 @@ const STACK: usize = 1024 * 1024;
 const OFTEN: Duration = Duration::from_secs(60);
 
 /// Opens the port, if the options want one.
-pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
+pub(super) fn listen(config: &PushConfig, tap: &Arc<Tap>) -> Result<Option<Arc<Listener>>> {
     let Some(address) = &config.listen else { return Ok(None) };
     let address: SocketAddr = address.parse().map_err(|_| {
         invalid(format!(
@@ -41,6 +41,7 @@ pub(super) fn listen(config: &PushConfig) -> Result<Option<Arc<Listener>>> {
         address,
         tls,
         secret,
+        tap: tap.clone(),
         connections: config.connections,
         max_bytes: config.max_bytes,
         timeout: config.timeout,
@@ -93,13 +94,6 @@ fn behind(base: &PushUrl, secret: &Secret) -> Result<PushUrl> {
     let url = PushUrl::new(&url);
     url.check().map_err(|e| e.context("options push_url and push_secret, the one behind the other"))?;
     Ok(url)
-}
-
-/// Has the secret in option `push_url` known: anything behind the host may be it.
-pub(super) fn know(secrets: &Secrets, base: Option<&str>) {
-    let Some((_, rest)) = base.and_then(|url| url.split_once("://")) else { return };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    secrets.keep(Secret::new(path), &[host]);
 }
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use zeroize::Zeroizing;
+
 use super::connection;
 use super::content::{self, Fetched};
 use super::core::{Core, closed};
@@ -304,7 +306,8 @@ pub(super) fn exchange(
     (anchor, cookies): (&str, Option<&Cookies>),
     cancel: &Cancel,
 ) -> Result<(Body, Option<SystemTime>)> {
-    let body = proto::write_request(request, header)?;
+    // One that subscribes to pushes has the secret URL in it.
+    let body = Zeroizing::new(proto::write_request(request, header)?);
     let soap_action = proto::soap_action(request);
     let post = Post { body: &body, soap_action, anchor_mailbox: Some(anchor), cookies };
     let reply = link.call(&post, cancel)?;

@@ -48,6 +48,7 @@ unsafe extern "C" {
         path: *const c_char,
     ) -> i32;
     fn ewsn_status_name(status: i32) -> *const c_char;
+    fn ewsn_trace_wire(c: *mut c_void, path: *const c_char) -> i32;
     fn ewsn_unwatch(c: *mut c_void, watch: u64) -> i32;
     fn ewsn_version() -> *const c_char;
 }
@@ -85,7 +86,10 @@ fn client_and_event() -> (*mut c_void, *mut c_void) {
 fn wrong(function: &str, parameter: &Parameter, handles: &Handles) -> Vec<usize> {
     let optional = match function {
         "ewsn_open_json" | "ewsn_watch_json" | "ewsn_open_with_state_json" => parameter.name == "json",
-        _ => matches!(parameter.name, "change_key" | "options" | "out_watch" | "token" | "why_not"),
+        _ => matches!(
+            parameter.name,
+            "change_key" | "options" | "out_watch" | "path_or_null" | "token" | "why_not"
+        ),
     };
     let null = (!optional).then_some(0);
     match (parameter.kind, parameter.name) {
@@ -299,6 +303,8 @@ fn arguments_that_are_none_are_refused() {
         assert!(ewsn_save_attachment(client, 0, c"id".as_ptr(), null()) == INVALID && refused());
         assert!(ewsn_save_attachment(client, 0, null(), c"x".as_ptr()) == INVALID && refused());
         assert!(ewsn_save_mime(client, 1, c"id".as_ptr(), null(), null()) == INVALID && refused());
+        assert!(ewsn_trace_wire(client, BAD) == INVALID && refused());
+        assert_eq!(ewsn_trace_wire(client, null()), 0, "it was off already");
         assert!(ewsn_event_str(event, 99).is_null() && refused());
         assert!(ewsn_event_str(event, 50).is_null() && refused(), "a number is no text");
         assert!(ewsn_event_int(event, 1) == -1 && refused());

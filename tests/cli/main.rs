@@ -17,6 +17,7 @@ mod mistakes;
 mod options;
 mod push;
 mod run;
+mod scan;
 mod simulate;
 mod support;
 mod trouble;

@@ -55,11 +55,14 @@ pub struct Secrets(RwLock<Known>);
 #[derive(Default)]
 struct Known {
     key: RandomState,
+    salt: u64,
     secrets: Vec<Borrowed>,
     /// Those that nobody else owns.
     kept: Vec<Secret>,
     /// Where the piece with this hash is.
     pieces: HashMap<u64, Place, BuildHasherDefault<AsItIs>>,
+    /// A bit for the pieces whose cheap hash it has: of most texts, no more is looked at.
+    sieve: Vec<u64>,
     /// Pieces that are no secret, although a secret has them.
     public: HashSet<u64, BuildHasherDefault<AsItIs>>,
     /// Whether any is shorter than a piece.
@@ -118,7 +121,7 @@ impl Secrets {
 
     /// The same for one that nobody else owns: it is known for good.
     pub(crate) fn keep(&self, secret: Secret, public: &[&str]) {
-        if !self.read().has(secret.expose().as_bytes()) {
+        if secret.expose().len() >= SHORTEST && !self.read().has(secret.expose().as_bytes()) {
             self.add_beside(&secret, public);
             self.0.write().unwrap_or_else(PoisonError::into_inner).kept.push(secret);
         }
@@ -164,6 +167,13 @@ impl Secrets {
         }
     }
 
+    /// The same for bytes whose number must stay: each letter becomes a star.
+    pub(crate) fn blank(&self, bytes: &mut [u8]) {
+        for range in self.find(bytes) {
+            bytes[range].fill(b'*');
+        }
+    }
+
     /// An error fit to be shown.
     pub(crate) fn clean_error(&self, error: Error) -> Error {
         error.map_texts(|text| self.clean(text))
@@ -197,6 +207,14 @@ impl Secrets {
 }
 
 impl Known {
+    /// The word of the sieve, and the bit in it.
+    fn bit(&self, piece: &[u8]) -> (usize, u64) {
+        let mut word = [0; PIECE];
+        word[..piece.len()].copy_from_slice(piece);
+        let mixed = (u64::from_le_bytes(word) ^ self.salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+        ((mixed >> 6) as usize, 1 << (mixed & 63))
+    }
+
     fn hash(&self, piece: &[u8]) -> u64 {
         // A slice's hash has its length in it, so pieces of all lengths can lie in one table.
         self.key.hash_one(piece)
@@ -215,6 +233,10 @@ impl Known {
         if self.secrets.len() > 2 * self.alive + 64 {
             self.forget_the_dead();
         }
+        if self.sieve.is_empty() {
+            self.salt = self.key.hash_one(PIECE);
+            self.sieve = vec![0; 1024];
+        }
         let number = self.secrets.len() as u32;
         self.secrets.push(secret);
         self.any_short |= text.len() < 2 * PIECE;
@@ -224,6 +246,8 @@ impl Known {
                 self.pieces.get(&hash).is_some_and(|p| self.secrets[p.secret as usize].strong_count() > 0);
             if !taken && !self.public.contains(&hash) {
                 self.pieces.insert(hash, Place { secret: number, at });
+                let (word, bit) = self.bit(&text[place]);
+                self.sieve[word] |= bit;
             }
         }
     }
@@ -232,6 +256,7 @@ impl Known {
     fn forget_the_dead(&mut self) {
         let before = std::mem::take(&mut self.secrets);
         self.pieces.clear();
+        self.sieve.fill(0);
         self.alive = usize::MAX / 4;
         for secret in before {
             if let Some(text) = secret.upgrade() {
@@ -245,8 +270,8 @@ impl Known {
         let (bytes, mut at, mut from) = (view.bytes(), 0, 0);
         while at < bytes.len() {
             match self.here(bytes, at, from, view.is_packed()) {
-                Some(range) => {
-                    (at, from) = (range.end, range.end);
+                Some((range, next)) => {
+                    (at, from) = (next, next);
                     found.push(view.origin(range));
                 }
                 None => at += 1,
@@ -254,34 +279,39 @@ impl Known {
         }
     }
 
-    /// The secret that has a piece here; what lies before `from` belongs to another.
-    fn here(&self, bytes: &[u8], at: usize, from: usize, packed: bool) -> Option<Range<usize>> {
+    /// The secret that has a piece here, and where to look on; what lies before `from` belongs to another.
+    fn here(&self, bytes: &[u8], at: usize, from: usize, packed: bool) -> Option<(Range<usize>, usize)> {
+        let whole = |range: Range<usize>| Some((range.clone(), range.end));
         let place = |n: usize| {
             let piece = bytes.get(at..at + n)?;
+            let (word, bit) = self.bit(piece);
+            if self.sieve[word] & bit == 0 {
+                return None;
+            }
             let place = self.pieces.get(&self.hash(piece))?;
             Some((*place, self.secrets[place.secret as usize].upgrade()))
         };
         match place(PIECE) {
             // Nobody owns it any more, and it may be in a text that is late.
-            Some((_, None)) => return Some(at..at + PIECE),
+            Some((_, None)) => return Some((at..at + PIECE, at + 1)),
             Some((place, Some(secret))) => {
                 let (secret, in_it) = (secret.as_bytes(), place.at as usize);
                 let most = (in_it - begin(secret)).min(at - from);
                 let back = (1..=most).take_while(|n| bytes[at - n] == secret[in_it - n]).count();
                 let on = common(&bytes[at..], &secret[in_it..]);
                 // Less is a hash that is the same by chance.
-                return (on >= PIECE).then_some(at - back..at + on);
+                return whole(at - back..at + on).filter(|_| on >= PIECE);
             }
             None => {}
         }
         for n in (SHORTEST..PIECE).rev().filter(|_| self.any_short) {
             if place(n).is_some() {
-                return Some(at..at + n);
+                return whole(at..at + n);
             }
         }
         let (_, secret) = place(HEAD).filter(|_| packed)?;
         let on = common(&bytes[at..], secret?.as_bytes());
-        (on >= HEAD && at + on == bytes.len()).then_some(at..at + on)
+        whole(at..at + on).filter(|_| on >= HEAD && at + on == bytes.len())
     }
 }
 

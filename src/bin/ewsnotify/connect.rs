@@ -49,6 +49,10 @@ pub struct With {
     #[arg(long = "option-env", value_name = "KEY=VAR", help_heading = "Server and mailbox")]
     options_env: Vec<String>,
 
+    /// Write every request and answer to this file, without secrets
+    #[arg(long, value_name = "FILE", help_heading = "Server and mailbox")]
+    trace_wire: Option<PathBuf>,
+
     /// Set any other option of the library; `ewsnotify options` lists them
     #[arg(long = "option", value_name = "KEY=VALUE", help_heading = "Server and mailbox")]
     options: Vec<String>,
@@ -110,6 +114,11 @@ impl With {
         if let Some(file) = &self.ca_file {
             let path = file.to_str().ok_or_else(|| Failure::usage("the path of --ca-file is not UTF-8"))?;
             options.set("ca_file", path)?;
+        }
+        if let Some(file) = &self.trace_wire {
+            let path =
+                file.to_str().ok_or_else(|| Failure::usage("the path of --trace-wire is not UTF-8"))?;
+            options.set("trace_wire", path)?;
         }
         for pair in &self.options {
             set(&mut options, pair)?;

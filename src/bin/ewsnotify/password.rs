@@ -1,14 +1,14 @@
 //! Where a password comes from: the environment, stdin, or somebody at a terminal. Never from the command line, which
 //! every user of the machine can read.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Outcome};
 
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
 /// Gets the password. `env` is the name of a variable, `user` is for the question at a terminal.
 pub fn read(env: Option<&str>, stdin: bool, user: &str) -> Outcome<Zeroizing<String>> {
@@ -42,13 +42,22 @@ pub fn from_env(name: &str, flag: &str) -> Outcome<Zeroizing<String>> {
 
 /// The first line of stdin.
 fn line() -> Outcome<Zeroizing<String>> {
-    let mut password = Zeroizing::new(String::with_capacity(LONGEST as usize));
-    let read = io::stdin().lock().take(LONGEST).read_line(&mut password);
-    read.map_err(|e| Failure::failed(format!("cannot read the password from standard input: {e}")))?;
-    while password.ends_with(['\n', '\r']) {
-        password.pop();
+    // Letter by letter: the buffer of `stdin()` is not wiped.
+    let (mut bytes, mut letter) = (Zeroizing::new(Vec::with_capacity(LONGEST)), Zeroizing::new([0]));
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::failed(format!("cannot read the password from standard input: {e}"))
+    };
+    while bytes.len() < LONGEST {
+        match rustix::io::read(io::stdin(), &mut letter[..]) {
+            Ok(0) => break,
+            Ok(_) if letter[0] == b'\n' => break,
+            Ok(_) => bytes.push(letter[0]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(failed(&e)),
+        }
     }
-    Ok(password)
+    let text = std::str::from_utf8(&bytes).map_err(|_| failed(&"it is not UTF-8"))?;
+    Ok(Zeroizing::new(text.trim_end_matches('\r').to_owned()))
 }
 
 fn ask(user: &str) -> Outcome<Zeroizing<String>> {

@@ -16,6 +16,8 @@ const PIECE: usize = 16 << 10;
 pub(super) struct Conn {
     pub sock: TcpStream,
     pub peer: IpAddr,
+    /// In the wire log.
+    pub number: u64,
     tls: Option<Box<ServerConnection>>,
     /// Why TLS has ended it.
     pub tls_failure: Option<String>,
@@ -59,6 +61,7 @@ impl Conn {
         Ok(Conn {
             sock,
             peer,
+            number: 0,
             tls,
             tls_failure: None,
             began: false,

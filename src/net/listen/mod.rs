@@ -22,6 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use self::conn::{Conn, Over};
 use self::request::Step;
+use super::tap::Tap;
 use crate::auth::Secret;
 use crate::{Error, ErrorKind, Result};
 
@@ -47,6 +48,8 @@ pub struct ListenConfig {
     pub tls: Option<Arc<ServerConfig>>,
     /// What the last part of the path has to be; compared in a time that tells nothing of it.
     pub secret: Secret,
+    /// What is told of requests and answers.
+    pub tap: Arc<Tap>,
     /// How many connections may stand at a time. For one more, the oldest that has not shown the secret goes.
     pub connections: usize,
     /// How large a body may be.
@@ -286,7 +289,8 @@ impl Listener {
                 }
             }
             let deadline = Instant::now() + self.config.timeout;
-            if let Ok(conn) = Conn::new(sock, peer.ip(), self.config.tls.as_ref(), deadline) {
+            if let Ok(mut conn) = Conn::new(sock, peer.ip(), self.config.tls.as_ref(), deadline) {
+                conn.number = self.config.tap.wire_log.connection();
                 conns.push(conn);
             }
         }
@@ -369,6 +373,7 @@ impl Listener {
                             (400, "")
                         }
                     };
+                    self.config.tap.say_push(conn.number, &body, &format!("HTTP/1.1 {status}"), reply);
                     conn.closing = !stays;
                     conn.say(head(status, reply.len(), !stays).as_bytes());
                     conn.say(reply.as_bytes());

@@ -47,7 +47,10 @@ $item = $client->getItem($watch, $mail['item_id'], $mail['change_key']);
 must(str_starts_with($item['subject'], 'Mail '), 'the subject');
 $client->saveMime($watch, $mail['item_id'], $mail['change_key'], "$folder/mail.eml");
 must(filesize("$folder/mail.eml") > 100, 'the message');
+$client->traceWire("$folder/wire.log");
 $client->saveAttachment($watch, $item['attachments'][0]['id'], "$folder/attachment");
+$client->traceWire(null);
+must(str_contains(file_get_contents("$folder/wire.log"), 'Authorization: Basic ***'), 'the wire log');
 try {
     $client->getItem($watch, 'nobody');
     must(false, 'nobody is there');

@@ -63,6 +63,11 @@ with ewsnotify.Client(**options, ack="manual", events="NewMail", state_dir=folde
     path = folder + "/attachment"
     client.save_attachment(watch, attachment, path)
     assert os.stat(path).st_mode & 0o777 == 0o600 and open(path, "rb").read() == b"1;2;3"
+    client.trace_wire(folder + "/wire.log")
+    client.get_item(watch, mail["item_id"])
+    client.trace_wire(None)
+    wire = open(folder + "/wire.log").read()
+    assert " > POST " in wire and "Authorization: Basic ***" in wire and " < HTTP/1.1 200 OK" in wire, wire
     client.retry(mail, 0.001)
     again = until(client, "NewMail")
     assert again["item_id"] == mail["item_id"] and again["attempt"] == 2, again

@@ -1,0 +1,314 @@
+//! No secret is ever shown: whatever a server quotes of what it was sent, and wherever it puts it, nothing of it is in an error, an
+//! event, a log, a `Debug` form, a file of the state or the wire log.
+#![cfg(feature = "sim")]
+
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use ewsnotify::net::Cancel;
+use ewsnotify::sim::Sim;
+use ewsnotify::sim::fault::{Action, Fault};
+use ewsnotify::{Client, Event, EventKind, Fetch, Next, Options, check};
+
+#[path = "common/scan.rs"]
+mod scan;
+
+use scan::{ADA, PASSWORD, PUSH_SECRET, Scan, WAYS, answer, borrowed, echo, header, quoted, secrets, xml};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// All that any of our crates logs: everything at trace, `ureq_proto` at debug (at trace it logs the rows of heads, which is said
+/// in the documents).
+struct Logged;
+
+static LOGGED: Mutex<String> = Mutex::new(String::new());
+
+impl log::Log for Logged {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Debug || !metadata.target().starts_with("ureq_proto")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = format!("{} {} {}\n", record.level(), record.target(), record.args());
+            LOGGED.lock().unwrap_or_else(|e| e.into_inner()).push_str(&line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// From here on the host has a logger.
+fn log_all() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // The library has none of its own: nothing is logged before the host says so.
+        assert_eq!(log::max_level(), log::LevelFilter::Off);
+        log::set_logger(&Logged).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+    });
+}
+
+#[track_caller]
+fn no_log_shows(scan: &Scan) {
+    let logged = LOGGED.lock().unwrap_or_else(|e| e.into_inner());
+    assert!(logged.contains("ureq"), "the logger hears nothing");
+    scan.assert_clean("the log", &*logged);
+}
+
+fn options(url: &str) -> Options {
+    let mut options = Options::new();
+    options.set("url", url).unwrap().set("user", ADA).unwrap().set("password", PASSWORD).unwrap();
+    options.set("log", "debug").unwrap().set("pull_interval", "20ms").unwrap();
+    options
+}
+
+/// Every text that is in a folder.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push((path.display().to_string(), std::fs::read(&path).unwrap())),
+        }
+    }
+    found
+}
+
+fn shown(events: &[Event]) -> String {
+    events.iter().map(|e| format!("{}\n{e:?}\n", e.to_json())).collect()
+}
+
+/// Takes events until one is as wanted.
+fn until(client: &Client, events: &mut Vec<Event>, mut wanted: impl FnMut(&Event) -> bool) {
+    loop {
+        match client.next(LIMIT) {
+            Next::Event(event) => {
+                events.push(event);
+                if wanted(events.last().unwrap()) {
+                    return;
+                }
+            }
+            other => panic!("{other:?} after {}", shown(events)),
+        }
+    }
+}
+
+// A server, or a proxy before it, that quotes the request in its answer puts the password into the ticket that somebody opens about
+// the error, and into the log that everybody reads.
+#[test]
+fn what_a_server_quotes_is_shown_nowhere() {
+    log_all();
+    let all = secrets();
+    let scan = Scan::new(&borrowed(&all));
+    // The scan itself works, and the server quotes what it is said to.
+    for way in 0..WAYS {
+        assert!(scan.find(&answer(way, &format!("Authorization: Basic {}", header()), 1)).is_some(), "{way}");
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let url = format!("http://127.0.0.1:{}/EWS/Exchange.asmx", echo(asked.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let (state, wire) = (folder.path().join("state"), folder.path().join("wire.log"));
+    let mut options = options(&url);
+    options.set("state_dir", state.to_str().unwrap()).unwrap().set("push_secret", PUSH_SECRET).unwrap();
+    options.set("push_listen", "127.0.0.1:0").unwrap().set("trace_wire", wire.to_str().unwrap()).unwrap();
+    scan.assert_clean("the options", format!("{options:?}"));
+    let client = Client::open(&options).unwrap();
+    let mut errors = String::new();
+    let mut tell = |e: ewsnotify::Error| errors += &format!("{e}\n{e:?}\n{:?}\n", e.code());
+    for n in 0..2 * WAYS {
+        let id = format!("AAMk{n}");
+        let failed = match n % 3 {
+            0 => client.get_item(0, &id, None, Fetch::Summary).map(drop),
+            1 => client.get_item(0, &id, None, Fetch::Mime).map(drop),
+            _ => client.save_attachment(0, &id, &folder.path().join(&id)),
+        };
+        tell(failed.unwrap_err());
+    }
+    tell(client.push_feed(header().as_bytes()).unwrap_err());
+    tell(client.push_feed(format!("<{PASSWORD}>").as_bytes()).unwrap_err());
+    scan.assert_clean("an error", &errors);
+    assert!(errors.contains("***"), "{errors}");
+    let mut events = Vec::new();
+    for mode in ["streaming", "pull", "push"] {
+        for _ in 0..WAYS {
+            let mut watch = Options::new();
+            watch
+                .set("mode", mode)
+                .unwrap()
+                .set("mailbox", &format!("m{}@example.test", events.len()))
+                .unwrap();
+            watch.set("access", "impersonate").unwrap();
+            let id = client.watch(&watch).unwrap();
+            // Some ways are taken for good, others are tried again: both have been told.
+            until(&client, &mut events, |e| {
+                e.watch == id
+                    && matches!(e.kind, EventKind::Disconnected | EventKind::Closed | EventKind::Error)
+            });
+            let _ = client.unwatch(id);
+        }
+    }
+    let status = client.status();
+    scan.assert_clean(
+        "the status",
+        serde_json::to_string(&status).unwrap() + &format!("{status:?} {client:?}"),
+    );
+    client.close();
+    while let Next::Event(event) = client.next(LIMIT) {
+        events.push(event);
+    }
+    scan.assert_clean("an event", shown(&events));
+    let told = shown(&events);
+    assert!(told.contains("***"), "{told}");
+    for _ in 0..WAYS {
+        let mut findings = String::new();
+        let mut tell =
+            |f: check::Finding| findings += &format!("{}{f:?}\n", serde_json::to_string(&f).unwrap());
+        let outcome = check::check(&options, &Cancel::new(), &mut tell);
+        findings += &format!("{outcome:?}");
+        scan.assert_clean("a finding", &findings);
+    }
+    for (name, bytes) in files(folder.path()) {
+        scan.assert_clean(&name, bytes);
+    }
+    let wire = std::fs::read_to_string(wire).unwrap();
+    assert!(wire.contains(" > POST ") && wire.contains("Authorization: Basic ***"), "{wire}");
+    no_log_shows(&scan);
+}
+
+/// A watch of each mode on a simulator, with all that it writes.
+fn watch_all(sim: &Sim, folder: &Path, scan: &Scan) {
+    for mode in ["streaming", "pull", "push"] {
+        let place = folder.join(mode);
+        std::fs::create_dir(&place).unwrap();
+        let mut options = options(sim.url());
+        let path = |name: &str| place.join(name).to_str().unwrap().to_owned();
+        options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
+        options.set("mode", mode).unwrap().set("fetch", "mime").unwrap();
+        options.set("state_dir", &path("state")).unwrap().set("trace_wire", &path("wire.log")).unwrap();
+        if mode == "push" {
+            options.set("push_listen", "127.0.0.1:0").unwrap().set("push_secret", PUSH_SECRET).unwrap();
+        }
+        let client = Client::open(&options).unwrap();
+        client.watch(&Options::new()).unwrap();
+        let mut events = Vec::new();
+        until(&client, &mut events, |e| e.kind == EventKind::Connected);
+        sim.exchange().deliver(ADA, b"From: Bob <bob@example.test>\r\nSubject: Hello\r\n\r\nText").unwrap();
+        until(&client, &mut events, |e| e.kind == EventKind::NewMail);
+        client.close();
+        while let Next::Event(event) = client.next(LIMIT) {
+            events.push(event);
+        }
+        scan.assert_clean("an event", shown(&events));
+        for (name, bytes) in files(&place) {
+            scan.assert_clean(&name, bytes);
+        }
+        let wire = std::fs::read_to_string(place.join("wire.log")).unwrap();
+        for wanted in
+            [" > POST https://", "Authorization: Basic ***", " < HTTP/1.1 200 OK", "GetItemResponse", "Hello"]
+        {
+            assert!(wire.contains(wanted), "{mode}: {wanted} is not in {wire}");
+        }
+        let push = ["(push)", "<t:URL>***</t:URL>"].iter().all(|wanted| wire.contains(wanted));
+        assert_eq!(push, mode == "push", "{mode}: {wire}");
+    }
+}
+
+// Nothing has to go wrong for a secret to be shown.
+#[test]
+fn what_goes_well_shows_no_secret() {
+    log_all();
+    let all = secrets();
+    let scan = Scan::new(&borrowed(&all));
+    let sim = Sim::builder().user(ADA, PASSWORD).start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    watch_all(&sim, folder.path(), &scan);
+    no_log_shows(&scan);
+}
+
+// Whoever answers at autodiscover.example.test was sent the password, and may be anybody in the company.
+#[test]
+fn what_autodiscover_quotes_is_shown_nowhere() {
+    log_all();
+    let all = secrets();
+    let scan = Scan::new(&borrowed(&all));
+    let text = quoted(&format!("Authorization: Basic {}", header()), &borrowed(&all)[..2]);
+    let url: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || "%=&+/-".contains(*c)).collect();
+    let pox = format!(
+        "<Autodiscover xmlns=\"http://schemas.microsoft.com/exchange/autodiscover/responseschema/2006\"><Response><Error \
+         Time=\"1\" Id=\"2\"><ErrorCode>{}</ErrorCode><Message>{}</Message><DebugData>{}</DebugData></Error></Response></Autodiscover>",
+        header(),
+        xml(&text),
+        xml(&text)
+    );
+    let status = |code, body: &str| Action::Status {
+        code,
+        retry_after: None,
+        retry_date: None,
+        body: Some(body.into()),
+    };
+    let actions = [
+        status(200, &pox),
+        status(500, &pox),
+        status(200, &format!("<html>{text}")),
+        status(403, &text),
+        Action::Redirect { to: format!("https://example.test/autodiscover/autodiscover.xml/{url}") },
+        Action::Redirect { to: format!("https://elsewhere.test/autodiscover/autodiscover.xml?{url}") },
+    ];
+    for action in actions {
+        let sim = Sim::builder().user(ADA, PASSWORD).start().unwrap();
+        for operation in ["GetUserSettings", "Autodiscover"] {
+            sim.add_fault(Fault::new(action.clone()).on(operation).times(100));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let wire = folder.path().join("wire.log");
+        let mut options = options("auto");
+        options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
+        options.set("connect_to", &format!("::127.0.0.1:{}", sim.address().port())).unwrap();
+        options.set("trace_wire", wire.to_str().unwrap()).unwrap();
+        let mut findings = String::new();
+        let mut tell =
+            |f: check::Finding| findings += &format!("{}{f:?}\n", serde_json::to_string(&f).unwrap());
+        let outcome = check::check(&options, &Cancel::new(), &mut tell);
+        findings += &format!("{outcome:?}");
+        scan.assert_clean("a finding", &findings);
+        let client = Client::open(&options).unwrap();
+        let e = client.get_item(0, "AAMk", None, Fetch::Summary).unwrap_err();
+        scan.assert_clean("an error", format!("{e} {e:?}"));
+        client.watch(&Options::new()).unwrap();
+        let mut events = Vec::new();
+        until(&client, &mut events, |e| {
+            matches!(e.kind, EventKind::Error | EventKind::Disconnected | EventKind::Closed)
+        });
+        client.close();
+        while let Next::Event(event) = client.next(LIMIT) {
+            events.push(event);
+        }
+        scan.assert_clean("an event", shown(&events));
+        scan.assert_clean("the wire log", std::fs::read(&wire).unwrap());
+    }
+    no_log_shows(&scan);
+}
+
+// A library that writes a log of its own writes it where its host does not look.
+#[test]
+fn nothing_here_installs_a_logger() {
+    fn look(folder: &Path) {
+        for (name, bytes) in files(folder) {
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(
+                !["set_logger", "set_boxed_logger", "set_max_level"].iter().any(|w| text.contains(w)),
+                "{name}"
+            );
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    look(&root.join("src"));
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap();
+    for sink in ["env_logger", "simplelog", "fern", "tracing-log", "flexi_logger", "stderrlog", "syslog"] {
+        assert!(!lock.contains(&format!("name = \"{sink}\"")), "{sink}");
+    }
+}
