@@ -13,12 +13,13 @@ mod watching;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use besieged::{CONNECTIONS, is_well, watching};
+use besieged::{CONNECTIONS, MOST, is_well, watching};
 use ewsnotify::EventKind;
-use raw::{connect, notification, path, post};
+use raw::{LONG, answer, connect, notification, path, post};
 
 /// One at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -75,6 +76,31 @@ fn a_thousand_connections() {
     let lines = is_well(w);
     assert!(lines.iter().any(|l| l.contains("push_connections")), "{lines:#?}");
     assert!(lines.len() < 10, "{lines:#?}");
+}
+
+// Who knows the secret, or has seen it, begins large bodies on all connections and ends none: what is kept of them is bounded, and
+// those that are sent away may come again.
+#[test]
+fn large_bodies_that_do_not_end() {
+    let _alone = alone();
+    let (w, address) = watching();
+    let before = memory();
+    let whole = post(&path(), &"x".repeat(MOST));
+    let (mut refused, until) = (0, Instant::now() + LONG);
+    // Those that come to be read when the others are there.
+    while refused == 0 {
+        assert!(Instant::now() < until, "none is sent away");
+        let mut socks: Vec<TcpStream> = (0..CONNECTIONS - 4).map(|_| connect(address)).collect();
+        for sock in &mut socks {
+            let _ = sock.write_all(&whole[..whole.len() - 1]);
+        }
+        refused += socks.iter_mut().filter_map(answer).filter(|(status, _)| *status == 503).count();
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB");
+    assert_eq!(w.count(EventKind::Error), 0, "what may come again is not lost");
+    let lines = is_well(w);
+    assert!(lines.iter().any(|l| l.contains("too many bodies at a time")), "{lines:#?}");
 }
 
 // An hour's worth of noise: nothing of it may be seen in what the host is told, in threads or in memory.

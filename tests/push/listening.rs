@@ -371,6 +371,31 @@ fn options_that_do_not_fit_are_refused() {
     }
 }
 
+// So much happens at once that the notification is larger than the listener takes: the server tries, gives up and is silent. The
+// host must hear why, and what was missed.
+#[test]
+fn a_notification_that_is_too_large_is_told() {
+    let sim = server(Style::Exchange);
+    // All that waits in one, and it waits for the one before, whose answer is lost, to be sent again.
+    sim.exchange().configure(|s| {
+        (s.batch, s.push_retry, s.push_minute) = (10_000, Duration::from_secs(1), Duration::from_millis(100));
+    });
+    let settings = [("mode", "push"), ("push_max_bytes", "16384"), ("push_silence", "6s")];
+    let mut w = Watching::start(sim, &settings);
+    w.connected();
+    w.settle();
+    w.sim.exchange().fail_push(PushFault::Unanswered);
+    for _ in 0..200 {
+        w.deliver();
+    }
+    let told = w.until("an error", |e| e.kind == EventKind::Error).detail.unwrap().message.unwrap();
+    assert!(told.contains("too large") && told.contains("push_max_bytes allows 16384 bytes"), "{told}");
+    let gone = w.until("Disconnected", |e| e.kind == EventKind::Disconnected);
+    assert_eq!(gone.detail.unwrap().reason, Some(Reason::IdleTimeout));
+    let gap = w.until("a gap", |e| e.kind == EventKind::Gap);
+    assert_eq!(gap.detail.unwrap().reason, Some(Reason::IdleTimeout));
+}
+
 // A receiver that was away for a moment is sent everything again; one that was away for long makes a new subscription.
 #[test]
 fn a_server_that_could_not_reach_us_comes_back() {

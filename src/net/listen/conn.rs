@@ -189,6 +189,7 @@ impl Conn {
             self.write()?;
         }
         self.inbox = Vec::new();
+        self.parser.let_go();
         self.lingers = true;
         self.sock.shutdown(Shutdown::Write).map_err(|_| Over)
     }

@@ -200,11 +200,15 @@ impl Listener {
         while !self.stopped.load(Ordering::SeqCst) {
             let ready = self.wait(&listener, &conns, &mut paused);
             let now = Instant::now();
-            let held: usize = conns.iter().map(|c| c.parser.held()).sum();
-            let full = held > BODIES.saturating_mul(self.config.max_bytes);
+            let mut held: usize = conns.iter().map(|c| c.parser.held()).sum();
+            let most = BODIES.saturating_mul(self.config.max_bytes);
             let mut kept = Vec::with_capacity(conns.len());
             for (mut conn, is_ready) in conns.drain(..).zip(ready.conns) {
-                if is_ready && self.serve(&mut conn, full, answer, note).is_err() {
+                let (before, full) = (conn.parser.held(), held > most);
+                let served = if is_ready { self.serve(&mut conn, full, answer, note) } else { Ok(()) };
+                // What this one has brought counts for those that come after it.
+                held = held - before + conn.parser.held();
+                if served.is_err() {
                     if let Some(why) = conn.tls_failure.take() {
                         note(Refused { why: Some(why), ..Refused::of("a TLS handshake", conn.peer) });
                     }

@@ -131,6 +131,11 @@ impl Parser {
         self.body.len()
     }
 
+    /// Nothing of the request under way is wanted any more.
+    pub fn let_go(&mut self) {
+        self.body = Vec::new();
+    }
+
     fn whole(&mut self) -> Step {
         self.state = State::Head;
         Step::Body { body: std::mem::take(&mut self.body), stays: self.stays }
