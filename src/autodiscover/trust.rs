@@ -56,13 +56,24 @@ pub fn domain(address: &str) -> Result<String> {
     if name.is_empty() || domain.contains([':', '/', '[']) {
         return Err(bad());
     }
-    let endpoint = Endpoint::parse(&format!("https://{domain}")).map_err(|_| bad())?;
+    let endpoint = Endpoint::parse(&format!("https://{domain}")).map_err(|e| match domain.is_ascii() {
+        true => bad(),
+        false => e.context(format_args!("the domain of \"{shown}\"")),
+    })?;
     Ok(endpoint.host().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // The mailboxes of a company with an umlaut, whose hosts are in DNS and in certificates by another name.
+    #[test]
+    fn a_domain_beyond_ascii() {
+        assert_eq!(domain("ada@M\u{fc}nchen.test").unwrap(), "xn--mnchen-3ya.test");
+        let e = domain("ada@\u{645}\u{62b}.test").unwrap_err().to_string();
+        assert!(e.contains("xn--"), "{e}");
+    }
 
     // evil-example.test is not example.test: the password would be somebody else's.
     #[test]

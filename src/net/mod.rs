@@ -9,6 +9,7 @@ mod buffers;
 mod cancel;
 mod connect_to;
 mod counters;
+mod idn;
 mod lane;
 mod link;
 mod listen;

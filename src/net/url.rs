@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use ureq::http::Uri;
 use ureq::http::uri::PathAndQuery;
 
+use super::idn;
 use crate::{Error, ErrorKind, Result};
 
 const DEFAULT_PATH: &str = "/EWS/Exchange.asmx";
@@ -112,6 +113,11 @@ impl Endpoint {
         &self.host
     }
 
+    /// Whether its URL says so.
+    pub(super) fn is_at(&self, host: &Host, port: u16) -> bool {
+        self.host == *host && self.port == port
+    }
+
     /// The name that the server's certificate must be valid for.
     pub(super) fn server_name(&self) -> Result<ServerName<'static>> {
         ServerName::try_from(self.host().to_owned()).map_err(|_| {
@@ -175,9 +181,18 @@ impl Host {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Host::Ip(ip, ip.to_string()));
         }
-        if !text.is_ascii() {
-            return invalid("has a host name that is not ASCII: give it in its xn-- form");
-        }
+        let ascii = match text.is_ascii() {
+            true => None,
+            false => match idn::to_ascii(text) {
+                Some(ascii) => Some(ascii),
+                None => {
+                    return invalid(
+                        "has a letter in its host name that is not known here: give the name in its xn-- form (idn2 prints it)",
+                    );
+                }
+            },
+        };
+        let text = ascii.as_deref().unwrap_or(text);
         // One dot at the end (a name from the root) is the same host, and no certificate has it.
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let good_label = |l: &str| {
@@ -199,7 +214,7 @@ impl Host {
 }
 
 /// Splits "host:port". More than one colon without brackets is an IPv6 address that stands alone.
-fn split_port(authority: &str) -> Result<(&str, Option<u16>)> {
+pub(super) fn split_port(authority: &str) -> Result<(&str, Option<u16>)> {
     let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
     if after_brackets == 0 && authority.matches(':').count() > 1 {
         return Ok((authority, None));
@@ -250,6 +265,9 @@ mod tests {
             // A host that is called like the scheme or the path: completing is no replacing of text.
             ("https.ews.exchange.asmx.test", "https://https.ews.exchange.asmx.test/EWS/Exchange.asmx"),
             ("http://http/http", "http://http/http"),
+            // IDN, and one in the form that DNS has.
+            ("https://M\u{fc}nchen.test:8443", "https://xn--mnchen-3ya.test:8443/EWS/Exchange.asmx"),
+            ("xn--mnchen-3ya.test", "https://xn--mnchen-3ya.test/EWS/Exchange.asmx"),
             ("mail_1.example.test", "https://mail_1.example.test/EWS/Exchange.asmx"),
         ] {
             let endpoint = Endpoint::parse(given).unwrap_or_else(|e| panic!("{given}: {e}"));
@@ -285,7 +303,7 @@ mod tests {
             "[::1]x:1",
             "mail..hunter2",
             "hunter2 x",
-            "m\u{fc}nchen.hunter2",
+            "m\u{fb01}.hunter2",
             "-hunter2.test",
             "https://mail.example.test/\u{e9}hunter2",
             "a\\hunter2",
