@@ -186,6 +186,12 @@ impl Error {
         self
     }
 
+    /// Puts what to do about it behind the text.
+    pub(crate) fn advice(mut self, what: &str) -> Error {
+        self.0.text = format!("{}: {what}", self.0.text).into();
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -97,8 +97,8 @@ impl SignIn {
                         a user of it, set oauth_grant=refresh_token";
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        let config = options::net_config(options);
-        let tls = Arc::new(Tls::new(config.ca_file.as_deref())?);
+        let config = options::net_config(options)?.for_an_issuer();
+        let tls = Arc::new(Tls::of(&config)?);
         let (counters, tap) = (Arc::<Counters>::default(), Arc::<Tap>::default());
         oauth.account.secrets().for_each(|secret| tap.secrets.add(secret));
         if let Some(path) = options.get("trace_wire") {

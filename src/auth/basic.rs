@@ -8,7 +8,7 @@ use crate::net::{Endpoint, cut};
 use crate::{Error, ErrorKind, Result};
 
 /// A user name and a password.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Basic {
     user: String,
     password: Secret,
@@ -42,6 +42,19 @@ impl Basic {
         }
         let header = header(&user, &password);
         Ok(Basic { user, password, header })
+    }
+
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        self.password.expose()
+    }
+
+    /// The value of the header that signs in.
+    pub(crate) fn header(&self) -> &Secret {
+        &self.header
     }
 }
 

@@ -125,7 +125,7 @@ fn look(
     if let Some(path) = options.get("trace_wire") {
         tap.wire_log.write_to(Some(path.as_ref())).map_err(|e| e.context("option trace_wire"))?;
     }
-    let tls = std::sync::Arc::new(Tls::new(config.net.ca_file.as_deref())?);
+    let tls = std::sync::Arc::new(Tls::of(&config.net)?);
     let counters = std::sync::Arc::<Counters>::default();
     let asker =
         Asker { config: config.net.clone(), tls, counters, lookups: Lookups::system(), tap: tap.clone() };

@@ -38,7 +38,8 @@ pub(super) fn look(
         Err(e) if e.kind() == ErrorKind::Tls => return tell(report, Topic::Tls, e),
         Err(e) => return tell(report, Topic::Connection, e),
     };
-    report.say(Topic::Connection, Grade::Ok, format!("{endpoint} answers"));
+    let by = asker.proxy(endpoint).map(|proxy| format!(", by the proxy {proxy}")).unwrap_or_default();
+    report.say(Topic::Connection, Grade::Ok, format!("{endpoint} answers{by}"));
     look_at_tls(asker, endpoint, &told, report);
     if !look_at_offers(endpoint, &told, &*auth, report) {
         return Ok(());
@@ -89,6 +90,10 @@ fn look_at_tls(asker: &Asker, endpoint: &Endpoint, told: &Told, report: &mut Rep
         _ => "",
     };
     report.say(Topic::Tls, Grade::Ok, format!("{} ({}){lacks}", session.version, session.suite));
+    if !asker.config.tls.pins.is_empty() {
+        let text = "the certificate is that of tls_pin: no authority, name or expiry is asked for";
+        return report.say(Topic::Tls, Grade::Ok, text);
+    }
     let Some(end) = asker.expires(endpoint, session) else { return };
     let day = humantime::format_rfc3339_seconds(end).to_string();
     let day = day.get(..10).unwrap_or_default();

@@ -115,12 +115,15 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> 
         403 => (
             ErrorKind::Auth,
             format!(
-                "{who} may not use EWS here: it may be blocked for the account, the program or the network"
+                "{who} may not use EWS here: it may be blocked for the account, the program or the network, or the server wants a \
+                 certificate of the client's (tls_cert)"
             ),
         ),
         407 => (
             ErrorKind::Auth,
-            "a proxy on the way wants a sign-in of its own, which is not offered here".into(),
+            "a proxy on the way wants a sign-in of its own: put user and password into option proxy, if it is that one; only Basic is \
+             possible"
+                .into(),
         ),
         440 | 449 => (ErrorKind::Auth, format!("the server wants {who} to sign in anew")),
         456 => (

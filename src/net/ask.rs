@@ -18,6 +18,7 @@ use super::counters::Counters;
 use super::lane::{Answer, Ground, Lane, common_headers, value};
 use super::link::{drain, read_whole};
 use super::lookup::Lookups;
+use super::proxy::Proxy;
 use super::signing::Signing;
 use super::tap::Tap;
 use super::tls::{self, Tls};
@@ -197,6 +198,9 @@ impl Asker {
                 self.tap.secrets.add_beside(&secret, &[&auth.who(), endpoint.host()]);
             }
         }
+        if let Some(proxy) = self.proxy(endpoint) {
+            proxy.tell_secrets(&self.tap.secrets);
+        }
         self.tap.secrets.clean_result(self.asked(endpoint, question, auth, cancel))
     }
 
@@ -273,6 +277,11 @@ impl Asker {
                 headers: std::mem::take(&mut answer.headers),
             });
         }
+    }
+
+    /// The proxy by which a server is reached, if any.
+    pub(crate) fn proxy(&self, endpoint: &Endpoint) -> Option<&Proxy> {
+        self.config.proxy_for(endpoint)
     }
 
     fn send(&self, lane: &Lane, endpoint: &Endpoint, question: &Question<'_>) -> Result<Answer> {

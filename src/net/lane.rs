@@ -16,11 +16,13 @@ use super::ask::Session;
 use super::connect_to;
 use super::counters::Counters;
 use super::lookup::Lookups;
+use super::proxy::Proxy;
 use super::slot::{Phase, Slot};
 use super::socket::{Socket, Stop};
 use super::tap::Tap;
-use super::tls::{self, Tls};
-use super::transport::{HandshakeError, Wire, handshake};
+use super::tls::Tls;
+use super::transport::{Forward, HandshakeError, Wire, handshake};
+use super::tunnel::Tunnel;
 use super::url::{Endpoint, Host};
 use super::wire_log::{self, Coming, Way};
 use super::{Config, Cookies, Post};
@@ -72,7 +74,8 @@ pub(super) struct Answer {
 
 impl Lane {
     pub fn new(ground: &Arc<Ground>, handshake: Box<dyn Handshake>) -> Lane {
-        let slot = Arc::new(Slot::new(ground.endpoint.clone(), ground.tap.clone()));
+        let proxy = ground.config.proxy_for(&ground.endpoint).map(Proxy::to_string);
+        let slot = Arc::new(Slot::new(ground.endpoint.clone(), proxy, ground.tap.clone()));
         // No time-out of ureq's: the slot has one instant for everything, and the transport keeps to it.
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -274,7 +277,7 @@ fn blurred(slot: &Slot, error: ureq::Error) -> Error {
     }
 }
 
-/// Looks up, connects, shakes hands.
+/// Looks up, connects, has a proxy connect, shakes hands.
 #[derive(Debug)]
 struct Connect {
     ground: Arc<Ground>,
@@ -301,23 +304,43 @@ impl Connect {
     fn establish(&self) -> Result<Wire> {
         let Ground { endpoint, config, tls, counters, .. } = &*self.ground;
         // Before any socket: what is wrong with our own files is no matter of the server's.
-        let tls = if endpoint.is_https() {
+        let client = if endpoint.is_https() {
             let client = ClientConnection::new(tls.client_config()?, endpoint.server_name()?);
-            Some(client.map_err(|e| tls::explain(endpoint, &e))?)
+            Some(client.map_err(|e| tls.explain(endpoint, &e))?)
         } else {
             None
         };
-        let addresses = self.addresses()?;
+        let (host, port) = connect_to::place(&config.connect_to, endpoint);
+        let proxy = config.proxy_for(endpoint);
+        let addresses = match proxy {
+            Some(proxy) => self.addresses(proxy.host(), proxy.port(), " in option proxy")?,
+            None => self.addresses(host, port, "")?,
+        };
         let (socket, registration) = self.slot.step(Phase::Connect, config.connect_timeout, |limits| {
             Socket::connect(&addresses, limits, counters)
         })?;
-        let Some(mut tls) = tls else {
+        let mut forward = None;
+        match proxy {
+            // As curl has it: what would only be sent on is sent on, and all else gets a connection.
+            Some(proxy) if proxy.sends_on() && client.is_none() && endpoint.is_at(host, port) => {
+                forward = Some(Forward::new(endpoint, proxy));
+            }
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy, host, port, &config.user_agent);
+                let dug = self
+                    .slot
+                    .step(Phase::Tunnel, config.connect_timeout, |limits| tunnel.dig(&socket, limits))?;
+                dug.map_err(|refusal| refusal.into_error(endpoint, proxy))?;
+            }
+            None => {}
+        }
+        let Some(mut client) = client else {
             self.slot.connected(&socket, registration, None);
-            return Ok(Wire::new(socket, None, self.slot.clone()));
+            return Ok(Wire::new(socket, None, forward, self.slot.clone()));
         };
         let mut refused = None;
         self.slot.step(Phase::Handshake, config.connect_timeout, |limits| {
-            match handshake(&mut tls, &socket, limits) {
+            match handshake(&mut client, &socket, limits) {
                 Err(HandshakeError::Stop(stop)) => Err(stop),
                 Err(HandshakeError::Tls(e)) => {
                     refused = Some(e);
@@ -327,28 +350,30 @@ impl Connect {
             }
         })?;
         if let Some(e) = refused {
-            return Err(tls::explain(endpoint, &e));
+            return Err(tls.explain(endpoint, &e));
         }
         let wanted = self.ground.wants_certificate;
         let certificate =
-            tls.peer_certificates().and_then(|c| c.first()).filter(|_| wanted).map(|c| Arc::from(&**c));
+            client.peer_certificates().and_then(|c| c.first()).filter(|_| wanted).map(|c| Arc::from(&**c));
         self.slot.connected(&socket, registration, certificate);
         if self.ground.wants_session {
-            self.slot.keep_session(Session::of(&tls));
+            self.slot.keep_session(Session::of(&client));
         }
-        Ok(Wire::new(socket, Some(Box::new(tls)), self.slot.clone()))
+        Ok(Wire::new(socket, Some(Box::new(client)), None, self.slot.clone()))
     }
 
-    fn addresses(&self) -> Result<Vec<SocketAddr>> {
+    /// Where to connect to. `option` says where the host's name stands, for texts.
+    fn addresses(&self, host: &Host, port: u16, option: &str) -> Result<Vec<SocketAddr>> {
         let Ground { endpoint, config, counters, lookups, .. } = &*self.ground;
-        let (host, port) = connect_to::place(&config.connect_to, endpoint);
         let mut found = match host {
             Host::Ip(ip, _) => vec![*ip],
             Host::Name(name) => {
                 self.slot.enter(Phase::LookUp);
                 let limits = self.slot.limits();
                 let until = limits.until.min(std::time::Instant::now() + config.lookup_timeout);
-                lookups.find(name, until, &limits.cancel, counters).map_err(|e| e.context(endpoint))?
+                lookups
+                    .find(name, option, until, &limits.cancel, counters)
+                    .map_err(|e| e.context(endpoint))?
             }
         };
         if endpoint.is_loopback() {

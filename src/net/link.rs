@@ -32,6 +32,10 @@ const BEGIN: usize = 4096;
 /// The longest declaration and comments before the root element of a long answer.
 const MAX_BEGIN: usize = 64 * 1024;
 
+/// A server says something at once, and then every minute at least.
+const GATHERED: &str = "a proxy or a load balancer on the way may gather answers before it passes them on: let it pass EWS through \
+                        unbuffered (nginx: proxy_buffering off), or use mode=pull";
+
 /// A link to one server with one sign-in.
 pub struct HttpLink {
     ground: Arc<Ground>,
@@ -80,6 +84,9 @@ impl HttpLink {
         let who = self.auth.who();
         for secret in self.auth.secrets() {
             tap.secrets.add_beside(&secret, &[&who, self.ground.endpoint.host()]);
+        }
+        if let Some(proxy) = self.ground.config.proxy_for(&self.ground.endpoint) {
+            proxy.tell_secrets(&tap.secrets);
         }
         if let Some(ground) = Arc::get_mut(&mut self.ground) {
             ground.tap = tap;
@@ -314,7 +321,10 @@ impl HttpLink {
     fn hang(&self, post: &Post<'_>, cancel: &Cancel) -> Result<Opened> {
         let endpoint = &*self.ground.endpoint;
         let mut lane = self.lane();
-        let mut answer = self.exchange(&mut lane, post, cancel)?;
+        let mut answer = self.exchange(&mut lane, post, cancel).map_err(|e| match e.kind() {
+            ErrorKind::Timeout => e.advice(GATHERED),
+            _ => e,
+        })?;
         if answer.status != 200 {
             return self.whole(&mut answer).map(Opened::Whole);
         }
@@ -336,7 +346,8 @@ impl HttpLink {
         }
         // Nobody asks for them any more, and the stream may last.
         answer.headers = Default::default();
-        Ok(Opened::Stream(Box::new(HttpStream { answer, lane, idle: self.ground.config.idle_timeout })))
+        let idle = self.ground.config.idle_timeout;
+        Ok(Opened::Stream(Box::new(HttpStream { answer, lane, idle, silent: true })))
     }
 }
 
@@ -351,6 +362,8 @@ struct HttpStream {
     answer: Answer,
     lane: Lane,
     idle: std::time::Duration,
+    /// Nothing has come yet.
+    silent: bool,
 }
 
 impl Stream for HttpStream {
@@ -363,7 +376,13 @@ impl Stream for HttpStream {
         }
         let read = self.answer.read(buf);
         self.answer.show_so_far();
-        read
+        match read {
+            Err(e) if self.silent && e.kind() == ErrorKind::Timeout => Err(e.advice(GATHERED)),
+            other => {
+                self.silent = false;
+                other
+            }
+        }
     }
 }
 

@@ -46,10 +46,12 @@ impl Lookups {
         SYSTEM.get_or_init(|| Arc::new(Lookups::new(Arc::new(System)))).clone()
     }
 
-    /// Waits for the addresses of `host` until `until`, or until cancelled.
+    /// Waits for the addresses of `host` until `until`, or until cancelled. `option` says where the name stands, for texts: as
+    /// ` in option proxy`, or nothing.
     pub(super) fn find(
         &self,
         host: &str,
+        option: &str,
         until: Instant,
         cancel: &Cancel,
         counters: &Arc<Counters>,
@@ -57,7 +59,7 @@ impl Lookups {
         let lookup = self.join(host)?;
         let _registered = cancel.register(Arc::downgrade(&lookup) as Weak<dyn Wake>);
         counters.lookup_waits();
-        let outcome = lookup.wait(host, until, cancel, counters);
+        let outcome = lookup.wait(host, option, until, cancel, counters);
         counters.lookup_ended();
         outcome
     }
@@ -126,6 +128,7 @@ impl Lookup {
     fn wait(
         &self,
         host: &str,
+        option: &str,
         until: Instant,
         cancel: &Cancel,
         counters: &Arc<Counters>,
@@ -139,12 +142,12 @@ impl Lookup {
             match &state.answer {
                 Some(Ok(found)) if found.is_empty() => {
                     return Err(connect(format!(
-                        "looking up {host:?}: the name has no address: check the host's name"
+                        "looking up {host:?}: the name has no address: check the host's name{option}"
                     )));
                 }
                 Some(Ok(found)) => return Ok(found.clone()),
                 Some(Err(why)) => {
-                    let text = format!("looking up {host:?}: {why}: check the host's name");
+                    let text = format!("looking up {host:?}: {why}: check the host's name{option}");
                     return Err(connect(text));
                 }
                 None => {}

@@ -14,12 +14,15 @@ mod lane;
 mod link;
 mod listen;
 mod lookup;
+mod pin;
+mod proxy;
 mod signing;
 mod slot;
 mod socket;
 mod tap;
 mod tls;
 mod transport;
+mod tunnel;
 mod url;
 mod wire_log;
 
@@ -38,8 +41,10 @@ pub use link::HttpLink;
 pub(crate) use listen::no_pipe;
 pub use listen::{Answered, ListenConfig, Listener, Refused, random_secret, server_tls};
 pub use lookup::{Lookups, Resolve};
+pub use pin::Pin;
+pub use proxy::{NoProxy, Proxy};
 pub use tap::Tap;
-pub use tls::Tls;
+pub use tls::{Tls, TlsConfig};
 pub use url::Endpoint;
 pub use wire_log::WireLog;
 
@@ -59,8 +64,14 @@ pub struct Config {
     pub max_response_bytes: u64,
     /// The `User-Agent` header. It should not change while a program runs: some servers balance load by it.
     pub user_agent: String,
-    /// Certificates (PEM) of authorities to trust besides the machine's. For [`Tls::new`].
+    /// Certificates (PEM) of authorities to trust besides the machine's. For [`Tls::of`].
     pub ca_file: Option<PathBuf>,
+    /// What else TLS has to be like. For [`Tls::of`].
+    pub tls: TlsConfig,
+    /// The proxy by which servers are reached, those of this machine (`localhost`, loopback addresses) apart.
+    pub proxy: Option<Proxy>,
+    /// Servers that are reached without it.
+    pub no_proxy: NoProxy,
     /// Allows a password in clear text over plain http to another machine.
     pub allow_plaintext: bool,
     /// Other places to connect to than URLs say; the first that fits counts.
@@ -80,10 +91,23 @@ impl Default for Config {
             max_response_bytes: 64 * 1024 * 1024,
             user_agent: concat!("ewsnotify/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_file: None,
+            tls: TlsConfig::default(),
+            proxy: None,
+            no_proxy: NoProxy::default(),
             allow_plaintext: false,
             connect_to: Vec::new(),
             public_folder_mailbox: None,
         }
+    }
+}
+
+impl Config {
+    /// How to talk to who issues tokens: the Exchange server's certificate is not its, nor does it want ours.
+    pub(crate) fn for_an_issuer(mut self) -> Config {
+        let TlsConfig { pins, only_tls13: _, certificate, key } = &mut self.tls;
+        pins.clear();
+        (*certificate, *key) = (None, None);
+        self
     }
 }
 

@@ -9,6 +9,7 @@ use super::ask::Session;
 use super::cancel::{Cancel, Registration, Wake};
 use super::socket::{Limits, Socket, Stop};
 use super::tap::Tap;
+use super::tls;
 use super::url::Endpoint;
 use super::wire_log::{self, Way};
 use crate::auth::Secret;
@@ -21,6 +22,8 @@ const AUTHORIZATION: &str = "Authorization";
 pub(super) enum Phase {
     LookUp,
     Connect,
+    /// The proxy is to connect.
+    Tunnel,
     Handshake,
     Send,
     Head,
@@ -31,6 +34,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Slot {
     endpoint: Arc<Endpoint>,
+    /// The proxy on the way there, for texts.
+    proxy: Option<String>,
     tap: Arc<Tap>,
     state: Mutex<State>,
 }
@@ -50,6 +55,8 @@ struct State {
     request: Option<String>,
     /// The number of the connection in the wire log.
     connection: u64,
+    /// Nothing of the request has gone out yet.
+    head: bool,
     error: Option<Error>,
     socket: Weak<Socket>,
     registration: Option<Registration>,
@@ -66,7 +73,7 @@ struct State {
 }
 
 impl Slot {
-    pub fn new(endpoint: Arc<Endpoint>, tap: Arc<Tap>) -> Slot {
+    pub fn new(endpoint: Arc<Endpoint>, proxy: Option<String>, tap: Arc<Tap>) -> Slot {
         let state = State {
             cancel: Cancel::new(),
             until: Instant::now(),
@@ -76,6 +83,7 @@ impl Slot {
             sent: Vec::new(),
             request: None,
             connection: 0,
+            head: true,
             error: None,
             socket: Weak::new(),
             registration: None,
@@ -87,7 +95,7 @@ impl Slot {
             answered: false,
             unlock: None,
         };
-        Slot { endpoint, tap, state: Mutex::new(state) }
+        Slot { endpoint, proxy, tap, state: Mutex::new(state) }
     }
 
     pub fn endpoint(&self) -> &Arc<Endpoint> {
@@ -104,6 +112,7 @@ impl Slot {
         state.signatures.clear();
         state.sent.clear();
         state.request = None;
+        state.head = true;
         state.error = None;
         state.fresh = false;
         state.stays = false;
@@ -246,6 +255,11 @@ impl Slot {
         }
     }
 
+    /// Whether what goes out is the begin of a request; once.
+    pub fn take_head(&self) -> bool {
+        std::mem::take(&mut self.state().head)
+    }
+
     pub fn got_bytes(&self) {
         self.state().answered = true;
     }
@@ -283,29 +297,54 @@ impl Slot {
             (state.phase, state.allowed)
         };
         let endpoint = &self.endpoint;
-        let doing = match phase {
-            Phase::LookUp => "while looking its name up",
-            Phase::Connect => "while connecting",
-            Phase::Handshake => "in the TLS handshake",
-            Phase::Send => "while sending the request",
-            Phase::Head => "while waiting for the answer",
-            Phase::Body => "while reading the answer",
+        let (whose, to, by) = match &self.proxy {
+            None => ("its name".into(), String::new(), String::new()),
+            Some(proxy) => (
+                format!("the name of the proxy {proxy}"),
+                format!(" to the proxy {proxy}"),
+                format!(", by the proxy {proxy},"),
+            ),
         };
-        let early = matches!(phase, Phase::LookUp | Phase::Connect | Phase::Handshake);
+        let doing = &match phase {
+            Phase::LookUp => format!("while looking {whose} up"),
+            Phase::Connect => format!("while connecting{to}"),
+            Phase::Tunnel => {
+                format!("while the proxy {} was to connect", self.proxy.as_deref().unwrap_or(""))
+            }
+            Phase::Handshake => format!("in the TLS handshake{by}").trim_end_matches(',').to_owned(),
+            Phase::Send => "while sending the request".to_owned(),
+            Phase::Head => "while waiting for the answer".to_owned(),
+            Phase::Body => "while reading the answer".to_owned(),
+        };
+        let early = matches!(phase, Phase::LookUp | Phase::Connect | Phase::Tunnel | Phase::Handshake);
         match stop {
             Stop::Cancelled => Error::new(ErrorKind::Closed, format!("{endpoint}: closed {doing}")),
             Stop::TimedOut => {
                 let kind = if early { ErrorKind::Connect } else { ErrorKind::Timeout };
                 let allowed = humantime::format_duration(round(allowed.unwrap_or(whole)));
-                Error::new(kind, format!("{endpoint}: time-out after {allowed} {doing}"))
+                let advice = match phase {
+                    Phase::Tunnel => ": does it speak what option proxy says, and can it reach the server?",
+                    _ => "",
+                };
+                Error::new(kind, format!("{endpoint}: time-out after {allowed} {doing}{advice}"))
             }
             Stop::Io(e) => {
+                if let Some(refused) = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
+                    && let Some(error) = tls::refused_after(endpoint, refused)
+                {
+                    return error;
+                }
                 let kind = if early { ErrorKind::Connect } else { ErrorKind::Io };
+                let by_tls = e.get_ref().is_some_and(|e| e.is::<rustls::Error>());
                 let what = match e.kind() {
                     io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+                    _ if by_tls => format!("TLS: {e}"),
                     _ => e.to_string(),
                 };
                 let advice = match (phase, e.kind()) {
+                    (Phase::Connect, io::ErrorKind::ConnectionRefused) if self.proxy.is_some() => {
+                        ": nothing listens there, or a firewall refuses: check option proxy"
+                    }
                     (Phase::Connect, io::ErrorKind::ConnectionRefused) => {
                         ": nothing listens there, or a firewall refuses: check host and port"
                     }

@@ -4,13 +4,30 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError, RootCertStore};
+use zeroize::Zeroizing;
 
+use super::Config;
 use super::answer::cut;
+use super::pin::{OtherCertificate, Pin, Pinned};
 use super::url::Endpoint;
 use crate::{Error, ErrorKind, Result};
+
+/// What TLS has to be like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsConfig {
+    /// The certificates that the server may have. Where there are any, they count instead of authorities, names and expiry.
+    pub pins: Vec<Pin>,
+    /// No version before TLS 1.3.
+    pub only_tls13: bool,
+    /// Our own certificate and its chain (PEM), for servers that ask for one.
+    pub certificate: Option<PathBuf>,
+    /// Its key (PEM); where not set, it is in the same file.
+    pub key: Option<PathBuf>,
+}
 
 /// One for a client: whom to trust, and the sessions to resume. TLS 1.2 and 1.3 by ring. The machine's certificate
 /// authorities are read at the first https connection.
@@ -18,6 +35,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Tls {
     extra: Vec<CertificateDer<'static>>,
     ca_file: Option<PathBuf>,
+    wanted: TlsConfig,
+    own: Option<Arc<SingleCertAndKey>>,
     config: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -25,7 +44,18 @@ impl Tls {
     /// Trusts this machine's certificate authorities, and those in `ca_file` (PEM) too, if one is given. The file is read now.
     pub fn new(ca_file: Option<&Path>) -> Result<Tls> {
         let extra = ca_file.map(read_ca_file).transpose()?.unwrap_or_default();
-        Ok(Tls { extra, ca_file: ca_file.map(Path::to_owned), config: OnceLock::new() })
+        Ok(Tls { extra, ca_file: ca_file.map(Path::to_owned), ..Tls::default() })
+    }
+
+    /// The same with all that the settings say. Files are read now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a file that cannot be read or has something else in it, and for a key that is not the certificate's.
+    pub fn of(config: &Config) -> Result<Tls> {
+        let wanted = config.tls.clone();
+        let own = wanted.certificate.as_deref();
+        let own = own.map(|file| read_own(file, wanted.key.as_deref().unwrap_or(file))).transpose()?;
+        Ok(Tls { wanted, own, ..Tls::new(config.ca_file.as_deref())? })
     }
 
     pub(super) fn client_config(&self) -> Result<Arc<ClientConfig>> {
@@ -38,15 +68,26 @@ impl Tls {
     }
 
     fn build(&self) -> Result<Arc<ClientConfig>> {
-        let roots = self.roots()?;
+        let versions = match self.wanted.only_tls13 {
+            true => &[&rustls::version::TLS13][..],
+            false => rustls::DEFAULT_VERSIONS,
+        };
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(|e| {
                 Error::new(ErrorKind::Internal, format!("the TLS library has no protocol version: {e}"))
-            })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+            })?;
+        let config = match self.wanted.pins.is_empty() {
+            true => config.with_root_certificates(self.roots()?),
+            false => {
+                let pinned = Arc::new(Pinned::new(self.wanted.pins.clone()));
+                config.dangerous().with_custom_certificate_verifier(pinned)
+            }
+        };
+        Ok(Arc::new(match &self.own {
+            Some(own) => config.with_client_cert_resolver(own.clone()),
+            None => config.with_no_client_auth(),
+        }))
     }
 
     /// Whom to trust.
@@ -86,31 +127,135 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(certs)
 }
 
+/// Our own certificate with its chain, and the key to it.
+fn read_own(file: &Path, key_file: &Path) -> Result<Arc<SingleCertAndKey>> {
+    let (shown, shown_key) = (file.display(), key_file.display());
+    let bytes = std::fs::read(file).map_err(|e| invalid(format!("tls_cert {shown} cannot be read: {e}")))?;
+    let bytes = Zeroizing::new(bytes);
+    let chain = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| invalid(format!("tls_cert {shown} is not PEM: {e}")))?;
+    if chain.is_empty() {
+        return Err(invalid(format!(
+            "tls_cert {shown} has no certificate in it: it must be PEM, with '-----BEGIN CERTIFICATE-----' lines"
+        )));
+    }
+    let bytes = std::fs::read(key_file)
+        .map_err(|e| invalid(format!("tls_key {shown_key} cannot be read: {e}")))
+        .map(Zeroizing::new)?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| {
+        let what = match memchr::memmem::find(&bytes, b"ENCRYPTED") {
+            Some(_) => "is protected by a passphrase, which cannot be given here: take it off (openssl pkey)"
+                .to_owned(),
+            None => format!("has no private key that can be read, in PEM: {e}"),
+        };
+        invalid(format!("tls_key {shown_key} {what}"))
+    })?;
+    let provider = rustls::crypto::ring::default_provider();
+    let own = CertifiedKey::from_der(chain, key, &provider).map_err(|e| {
+        invalid(match e {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("tls_key {shown_key} is not the key of the certificate that comes first in tls_cert {shown}")
+            }
+            e => format!("tls_cert {shown} and tls_key {shown_key} cannot be used: {e}"),
+        })
+    })?;
+    Ok(Arc::new(SingleCertAndKey::from(own)))
+}
+
 fn invalid(text: String) -> Error {
     Error::new(ErrorKind::Invalid, text)
 }
 
-/// A failed handshake, in words that say what to do.
-pub(super) fn explain(endpoint: &Endpoint, error: &rustls::Error) -> Error {
-    let what = match error {
-        rustls::Error::InvalidCertificate(e) => certificate(endpoint, e),
-        rustls::Error::InvalidMessage(_) => {
-            "what came back is not TLS: is this a plain http port, or a proxy's page?".to_owned()
-        }
-        rustls::Error::PeerIncompatible(e) => {
-            format!("the server offers nothing that is still safe ({e:?}): it must offer TLS 1.2 or 1.3")
-        }
-        rustls::Error::AlertReceived(
-            AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
-        ) => {
-            format!("the server broke the handshake off ({error}): it may only offer versions before TLS 1.2")
-        }
-        e => format!("{e}"),
+/// What it is that a server lacks which breaks a handshake off. Windows before Server 2016 has no suite of ECDHE_RSA with GCM
+/// ("TLS Cipher Suites in Windows 8.1", which is Server 2012 R2).
+const TOO_OLD: &str = "it may offer only versions before TLS 1.2, or only cipher suites with CBC or RC4, as Windows Server before \
+                       2016 does with an RSA certificate; suites of ECDHE with AES-GCM or ChaCha20 are needed: an ECDSA certificate, \
+                       a newer system or a reverse proxy brings them";
+
+impl Tls {
+    /// A failed handshake, in words that say what to do.
+    pub(super) fn explain(&self, endpoint: &Endpoint, error: &rustls::Error) -> Error {
+        let what = match error {
+            rustls::Error::InvalidCertificate(e) => certificate(endpoint, e),
+            rustls::Error::InvalidMessage(_) => {
+                "what came back is not TLS: is this a plain http port, or a proxy's page?".to_owned()
+            }
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | rustls::Error::PeerIncompatible(_)
+                if self.wanted.only_tls13 =>
+            {
+                format!(
+                    "tls_min=1.3 is set, and the server does not speak TLS 1.3 ({error}): enable it there, or set tls_min=1.2"
+                )
+            }
+            rustls::Error::PeerIncompatible(e) => {
+                format!(
+                    "the server offers nothing that is still safe ({e:?}): it must offer TLS 1.2 or 1.3: {TOO_OLD}"
+                )
+            }
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+                format!("the server broke the handshake off ({error}): {TOO_OLD}")
+            }
+            rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+                let own = match self.own {
+                    Some(_) => "or it may refuse the certificate of tls_cert",
+                    None => "or it may want a certificate of the client's (tls_cert)",
+                };
+                format!("the server broke the handshake off ({error}): {TOO_OLD}; {own}")
+            }
+            rustls::Error::AlertReceived(alert) if about_own(*alert) => {
+                own_refused(*alert, self.own.is_some())
+            }
+            e => format!("{e}"),
+        };
+        // A server that is just starting, or a balancer without one behind it: the only one that may pass by itself.
+        let passing = matches!(error, rustls::Error::AlertReceived(AlertDescription::InternalError));
+        let kind = if passing { ErrorKind::Connect } else { ErrorKind::Tls };
+        Error::new(kind, format!("TLS with {endpoint}: {what}"))
+    }
+}
+
+/// A server of TLS 1.3 that wants another certificate of ours says so when the handshake is over for us.
+pub(super) fn refused_after(endpoint: &Endpoint, error: &rustls::Error) -> Option<Error> {
+    let rustls::Error::AlertReceived(alert) = error else { return None };
+    let missing = *alert == AlertDescription::CertificateRequired;
+    about_own(*alert).then(|| {
+        Error::new(ErrorKind::Tls, format!("TLS with {endpoint}: {}", own_refused(*alert, !missing)))
+    })
+}
+
+/// Whether an alert is about the certificate that we have sent, or have not.
+fn about_own(alert: AlertDescription) -> bool {
+    use AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
+        CertificateUnknown, DecryptError, NoCertificate, UnknownCA, UnsupportedCertificate,
     };
-    // A server that is just starting, or a balancer without one behind it: the only one that may pass by itself.
-    let passing = matches!(error, rustls::Error::AlertReceived(AlertDescription::InternalError));
-    let kind = if passing { ErrorKind::Connect } else { ErrorKind::Tls };
-    Error::new(kind, format!("TLS with {endpoint}: {what}"))
+    matches!(
+        alert,
+        AccessDenied
+            | BadCertificate
+            | CertificateExpired
+            | CertificateRequired
+            | CertificateRevoked
+            | CertificateUnknown
+            | DecryptError
+            | NoCertificate
+            | UnknownCA
+            | UnsupportedCertificate
+    )
+}
+
+fn own_refused(alert: AlertDescription, sent: bool) -> String {
+    match sent {
+        true => format!(
+            "the server refused our certificate (tls_cert) with {alert:?}: it must be from an authority that the server trusts, for \
+             clients, and still valid"
+        ),
+        false => {
+            format!("the server wants a certificate of the client's ({alert:?}): set tls_cert and tls_key")
+        }
+    }
 }
 
 /// When a certificate that has expired did so.
@@ -126,8 +271,12 @@ pub(super) fn expired_at(error: &CertificateError) -> Option<SystemTime> {
 fn certificate(endpoint: &Endpoint, error: &CertificateError) -> String {
     let host = endpoint.host();
     match error {
+        CertificateError::Other(OtherError(e)) if e.is::<OtherCertificate>() => format!(
+            "the server's certificate is none of tls_pin: {e}; if the server got a new one, compare it there and set tls_pin to it"
+        ),
         CertificateError::UnknownIssuer => "the server's certificate was signed by an authority that this machine does \
-             not know: if it is your own authority's, name the file with its certificate (PEM) as ca_file"
+             not know: if it is your own authority's, or that of a proxy which opens TLS, name the file with its certificate (PEM) as \
+             ca_file; if it has signed itself, set tls_pin to its SHA-256"
             .to_owned(),
         CertificateError::BadSignature => "the server's certificate was not signed by the authority of that name which this machine \
              knows: if that was made anew, name the file with its new certificate (PEM) as ca_file"
@@ -149,8 +298,8 @@ fn certificate(endpoint: &Endpoint, error: &CertificateError) -> String {
             "the server's certificate is not valid yet: is this machine's clock right?".to_owned()
         }
         e => format!(
-            "the server's certificate is not accepted ({e}); a certificate that signs itself must be replaced by one \
-             of an authority, whose certificate is then named as ca_file"
+            "the server's certificate is not accepted ({e}): replace one that signs itself by one of an authority, whose certificate is \
+             then named as ca_file, or set tls_pin to its SHA-256"
         ),
     }
 }

@@ -12,8 +12,10 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 use zeroize::Zeroizing;
 
 use super::buffers::{MAX_INPUT, Pair};
+use super::proxy::Proxy;
 use super::slot::{Phase, Slot};
 use super::socket::{Limits, Socket, Stop};
+use super::url::Endpoint;
 use crate::auth::{Secret, Secrets};
 use crate::{Error, ErrorKind};
 
@@ -22,15 +24,36 @@ pub(super) struct Wire {
     tls: Option<Box<ClientConnection>>,
     buffers: Pair,
     slot: Arc<Slot>,
+    /// The other end is a proxy that sends requests on.
+    forward: Option<Forward>,
     /// The last read from the socket filled its buffer: more is there, no need to ask `poll`.
     more: bool,
     /// Writing failed. What the server said before it closed (401, 413) may still be read.
     deaf: bool,
 }
 
+/// What a proxy that sends requests on needs to know (RFC 9112, 3.2.2).
+pub(super) struct Forward {
+    /// In front of the path.
+    origin: String,
+    authorization: Option<Secret>,
+}
+
+impl Forward {
+    pub fn new(endpoint: &Endpoint, proxy: &Proxy) -> Forward {
+        let authorization = proxy.login.as_ref().map(|login| login.header().clone());
+        Forward { origin: endpoint.origin(), authorization }
+    }
+}
+
 impl Wire {
-    pub fn new(socket: Arc<Socket>, tls: Option<Box<ClientConnection>>, slot: Arc<Slot>) -> Wire {
-        Wire { socket, tls, buffers: Pair::default(), slot, more: false, deaf: false }
+    pub fn new(
+        socket: Arc<Socket>,
+        tls: Option<Box<ClientConnection>>,
+        forward: Option<Forward>,
+        slot: Arc<Slot>,
+    ) -> Wire {
+        Wire { socket, tls, buffers: Pair::default(), slot, forward, more: false, deaf: false }
     }
 
     fn send(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Stop> {
@@ -72,9 +95,13 @@ impl Transport for Wire {
         self.slot.enter(Phase::Send);
         let limits = self.slot.limits();
         let mut signed = Zeroizing::new(Vec::new());
-        let signatures = self.slot.take_signatures();
-        if !signatures.is_empty() {
-            sign(&self.buffers.output()[..amount], &signatures, &mut signed);
+        let mut signatures = self.slot.take_signatures();
+        let forward = self.forward.as_ref().filter(|_| self.slot.take_head());
+        let by_proxy = forward.and_then(|forward| forward.authorization.clone());
+        signatures.extend(by_proxy.map(|value| ("Proxy-Authorization", value)));
+        let origin = forward.map_or("", |forward| &forward.origin);
+        if !signatures.is_empty() || !origin.is_empty() {
+            sign(&self.buffers.output()[..amount], &signatures, origin, &mut signed);
         }
         let sent = if signed.is_empty() {
             let output = self.buffers.take_output();
@@ -195,13 +222,17 @@ fn words_of_456(head: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(words).trim().to_owned())
 }
 
-/// Puts the signatures behind the request line of the head that `output` begins with.
-fn sign(output: &[u8], signatures: &[(&'static str, Secret)], signed: &mut Zeroizing<Vec<u8>>) {
+/// Puts the signatures behind the request line of the head that `output` begins with, and for a proxy that sends it on the server
+/// in front of the path.
+fn sign(output: &[u8], signatures: &[(&'static str, Secret)], origin: &str, signed: &mut Zeroizing<Vec<u8>>) {
     let line = memchr::memchr(b'\n', output).map_or(0, |at| at + 1);
+    let method = memchr::memchr(b' ', &output[..line]).map_or(0, |at| at + 1);
     let length = |(name, value): &(&str, Secret)| name.len() + value.expose().len() + 4;
     // All at once: a buffer that grows leaves copies behind that nobody wipes.
-    signed.reserve_exact(output.len() + signatures.iter().map(length).sum::<usize>());
-    signed.extend_from_slice(&output[..line]);
+    signed.reserve_exact(output.len() + origin.len() + signatures.iter().map(length).sum::<usize>());
+    signed.extend_from_slice(&output[..method]);
+    signed.extend_from_slice(origin.as_bytes());
+    signed.extend_from_slice(&output[method..line]);
     for (name, value) in signatures {
         for part in [name.as_bytes(), b": ", value.expose().as_bytes(), b"\r\n"] {
             signed.extend_from_slice(part);
@@ -236,8 +267,8 @@ fn receive_tls(tls: &mut ClientConnection, buf: &mut [u8], link: &mut Link<'_>) 
             other => return other,
         }
         tls.read_tls(link)?;
-        tls.process_new_packets()
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {e}")))?;
+        // As it is: what it means is for the slot to say.
+        tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         // A key update wants an answer.
         while tls.wants_write() {
             tls.write_tls(link)?;

@@ -124,6 +124,9 @@ impl Options {
                 ),
             ));
         }
+        if spec.name == "proxy" {
+            config::proxy(value)?;
+        }
         if spec.kind == OptionKind::Secret {
             self.secret.insert(spec.name, Secret::new(value));
         } else {
@@ -303,6 +306,10 @@ mod tests {
         assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
         let e = options.set_json(r#"{"password": ["s3cr3t-value", {}]}"#).unwrap_err();
         assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
+        let e = options.set("proxy", "http://ada:s3cr3t-value@proxy.example.test").unwrap_err();
+        assert!(!format!("{e:?} {e}").contains("s3cr3t-value"));
+        options.set("proxy", "http://ada:s3cr3t-value@proxy.example.test:3128").unwrap();
+        assert!(!format!("{options:?}").contains("s3cr3t-value"));
         let e = options.set("url", "https://ada:s3cr3t-value@mail.example.test").unwrap_err();
         assert!(!format!("{e:?} {e} {options:?}").contains("s3cr3t-value"));
     }
@@ -334,6 +341,11 @@ mod tests {
             ("connect_to", "mail.example.test:443"),
             ("connect_to", ","),
             ("trusted_domains", "https://example.test"),
+            ("proxy", "https://proxy.example.test:3128"),
+            ("proxy", "http://proxy.example.test"),
+            ("no_proxy", "example.test:443"),
+            ("tls_pin", "sha256"),
+            ("tls_min", "1.1"),
         ] {
             let e = options.set(key, value).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Invalid, "{key}={value}");

@@ -36,6 +36,10 @@ pub enum OptionKind {
     ConnectTo,
     /// Domains, separated by commas.
     Domains,
+    /// Certificates by the hexadecimal digits of their SHA-256, separated by commas.
+    Fingerprints,
+    /// Names (each with what lies below it), addresses and networks as `192.0.2.0/24`, separated by commas; `*` for all.
+    Hosts,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The path of a file or folder.
@@ -81,7 +85,8 @@ const fn watch(
 }
 
 use OptionKind::{
-    AfterAck, Bool, ConnectTo, Domains, Duration as Time, Events, Folders, Number, OneOf, Path, Secret, Text,
+    AfterAck, Bool, ConnectTo, Domains, Duration as Time, Events, Fingerprints, Folders, Hosts, Number,
+    OneOf, Path, Secret, Text,
 };
 
 #[rustfmt::skip]
@@ -131,6 +136,12 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("push_status_minutes", Number(1, 1440), "30", "mode=push: after how many minutes without an event the server sends a sign of life; where it does not reach us, it tries for so long and then drops the subscription"),
     watch("push_silence", Time(1, 604_800), "", "mode=push: after how long without anything the subscription is taken for dead and made anew; twice `push_status_minutes` where not set"),
     watch("ca_file", Path, "", "certificates (PEM) to trust beside the platform's"),
+    watch("tls_pin", Fingerprints, "", "the SHA-256 of the server's certificate, as `openssl x509 -fingerprint -sha256` prints it, several for the time of a change: then it counts alone, and no authority, name or expiry; who issues tokens is not meant"),
+    watch("tls_min", OneOf(&["1.2", "1.3"]), "1.2", "the lowest version of TLS"),
+    watch("tls_cert", Path, "", "our own certificate and its chain (PEM), for a server that asks for one"),
+    watch("tls_key", Path, "", "the key of `tls_cert` (PEM, without a passphrase); in the same file where not set"),
+    watch("proxy", Secret, "none", "the proxy by which servers are reached, those of this machine apart: `http://host:port` or `socks5://host:port`, with `user:password@` in front of the host where it wants that; env: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say (the command's default); none"),
+    watch("no_proxy", Hosts, "", "what is reached without the proxy: names (each with what lies below it), addresses, networks as `10.0.0.0/8`; `*` for all; with proxy=env instead of NO_PROXY"),
     watch("affinity", Text, "", "mode=streaming: which mailboxes may share a stream: those with the same text here, as Autodiscover tells it (GroupingInformation); where not set, all of a server until it says otherwise"),
     watch("allow_plaintext", Bool, "false", "sign in over plain http to other hosts than this one, where everybody on the way sees the password or token, or (NTLM) can try passwords and take the connection over"),
     watch("connect_timeout", Time(1, 600), "10s", "for making a connection, the TLS handshake included"),
@@ -231,6 +242,15 @@ impl OptionSpec {
                 let ok = list(value).next().is_some() && list(value).all(|word| domain(word).is_some());
                 bad(ok, "a list of domains, as example.com,".into())
             }
+            Fingerprints => {
+                let ok =
+                    list(value).next().is_some() && list(value).all(|pin| pin.parse::<net::Pin>().is_ok());
+                bad(ok, "a list of certificates by their SHA-256 (64 hexadecimal digits)".into())
+            }
+            Hosts => bad(
+                value.parse::<net::NoProxy>().is_ok(),
+                "a list of names, addresses and networks (192.0.2.0/24), without ports,".into(),
+            ),
             OneOf(words) => bad(words.contains(&value), format!("one of {}", words.join(", "))),
             Path | Secret | Text => {
                 let empty = bad(!value.is_empty(), "a text that is not empty".into());

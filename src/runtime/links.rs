@@ -10,6 +10,7 @@ use super::threads::lock;
 use crate::auth::{self, Auth};
 use crate::net::{
     self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tap, Tls,
+    TlsConfig,
 };
 use crate::options::{Access, SignIn, WatchConfig, Ways};
 use crate::proto::{Header, RequestVersion};
@@ -54,7 +55,8 @@ pub(super) struct Links {
 
 #[derive(Default)]
 struct Known {
-    tls: Vec<(Option<PathBuf>, Arc<Tls>)>,
+    /// With the settings that make one different from another.
+    tls: Vec<(Option<PathBuf>, TlsConfig, Arc<Tls>)>,
     /// By number; without a link where the server has to be found first.
     links: Vec<(Key, Option<Arc<dyn Link>>)>,
 }
@@ -152,11 +154,12 @@ impl Known {
     }
 
     fn tls(&mut self, config: &net::Config) -> Result<Arc<Tls>> {
-        if let Some((_, tls)) = self.tls.iter().find(|(file, _)| *file == config.ca_file) {
+        let same = |known: &&(_, _, _)| known.0 == config.ca_file && known.1 == config.tls;
+        if let Some((_, _, tls)) = self.tls.iter().find(same) {
             return Ok(tls.clone());
         }
-        let tls = Arc::new(Tls::new(config.ca_file.as_deref())?);
-        self.tls.push((config.ca_file.clone(), tls.clone()));
+        let tls = Arc::new(Tls::of(config)?);
+        self.tls.push((config.ca_file.clone(), config.tls.clone(), tls.clone()));
         Ok(tls)
     }
 }

@@ -46,14 +46,18 @@ impl Accounts {
     /// The tokens of an account, which all who sign in with it share.
     pub fn oauth(&self, oauth: &OAuth, asker: &Asker) -> Result<Arc<OAuthTokens>> {
         // Which public folder a watch is about is nothing to an issuer, and must not part an account.
-        let config = net::Config { public_folder_mailbox: None, ..asker.config.clone() };
+        let config = net::Config { public_folder_mailbox: None, ..asker.config.clone().for_an_issuer() };
         let mut known = lock(&self.oauths);
         if let Some(tokens) =
             known.iter().find(|tokens| tokens.oauth == *oauth && tokens.asker.config == config)
         {
             return Ok(tokens.clone());
         }
-        let asker = Asker { config, ..asker.clone() };
+        let tls = match config.tls == asker.config.tls {
+            true => asker.tls.clone(),
+            false => Arc::new(net::Tls::of(&config)?),
+        };
+        let asker = Asker { config, tls, ..asker.clone() };
         let tokens = Arc::new(OAuthTokens::open(oauth, asker, self.core.clone())?);
         known.push(tokens.clone());
         Ok(tokens)

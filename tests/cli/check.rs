@@ -1,6 +1,7 @@
 //! `ewsnotify check`: on a server as it should be, and on the worst ones. Of each it has to say what is wrong, in words that an
 //! administrator can act on.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use ewsnotify::sim::exchange::{Failure, Guide};
@@ -10,7 +11,7 @@ use ewsnotify::sim::{Certificate, Scheme, Sim, TlsVersions};
 use serde_json::Value;
 
 use crate::company::{ADA, Company};
-use crate::support::{Ended, PASSWORD, Terminal, assert_no_secret, command, run};
+use crate::support::{Ended, PASSWORD, Running, Terminal, assert_no_secret, command, run};
 
 const AUTODISCOVER: [&str; 2] = ["GetUserSettings", "Autodiscover"];
 
@@ -216,7 +217,7 @@ fn old_tls() {
     for versions in [TlsVersions::Old, TlsVersions::OldCiphers] {
         let company = company(|b| b.tls_versions(versions));
         let ended = check(&company, &[]);
-        says(&ended, "warning", &["broke the handshake off", "TLS 1.2"]);
+        says(&ended, "warning", &["broke the handshake off", "TLS 1.2", "CBC"]);
         fails(&ended, &["no server was found", "TLS"]);
         let ended = check(&company, &["--url", "mail.example.test"]);
         fails(&ended, &["tls: ", "broke the handshake off", "TLS 1.2"]);
@@ -299,6 +300,45 @@ fn rights_and_limits() {
     company.sim.add_fault(Fault::new(Action::Html).on("GetStreamingEvents").always());
     fails(&check(&company, &[]), &["stream: ", "no EWS answer"]);
     assert_eq!(exchange.subscriptions(ADA), [""; 0], "given back all the same");
+}
+
+// Who has set HTTPS_PROXY for curl expects it of a command, and has to see what the proxy said.
+#[test]
+fn by_the_proxy_of_the_environment() {
+    let company = company(|b| b);
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = proxy.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut asker in proxy.incoming().map_while(Result::ok) {
+            let _ = asker.read(&mut [0; 4096]);
+            let _ = asker.write_all(b"HTTP/1.1 403 Filtered\r\n\r\n");
+        }
+    });
+    let (ca, connect_to) = (company.ca_file(), format!("connect_to={}", company.connect_to()));
+    let url = ["--url", "mail.example.test", "--ca-file", &ca, "--option", &connect_to];
+    let check = |rest: &[&str]| {
+        let words = [&["check", ADA, "--password-env", "EWSN_TEST_PASSWORD"][..], &url, rest].concat();
+        let mut command = command(&words);
+        command.env("HTTPS_PROXY", format!("http://ada:Blindschleiche@{place}"));
+        command.env("NO_PROXY", "elsewhere.test").env_remove("no_proxy");
+        let ended = Running::start(command).end();
+        assert!(!format!("{ended:?}").contains("Blindschleiche"), "{ended:?}");
+        ended
+    };
+    let ended = check(&[]);
+    let words =
+        ["connection: ", &*format!("the proxy http://{place} forbids"), "HTTP 403 Filtered", "administrator"];
+    fails(&ended, &words);
+    for rest in [["--option", "proxy=none"], ["--option", "no_proxy=example.test"]] {
+        assert_eq!(check(&rest).code, Some(0), "{rest:?}");
+    }
+    // A sign-in on the command line is everybody's to read, a proxy without one is not secret.
+    let ended = check(&["--option", &format!("proxy=http://ada:Blindschleiche@{place}")]);
+    assert!(ended.code == Some(2) && ended.err.contains("HTTPS_PROXY"), "{ended:?}");
+    fails(&check(&["--option", &format!("proxy=http://{place}")]), &words);
+    let closed = company.closed();
+    let ended = check(&["--option", &format!("proxy=socks5://127.0.0.1:{closed}")]);
+    fails(&ended, &["while connecting to the proxy socks5://", "check option proxy"]);
 }
 
 // A pipe gets JSON of a known form.

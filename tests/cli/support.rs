@@ -20,6 +20,10 @@ pub const PASSWORD: &str = "s3cr3t-Zwiebelfisch";
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ewsnotify"));
     command.args(args).env_remove("NO_COLOR").env("TERM", "xterm").env("EWSN_TEST_PASSWORD", PASSWORD);
+    // That of who runs the tests is not theirs.
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -9,10 +9,18 @@ use ewsnotify::net::{Asker, Cancel, Config, Endpoint, Lookups, Question, Tls, To
 use crate::server::*;
 use crate::tls::{Authority, answering_with};
 
+fn asker(config: Config) -> Asker {
+    let tls = Arc::new(Tls::of(&config).unwrap());
+    Asker { config, tls, counters: Arc::default(), lookups: Lookups::system(), tap: Arc::default() }
+}
+
+/// A GET without a sign-in.
+pub fn get(url: &str, config: Config) -> ewsnotify::Result<Told> {
+    asker(config).ask(&Endpoint::parse(url).unwrap(), &Question::Get, None, &Cancel::new()).map_err(harmless)
+}
+
 fn ask(url: &str, config: Config, sign_in: bool) -> ewsnotify::Result<Told> {
-    let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
-    let asker =
-        Asker { config, tls, counters: Arc::default(), lookups: Lookups::system(), tap: Arc::default() };
+    let asker = asker(config);
     let auth = Basic::new(USER, Secret::new(PASSWORD)).unwrap();
     let question = Question::Post { body: b"<ask/>", soap_action: None, mailbox: Some(USER) };
     let auth = sign_in.then_some(&auth as _);
@@ -113,9 +121,7 @@ fn when_the_certificate_expires() {
     let (server, authority, _) = scripted(vec![ok(ENVELOPE)]);
     let config = authority.config();
     let told = ask(&url(&server), config.clone(), false).unwrap();
-    let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
-    let asker =
-        Asker { config, tls, counters: Arc::default(), lookups: Lookups::system(), tap: Arc::default() };
+    let asker = asker(config);
     let end = asker.expires(&Endpoint::parse(&url(&server)).unwrap(), &told.session.unwrap()).unwrap();
     assert!(end > std::time::SystemTime::now());
 }

@@ -7,9 +7,18 @@ mod connect_to;
 mod faults;
 mod long;
 mod lookups;
+mod old_tls;
+mod proxies;
+#[cfg(feature = "sim")]
+mod reverse;
 mod server;
 mod signing;
 #[cfg(feature = "sim")]
 mod simulator;
 mod statuses;
 mod tls;
+mod tools;
+#[cfg(feature = "sim")]
+#[allow(dead_code)] // Other tests use the rest.
+#[path = "../common/watching.rs"]
+mod watching;

@@ -137,7 +137,7 @@ pub struct Client {
 impl Client {
     pub fn new(url: &str, config: Config) -> Client {
         let counters = Arc::new(Counters::default());
-        let tls = Arc::new(Tls::new(config.ca_file.as_deref()).unwrap());
+        let tls = Arc::new(Tls::of(&config).unwrap());
         let auth = Arc::new(Basic::new(USER, Secret::new(PASSWORD)).unwrap());
         let endpoint = Endpoint::parse(url).unwrap();
         let link = HttpLink::new(endpoint, config, auth, tls, counters.clone()).unwrap();

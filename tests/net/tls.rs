@@ -2,14 +2,16 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ewsnotify::ErrorKind;
-use ewsnotify::net::{Config, Tls};
+use ewsnotify::net::{Config, Pin, Tls, TlsConfig};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 use crate::server::*;
@@ -41,17 +43,67 @@ impl Authority {
         change: impl FnOnce(&mut CertificateParams),
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
+        self.issue(name, change).server_config(versions, WebPkiClientVerifier::no_client_auth())
+    }
+
+    pub fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let key = KeyPair::generate().unwrap();
+        Issued { cert: self.sign(name, &key, change), key }
+    }
+
+    pub fn sign(
+        &self,
+        name: &str,
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> rcgen::Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        params.signed_by(key, &self.issuer).unwrap()
+    }
+
+    /// Accepts clients with a certificate of this authority, and no other.
+    fn of_clients(&self) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = rustls::RootCertStore::empty();
+        for cert in CertificateDer::pem_file_iter(self.file.path()).unwrap() {
+            roots.add(cert.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
+    }
+}
+
+/// A certificate and its key.
+pub struct Issued {
+    cert: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Issued {
+    pub fn pin(&self) -> Pin {
+        Pin::of(self.cert.der())
+    }
+
+    /// `cert.pem` and `key.pem` in a folder.
+    pub fn write(&self, dir: &Path) -> (PathBuf, PathBuf) {
+        let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        std::fs::write(&cert, self.cert.pem()).unwrap();
+        std::fs::write(&key, self.key.serialize_pem()).unwrap();
+        (cert, key)
+    }
+
+    fn server_config(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
-            .with_client_cert_verifier(WebPkiClientVerifier::no_client_auth())
-            .with_single_cert(vec![cert.der().clone()], key)
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![self.cert.der().clone()], key)
             .unwrap();
         Arc::new(config)
     }
@@ -82,10 +134,12 @@ pub fn answering_with(
             }
             n += 1;
         }
+        // What lies unread when a socket is closed takes away what was said last.
+        let _ = io::copy(&mut stream.sock, &mut io::sink());
     })
 }
 
-fn https(server: &Server) -> String {
+pub fn https(server: &Server) -> String {
     server.url().replace("http:", "https:")
 }
 
@@ -217,4 +271,139 @@ fn a_bad_ca_file_is_told_at_once() {
     let e =
         Client::new("https://127.0.0.1:9", Config { ca_file: Some(path), ..config() }).call().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Invalid, "{e}");
+}
+
+const BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+
+// An Exchange that was never given a certificate has one that it signed itself, for a name that nobody uses: tls_pin is the way to
+// it, and it must open the way to nobody else.
+#[test]
+fn a_pinned_certificate_is_trusted_and_no_other() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let expired = |p: &mut CertificateParams| {
+        p.not_before = date_time_ymd(2000, 1, 1);
+        p.not_after = date_time_ymd(2001, 1, 1);
+    };
+    let own = other.issue("EX1", expired);
+    for version in BOTH {
+        let server = answering(own.server_config(&[version], WebPkiClientVerifier::no_client_auth()));
+        let call = |pins: Vec<Pin>| {
+            let tls = TlsConfig { pins, ..TlsConfig::default() };
+            Client::new(&https(&server), Config { tls, ..ours.config() }).call()
+        };
+        assert_eq!(call(vec![own.pin()]).unwrap().body, ENVELOPE.as_bytes());
+        let next = ours.issue("127.0.0.1", |_| ()).pin();
+        assert_eq!(call(vec![next, own.pin()]).unwrap().body, ENVELOPE.as_bytes(), "while it is changed");
+        let e = call(vec![next]).unwrap_err();
+        assert_eq!((e.kind(), e.is_retryable()), (ErrorKind::Tls, false), "{e}");
+        let words = ["none of tls_pin", &own.pin().to_string(), "compare"];
+        assert!(words.iter().all(|w| e.to_string().contains(w)), "{e}");
+        let strange = answering(other.server_config("127.0.0.1", |_| (), &[version]));
+        let e = Client::new(&https(&strange), ours.config()).call().unwrap_err();
+        assert!(e.to_string().contains("set tls_pin"), "the way is told: {e}");
+        // What the authorities would take is not enough then.
+        let server = answering(ours.server_config("127.0.0.1", |_| (), &[version]));
+        let tls = TlsConfig { pins: vec![own.pin()], ..TlsConfig::default() };
+        let e = Client::new(&https(&server), Config { tls, ..ours.config() }).call().unwrap_err();
+        assert!(e.to_string().contains("none of tls_pin"), "{e}");
+    }
+}
+
+// Everybody may have a server's certificate: who has not its key must not pass for the server.
+#[test]
+fn a_pinned_certificate_without_its_key_is_nothing() {
+    let authority = Authority::new();
+    let (theirs, mine) = (authority.issue("127.0.0.1", |_| ()), KeyPair::generate().unwrap());
+    #[derive(Debug)]
+    struct Stolen(Arc<rustls::sign::CertifiedKey>);
+    impl rustls::server::ResolvesServerCert for Stolen {
+        fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Some(self.0.clone())
+        }
+    }
+    for version in BOTH {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(mine.serialize_der()));
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let stolen = rustls::sign::CertifiedKey::new(vec![theirs.cert.der().clone()], key);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Stolen(Arc::new(stolen))));
+        let server = answering(Arc::new(config));
+        let tls = TlsConfig { pins: vec![theirs.pin()], ..TlsConfig::default() };
+        let e = Client::new(&https(&server), Config { tls, ..authority.config() }).call().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    }
+}
+
+// Who demands TLS 1.3 must not be talked down, and has to read which setting it was.
+#[test]
+fn tls_1_3_at_least() {
+    let authority = Authority::new();
+    let call = |version| {
+        let server = answering(authority.server_config("127.0.0.1", |_| (), &[version]));
+        let tls = TlsConfig { only_tls13: true, ..TlsConfig::default() };
+        Client::new(&https(&server), Config { tls, ..authority.config() }).call()
+    };
+    call(&rustls::version::TLS13).unwrap();
+    let e = call(&rustls::version::TLS12).unwrap_err();
+    assert_eq!((e.kind(), e.is_retryable()), (ErrorKind::Tls, false), "{e}");
+    assert!(e.to_string().contains("tls_min=1.3") && e.to_string().contains("tls_min=1.2"), "{e}");
+}
+
+// Some companies let nobody to EWS who has no certificate of theirs.
+#[test]
+fn a_server_that_wants_a_certificate_of_the_clients() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mine = ours.issue("ada", |_| ()).write(dirs[0].path());
+    let strange = other.issue("ada", |_| ()).write(dirs[1].path());
+    let with = |certificate: &Path, key: Option<&Path>| {
+        let (certificate, key) = (Some(certificate.to_owned()), key.map(Path::to_owned));
+        Config { tls: TlsConfig { certificate, key, ..TlsConfig::default() }, ..ours.config() }
+    };
+    for version in BOTH {
+        let server_config = ours.issue("127.0.0.1", |_| ()).server_config(&[version], ours.of_clients());
+        let server = answering(server_config);
+        let call = |config: Config| Client::new(&https(&server), config).call();
+        assert_eq!(call(with(&mine.0, Some(&mine.1))).unwrap().body, ENVELOPE.as_bytes());
+        for (config, words) in [
+            (ours.config(), ["wants a certificate of the client's", "set tls_cert and tls_key"]),
+            (
+                with(&strange.0, Some(&strange.1)),
+                ["refused our certificate (tls_cert)", "an authority that the server trusts"],
+            ),
+        ] {
+            let e = call(config).unwrap_err();
+            assert_eq!((e.kind(), e.is_retryable()), (ErrorKind::Tls, false), "{version:?}: {e}");
+            assert!(words.iter().all(|w| e.to_string().contains(w)), "{version:?}: {e}");
+        }
+    }
+    // Both in one file.
+    let one = dirs[0].path().join("both.pem");
+    let both = [std::fs::read(&mine.0).unwrap(), std::fs::read(&mine.1).unwrap()].concat();
+    std::fs::write(&one, both).unwrap();
+    Tls::of(&with(&one, None)).unwrap();
+    // What is wrong with the files is told when the program starts, with the file's name.
+    let protected = dirs[0].path().join("protected.pem");
+    std::fs::write(
+        &protected,
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    )
+    .unwrap();
+    let missing = dirs[0].path().join("missing.pem");
+    for (config, file, words) in [
+        (with(&mine.0, Some(&strange.1)), &strange.1, "is not the key of the certificate"),
+        (with(&missing, Some(&mine.1)), &missing, "tls_cert"),
+        (with(&mine.0, Some(&missing)), &missing, "tls_key"),
+        (with(&mine.1, Some(&mine.1)), &mine.1, "no certificate in it"),
+        (with(&mine.0, None), &mine.0, "no private key"),
+        (with(&mine.0, Some(&protected)), &protected, "passphrase"),
+    ] {
+        let e = Tls::of(&config).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Invalid, "{e}");
+        assert!(e.to_string().contains(words) && e.to_string().contains(&*file.to_string_lossy()), "{e}");
+    }
 }

@@ -104,6 +104,8 @@ impl With {
             ));
         }
         let mut options = Options::new();
+        // As curl: who has set HTTPS_PROXY expects it of a command.
+        options.set("proxy", "env")?;
         options.set("user", user)?;
         if let Some(url) = url {
             options.set("url", url)?;
@@ -157,11 +159,16 @@ fn set(options: &mut Options, pair: &str) -> Outcome {
     // What was given is not repeated here: it may hold a secret.
     let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--option wants KEY=VALUE"))?;
     let key = key.trim();
-    if Options::table().iter().any(|spec| spec.name == key && spec.kind == OptionKind::Secret) {
+    // Without a sign-in, a proxy is no secret.
+    let open = key == "proxy" && !value.contains('@');
+    if !open && Options::table().iter().any(|spec| spec.name == key && spec.kind == OptionKind::Secret) {
         let instead = match key {
             "push_url" => "use --push-url URL, and --push-secret-env VAR for the secret behind it",
             "push_secret" => "use --push-secret-env VAR",
             "oauth_client_secret" | "oauth_refresh_token" => "use --option-env KEY=VAR",
+            "proxy" => {
+                "put it into the environment variable HTTPS_PROXY, or use --option-env KEY=VAR (without user and password it may stand here)"
+            }
             _ => "for the password use --password-env or --password-stdin",
         };
         return Err(Failure::usage(format!(

@@ -96,6 +96,8 @@ fn kind(kind: OptionKind) -> String {
         OptionKind::AfterAck => "none, read, delete, move:FOLDER".into(),
         OptionKind::ConnectTo => "list of host:port:host:port".into(),
         OptionKind::Domains => "list of domains".into(),
+        OptionKind::Fingerprints => "list of SHA-256".into(),
+        OptionKind::Hosts => "list of hosts".into(),
         OptionKind::Path => "path".into(),
         OptionKind::Secret => "secret text".into(),
         _ => "text".into(),

@@ -1,0 +1,434 @@
+//! Which proxy a server is reached by, if any: read from a text, or from the environment as curl does.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use zeroize::Zeroizing;
+
+use super::url::{Endpoint, Host, split_port};
+use crate::auth::{Auth, Basic, Secret, Secrets};
+use crate::{Error, ErrorKind, Result};
+
+/// By which of these the environment names a proxy; the first that is set counts. `HTTP_PROXY` is not among them: a web server
+/// puts a visitor's header `Proxy` there.
+const VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+const EXCEPT: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// A proxy, and the sign-in for it. It looks the server's name up; what it says to it is for `tunnel.rs`.
+///
+/// ```
+/// let proxy: ewsnotify::net::Proxy = "http://ada:hunter2@proxy.example.test:3128".parse()?;
+/// assert_eq!(proxy.to_string(), "http://proxy.example.test:3128");
+/// assert!(!format!("{proxy:?}").contains("hunter2"));
+/// # Ok::<(), ewsnotify::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    pub(super) dialect: Dialect,
+    host: Host,
+    port: u16,
+    pub(super) login: Option<Basic>,
+}
+
+/// How a proxy is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// CONNECT (RFC 9110, 9.3.6).
+    Http,
+    /// RFC 1928.
+    Socks5,
+}
+
+impl Proxy {
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it sends requests on that are not encrypted, as a whole.
+    pub(super) fn sends_on(&self) -> bool {
+        self.dialect == Dialect::Http
+    }
+
+    /// Has its password looked for in texts: it may be quoted by whoever it was sent to.
+    pub(super) fn tell_secrets(&self, secrets: &Secrets) {
+        if let Some(login) = &self.login {
+            login.secrets().iter().for_each(|secret| secrets.add_beside(secret, &[login.user()]));
+        }
+    }
+
+    /// What the environment says, as curl reads it: `https_proxy`, `all_proxy` and `no_proxy`, or the same in capitals. Nothing for a
+    /// program that runs with the rights of another user than who started it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a proxy that is none; the text names the variable.
+    pub fn from_environment() -> Result<Option<(Proxy, NoProxy)>> {
+        use rustix::process::{getegid, geteuid, getgid, getuid};
+        if getuid() != geteuid() || getgid() != getegid() {
+            return Ok(None);
+        }
+        read_environment(|name| std::env::var(name).ok())
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = Error;
+
+    /// `http://host:port` or `socks5://host:port`, with `user:password@` in front of the host where it wants a sign-in (what is
+    /// special in a URL as `%` and two digits). Errors never repeat the text.
+    fn from_str(text: &str) -> Result<Proxy> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let dialect = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Dialect::Http,
+            // curl's h says that the proxy looks names up: here it always does.
+            "socks5" | "socks5h" => Dialect::Socks5,
+            "https" => {
+                return bad(
+                    "begins with https: TLS with the proxy itself is not offered, and the server's TLS goes through an \
+                                   http:// proxy unseen",
+                );
+            }
+            "socks" | "socks4" | "socks4a" => {
+                return bad("is of a kind that is not offered: it must be http:// or socks5://");
+            }
+            _ => return bad("has a scheme that is neither http nor socks5"),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None => (None, rest),
+        };
+        let Ok((host, port)) = split_port(place).and_then(|(h, port)| Ok((Host::parse(h)?, port))) else {
+            return bad("has no host and port: give http://proxy.example.com:3128");
+        };
+        let port = match (port, dialect) {
+            (Some(port), _) => port,
+            (None, Dialect::Socks5) => 1080,
+            // curl takes 1080, others 80.
+            (None, Dialect::Http) => return bad("has no port: give http://proxy.example.com:3128"),
+        };
+        Ok(Proxy { dialect, host, port, login: login.map(|login| read_login(login, dialect)).transpose()? })
+    }
+}
+
+/// Without the sign-in.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.dialect {
+            Dialect::Http => "http",
+            Dialect::Socks5 => "socks5",
+        };
+        write!(f, "{scheme}://{}", authority(&self.host, self.port))
+    }
+}
+
+/// `host:port`, with brackets where they are needed.
+pub(super) fn authority(host: &Host, port: u16) -> String {
+    match host {
+        Host::Ip(IpAddr::V6(_), text) => format!("[{text}]:{port}"),
+        host => format!("{}:{port}", host.text()),
+    }
+}
+
+fn read_login(text: &str, dialect: Dialect) -> Result<Basic> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    let (Some(user), Some(password)) = (unescape(user), unescape(password)) else {
+        return bad("has a user or a password that is not UTF-8");
+    };
+    // RFC 1929.
+    if dialect == Dialect::Socks5 && !((1..=255).contains(&user.len()) && (1..=255).contains(&password.len()))
+    {
+        return bad("has a user or a password that SOCKS5 cannot send: each has 1 to 255 bytes");
+    }
+    let password = Secret::new(String::from(&**password));
+    Basic::new(user.as_str(), password).map_err(|e| e.context("the proxy"))
+}
+
+/// `%` and two digits are a byte; a `%` that is none stands for itself.
+fn unescape(text: &str) -> Option<Zeroizing<String>> {
+    let bytes = text.as_bytes();
+    let mut out = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 3).and_then(|d| std::str::from_utf8(d).ok());
+        let digits = digits.filter(|d| *byte == b'%' && d.bytes().all(|b| b.is_ascii_hexdigit()));
+        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()) {
+            Some(escaped) => {
+                out.push(escaped);
+                at += 3;
+            }
+            None => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    // No copy: what is wiped is what there was.
+    String::from_utf8(std::mem::take(&mut *out)).ok().map(Zeroizing::new)
+}
+
+fn bad<T>(what: &str) -> Result<T> {
+    Err(Error::new(ErrorKind::Invalid, format!("the proxy {what}")))
+}
+
+fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Option<(Proxy, NoProxy)>> {
+    let set = |names: &[&'static str]| {
+        names.iter().find_map(|name| {
+            let value = Zeroizing::new(get(name)?);
+            (!value.trim().is_empty()).then_some((*name, value))
+        })
+    };
+    let Some((name, value)) = set(&VARIABLES) else { return Ok(None) };
+    let proxy = value.parse().map_err(|e: Error| e.context(format_args!("environment variable {name}")))?;
+    let except = set(&EXCEPT).map(|(_, value)| NoProxy::lenient(&value)).unwrap_or_default();
+    Ok(Some((proxy, except)))
+}
+
+/// Which servers are reached without the proxy, by the rules of curl's `NO_PROXY`.
+///
+/// ```
+/// let except: ewsnotify::net::NoProxy = "example.test, 192.0.2.0/24, ::1".parse()?;
+/// assert!("mail.example.test:443".parse::<ewsnotify::net::NoProxy>().is_err());
+/// # Ok::<(), ewsnotify::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NoProxy(Vec<Rule>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    All,
+    /// A name, and all below it.
+    Domain(String),
+    /// Addresses that begin with so many bits of this one.
+    Net(IpAddr, u32),
+}
+
+impl NoProxy {
+    /// Whether the proxy is left out for a host. A name is not looked up for this.
+    pub(super) fn covers(&self, host: &Host) -> bool {
+        self.0.iter().any(|rule| match (rule, host) {
+            (Rule::All, _) => true,
+            (Rule::Domain(domain), Host::Name(name)) => {
+                let before = name.strip_suffix(domain.as_str());
+                before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            }
+            (Rule::Net(net, bits), Host::Ip(ip, _)) => begins_with(ip.to_canonical(), *net, *bits),
+            _ => false,
+        })
+    }
+
+    /// What is no rule in the environment is for other programs.
+    fn lenient(text: &str) -> NoProxy {
+        NoProxy(words(text).filter_map(rule).collect())
+    }
+}
+
+impl FromStr for NoProxy {
+    type Err = Error;
+
+    /// Names (each with what lies below it), addresses, and networks as `192.0.2.0/24`, separated by commas or blanks; `*` for all.
+    fn from_str(text: &str) -> Result<NoProxy> {
+        let rules = words(text).map(rule).collect::<Option<Vec<_>>>().filter(|rules| !rules.is_empty());
+        rules.map(NoProxy).ok_or_else(|| {
+            let text = "what goes without the proxy is a list of names, addresses and networks (192.0.2.0/24), without ports, or *";
+            Error::new(ErrorKind::Invalid, text)
+        })
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', '\t']).filter(|word| !word.is_empty())
+}
+
+fn rule(word: &str) -> Option<Rule> {
+    if word == "*" {
+        return Some(Rule::All);
+    }
+    if let Some((net, bits)) = word.split_once('/') {
+        let (net, bits): (IpAddr, u32) = (net.parse().ok()?, bits.parse().ok()?);
+        return (bits <= width(net)).then_some(Rule::Net(net, bits));
+    }
+    let name = word.strip_prefix("*.").or(word.strip_prefix('.')).unwrap_or(word);
+    match Host::parse(name).ok()? {
+        Host::Ip(ip, _) => {
+            let ip = ip.to_canonical();
+            Some(Rule::Net(ip, width(ip)))
+        }
+        Host::Name(name) => Some(Rule::Domain(name)),
+    }
+}
+
+fn width(ip: IpAddr) -> u32 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn begins_with(ip: IpAddr, net: IpAddr, bits: u32) -> bool {
+    let number = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    let rest = width(net) - bits;
+    ip.is_ipv4() == net.is_ipv4() && (number(ip) ^ number(net)).checked_shr(rest).unwrap_or(0) == 0
+}
+
+impl super::Config {
+    /// The proxy by which a server is reached, if any. This machine never is: for the proxy, `localhost` is another one, and a
+    /// password may go to this one in clear text.
+    pub(super) fn proxy_for(&self, endpoint: &Endpoint) -> Option<&Proxy> {
+        let direct = endpoint.is_loopback() || self.no_proxy.covers(endpoint.host_part());
+        self.proxy.as_ref().filter(|_| !direct)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(text: &str) -> Proxy {
+        text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    // What people have in their HTTPS_PROXY must lead to the proxy that they mean, with the sign-in that they mean.
+    #[test]
+    fn proxies_as_people_write_them() {
+        for (given, shown, login) in [
+            ("http://proxy.test:3128", "http://proxy.test:3128", None),
+            ("Proxy.Test:3128", "http://proxy.test:3128", None),
+            (" HTTP://proxy.test:3128/ ", "http://proxy.test:3128", None),
+            ("socks5://proxy.test", "socks5://proxy.test:1080", None),
+            ("socks5h://[::1]:9050", "socks5://[::1]:9050", None),
+            ("http://ada:hunter2@10.0.0.1:8080", "http://10.0.0.1:8080", Some(("ada", "hunter2"))),
+            (
+                "http://ada:p%40ss%3A%2f%C3%A9@proxy.test:1",
+                "http://proxy.test:1",
+                Some(("ada", "p@ss:/\u{e9}")),
+            ),
+            ("http://a@b:c@d@proxy.test:1", "http://proxy.test:1", Some(("a@b", "c@d"))),
+            ("http://ada:100%@proxy.test:1", "http://proxy.test:1", Some(("ada", "100%"))),
+            ("http://EXAMPLE%5Cada:%zz@proxy.test:1", "http://proxy.test:1", Some(("EXAMPLE\\ada", "%zz"))),
+            ("http://ada@proxy.test:1", "http://proxy.test:1", Some(("ada", ""))),
+            ("socks5://ada:x@proxy.test", "socks5://proxy.test:1080", Some(("ada", "x"))),
+        ] {
+            let proxy = proxy(given);
+            assert_eq!(proxy.to_string(), shown, "{given}");
+            assert_eq!(proxy.login.as_ref().map(|l| (l.user(), l.password())), login, "{given}");
+        }
+    }
+
+    // A typing error is told at once, and never with the password that stands in the text.
+    #[test]
+    fn what_is_no_proxy_is_refused_without_an_echo() {
+        let long = format!("socks5://ada:{}@proxy.test", "hunter2".repeat(40));
+        for given in [
+            "",
+            "http://",
+            "http://hunter2",
+            "https://ada:hunter2@proxy.test:1",
+            "socks4://ada:hunter2@proxy.test:1",
+            "hunter2://proxy.test:1",
+            "http://ada:hunter2@proxy.test",
+            "http://ada:hunter2@proxy.test:0",
+            "http://ada:hunter2@proxy.test:x",
+            "http://ada:hunter2@:1",
+            "http://ada:hunter2@pro xy.test:1",
+            "http://proxy.test:1/hunter2",
+            "http://proxy.test:1?hunter2",
+            "http://:hunter2@proxy.test:1",
+            "http://ada:hunter2%0a@proxy.test:1",
+            "http://ada:hunter2%ff@proxy.test:1",
+            "http://a%3ab:hunter2@proxy.test:1",
+            "socks5://hunter2@proxy.test",
+            &long,
+        ] {
+            let e = given.parse::<Proxy>().expect_err(given);
+            assert_eq!(e.kind(), ErrorKind::Invalid, "{given}");
+            assert!(!format!("{e} {e:?}").contains("hunter2"), "{given}: {e}");
+        }
+        assert!(!format!("{:?}", proxy("http://ada:hunter2@proxy.test:1")).contains("hunter2"));
+    }
+
+    // A server of the intranet asked for at the proxy is not found; one of the internet asked for directly is a hang.
+    #[test]
+    fn exceptions_as_curl_has_them() {
+        for (rules, host, covered) in [
+            ("example.test", "example.test", true),
+            ("example.test", "mail.example.test", true),
+            (".Example.Test", "example.test", true),
+            ("*.example.test", "mail.example.test", true),
+            ("example.test.", "MAIL.example.test", true),
+            ("example.test", "notexample.test", false),
+            ("a.test, b.test", "b.test", true),
+            ("a.test b.test", "b.test", true),
+            ("*", "any.test", true),
+            ("*", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.10", false),
+            ("10.0.0.0/8", "10.200.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("192.0.2.128/25", "192.0.2.127", false),
+            ("192.0.2.128/25", "192.0.2.129", true),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("0.0.0.0/0", "[2001:db8::1]", false),
+            ("2001:db8::/32", "[2001:db8:1::1]", true),
+            ("::/0", "[2001:db8::1]", true),
+            ("[2001:db8::1]", "[2001:db8::1]", true),
+            ("10.0.0.0/8", "[::ffff:10.0.0.1]", true),
+            ("10.0.0.0/8", "ten.test", false),
+        ] {
+            let except: NoProxy = rules.parse().unwrap_or_else(|e| panic!("{rules}: {e}"));
+            assert_eq!(except.covers(&Host::parse(host).unwrap()), covered, "{rules} {host}");
+        }
+        for none in ["", " ,", "a.test:443", "10.0.0.0/33", "a.test/8", "http://a.test", "-", "0.0.1"] {
+            assert!(none.parse::<NoProxy>().is_err(), "{none}");
+        }
+    }
+
+    // Who sets the environment for curl expects the same here, and what another program understands in it is no error.
+    #[test]
+    fn the_environment_as_curl_reads_it() {
+        let read = |set: &[(&str, &str)]| {
+            let found = read_environment(|name| {
+                set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            });
+            found.map(|found| found.map(|(proxy, except)| (proxy.to_string(), except.0.len())))
+        };
+        assert_eq!(
+            read(&[("HTTP_PROXY", "http://a.test:1"), ("http_proxy", "http://a.test:1")]).unwrap(),
+            None
+        );
+        assert_eq!(read(&[("HTTPS_PROXY", " ")]).unwrap(), None);
+        let found = read(&[("HTTPS_PROXY", "http://a.test:1"), ("https_proxy", "b.test:2")]).unwrap();
+        assert_eq!(found, Some(("http://b.test:2".into(), 0)));
+        let found =
+            read(&[("ALL_PROXY", "socks5://c.test"), ("NO_PROXY", "d.test,e.test:80,*.f.test")]).unwrap();
+        assert_eq!(found, Some(("socks5://c.test:1080".into(), 2)));
+        let e = read(&[("https_proxy", "https://ada:hunter2@a.test:1")]).unwrap_err().to_string();
+        assert!(e.contains("variable https_proxy") && !e.contains("hunter2"), "{e}");
+    }
+
+    // A password in clear text may go to this machine; for the proxy, "localhost" is another one.
+    #[test]
+    fn this_machine_is_never_asked_for_at_a_proxy() {
+        let config = super::super::Config {
+            proxy: Some(proxy("http://proxy.test:1")),
+            no_proxy: "direct.test".parse().unwrap(),
+            ..Default::default()
+        };
+        for (url, by_proxy) in [
+            ("mail.example.test", true),
+            ("http://192.0.2.1", true),
+            ("mail.direct.test", false),
+            ("localhost", false),
+            ("a.localhost", false),
+            ("127.0.0.1", false),
+            ("[::1]", false),
+        ] {
+            assert_eq!(config.proxy_for(&Endpoint::parse(url).unwrap()).is_some(), by_proxy, "{url}");
+        }
+    }
+}
