@@ -225,6 +225,13 @@ fn discover(
             Ok(Some(found.ews().clone()))
         }
         Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => Err(e),
+        // No step's: it says itself whose sign-in it is.
+        Err(e)
+            if e.kind() == ErrorKind::Auth && !e.has_no_way_in() && !outcomes.contains(&Outcome::SignIn) =>
+        {
+            report.fail(Topic::Connection, &e);
+            Ok(None)
+        }
         Err(e) => {
             report.summary.sign_in |= e.kind() == ErrorKind::Auth;
             let text = advice::nothing_found(&e, &outcomes, &config.mailbox);

@@ -33,10 +33,13 @@ pub(crate) fn search(
             }
         };
         let told = asker.ask(&ask.place.endpoint, &question, auth, cancel);
-        // Nobody else would be asked with more success.
+        // Nobody else would be asked with more success: a sign-in that a server refuses is an answer, and this one is missing, or
+        // refused by the proxy.
         if let Err(e) = &told
-            && (matches!(e.kind(), ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal)
-                || e.is_no_token()
+            && (matches!(
+                e.kind(),
+                ErrorKind::Auth | ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal
+            ) || e.is_no_token()
                 || e.is_sign_in_needed())
         {
             return Err(told.err().unwrap_or_else(super::core::closed));

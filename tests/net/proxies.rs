@@ -179,6 +179,21 @@ fn refusals_name_the_proxy() {
     assert!(e.to_string().contains("proxy's page"), "{e}");
 }
 
+// Each try with a wrong password counts until the account is locked, and Autodiscover has five places to ask.
+#[test]
+fn a_refused_sign_in_ends_the_search_for_the_server() {
+    let proxy = Server::answering(answer("407 x", "Proxy-Authenticate: Basic realm=\"x\"\r\n", ""));
+    let mut options = ewsnotify::Options::new();
+    for (key, value) in [("user", USER), ("password", PASSWORD), ("proxy", &signed(&proxy))] {
+        options.set(key, value).unwrap();
+    }
+    let mut told = Vec::new();
+    let summary = ewsnotify::check::check(&options, &Cancel::new(), &mut |f| told.push(f.message)).unwrap();
+    assert!(summary.failed == 1 && summary.sign_in, "{told:#?}");
+    assert!(told.last().unwrap().contains("refused the sign-in of \"ada\""), "{told:#?}");
+    assert_eq!(proxy.accepted(), 1);
+}
+
 // A proxy that is gone, or was never one.
 #[test]
 fn nobody_there() {
