@@ -345,3 +345,66 @@ fn a_baseline_that_is_cut_and_killed_goes_on() {
     println!("{items} items, {runs} kills, {asked} pages asked for, {:?}", began.elapsed());
     assert!(asked as usize <= pages + 3 * runs + 10, "each run went on where the last one stood: {asked}");
 }
+
+// What was moved away, or came and went, while a program was started again would never be told, though the server remembers it.
+#[test]
+fn a_restart_of_pull_asks_the_server_for_what_it_remembers() {
+    use EventKind::{Copied, Deleted, Moved, NewMail};
+    let dir = tempfile::tempdir().unwrap();
+    let sim = server(Style::Exchange);
+    let settings = [("mode", "pull"), ("events", "NewMail,Moved,Copied,Deleted"), state(dir.path())];
+    let options = options(&sim, &settings);
+    let client = watch(&options);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    let (kept, away) = (deliver(&sim, 1), deliver(&sim, 2));
+    until(&client, &mut events, |e| told(e).len() == 2);
+    // To ask for more acknowledges them.
+    while let Next::Event(event) = client.next(Duration::ZERO) {
+        events.push(event);
+    }
+    drop(client);
+    assert_eq!(sim.exchange().subscriptions(ADA).len(), 1, "it stays for the next run");
+    let moved = sim.exchange().move_item(&away, "junkemail").unwrap();
+    let copied = sim.exchange().copy_item(&kept, "inbox").unwrap();
+    let gone = deliver(&sim, 3);
+    sim.exchange().delete_item(&gone, ewsnotify::sim::exchange::Deletion::Hard).unwrap();
+
+    let client = watch(&options);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    let of = |kind, item: &str| {
+        events.iter().filter(|e| e.kind == kind && e.item_id.as_deref() == Some(item)).count()
+    };
+    let wanted = [of(Moved, &moved), of(Copied, &copied), of(NewMail, &gone), of(Deleted, &gone)];
+    assert_eq!(wanted, [1; 4], "{events:#?}");
+    assert_eq!((of(NewMail, &kept), of(NewMail, &away)), (0, 0), "they were dealt with");
+    assert_eq!(sim.exchange().count("Subscribe"), 1);
+    drop(client);
+
+    // A run in another mode deals with what came after that: it is not told again by the server's memory.
+    let streaming = self::options(&sim, &[settings[1], settings[2]]);
+    let between = deliver(&sim, 4);
+    let client = watch(&streaming);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    assert_eq!(told(&events), once(&[between]));
+    while let Next::Event(_) = client.next(Duration::ZERO) {}
+    drop(client);
+    let client = watch(&options);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    assert_eq!((told(&events), sim.exchange().count("Subscribe")), (once(&[]), 3));
+    drop(client);
+
+    // Where the server has forgotten it, sync finds out, and a gap says so.
+    assert!(sim.exchange().lose_subscription(ADA) > 0);
+    let last = deliver(&sim, 5);
+    let client = watch(&options);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    assert_eq!(told(&events), once(&[last]));
+    let gap = events.iter().find(|e| e.kind == EventKind::Gap).unwrap().detail.clone().unwrap();
+    assert_eq!((gap.reason, gap.fill), (Some(Reason::Restarted), Some(Fill::Pending)));
+    assert_eq!(sim.exchange().count("Subscribe"), 4);
+}

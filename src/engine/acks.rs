@@ -189,7 +189,8 @@ impl Engine {
         if let Some((watch, until)) = self.opens.gap.take() {
             self.gap_taken(watch, until);
         }
-        if !self.unsaved.is_empty() && self.timers.get(Timer::Save).is_none() {
+        let changed = !self.unsaved.is_empty() || !self.acked.is_empty();
+        if changed && self.timers.get(Timer::Save).is_none() {
             self.timers.set(Timer::Save, self.now.mono + WRITE_BEHIND);
         }
     }
@@ -396,6 +397,7 @@ impl Engine {
     fn settle(&mut self, ticket: Ticket) -> Option<u64> {
         let open = self.opens.by_ticket.remove(&ticket)?;
         let watch = open.event.watch;
+        self.acked.insert(watch);
         if open.recorded {
             self.unstore_open(watch, ticket);
         }
@@ -443,6 +445,13 @@ impl Engine {
         folder.told.mark(digest, told.with(mark));
         let (key, marks) = (Digest::of(id), folder.told.get(digest).stored());
         self.store_marks(event.watch, key, digest, marks);
+    }
+}
+
+impl Opens {
+    /// Whether the host has a gap of that watch, and has not asked for more.
+    pub fn has_gap(&self, watch: u64) -> bool {
+        self.gap.is_some_and(|(of, _)| of == watch)
     }
 }
 

@@ -38,15 +38,8 @@ impl Engine {
             true => self.take_up_tree(id, since),
             false => self.take_up_folders(id, since),
         };
+        self.mark_opens(id);
         let Some(w) = self.watches.get_mut(&id) else { return };
-        // What is not acknowledged was told, and may be behind the last checkpoint.
-        for open in self.opens.by_ticket.values().filter(|o| o.event.watch == id) {
-            let folder = open.event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
-            let told = Marks::of(open.event.kind);
-            if let (Some(folder), Some(item), Some((told, _))) = (folder, &open.event.item_id, told) {
-                folder.told.mark(Digest::of(item), told);
-            }
-        }
         for folder in w.folders_known.values_mut() {
             folder.due.get_or_insert(now);
         }
@@ -70,8 +63,20 @@ impl Engine {
         self.sync_soon(id);
     }
 
+    /// What is not acknowledged was told, and may be behind the last checkpoint.
+    pub(super) fn mark_opens(&mut self, id: u64) {
+        let Some(w) = self.watches.get_mut(&id) else { return };
+        for open in self.opens.by_ticket.values().filter(|o| o.event.watch == id) {
+            let folder = open.event.parent_folder_id.as_ref().and_then(|f| w.folders_known.get_mut(f));
+            let told = Marks::of(open.event.kind);
+            if let (Some(folder), Some(item), Some((told, _))) = (folder, &open.event.item_id, told) {
+                folder.told.mark(Digest::of(item), told);
+            }
+        }
+    }
+
     /// Takes up what is stored of the chosen folders. Whether something was.
-    fn take_up_folders(&mut self, id: u64, since: SystemTime) -> bool {
+    pub(super) fn take_up_folders(&mut self, id: u64, since: SystemTime) -> bool {
         let mut restored = false;
         let Some(w) = self.watches.get_mut(&id) else { return false };
         let watched = &w.folder_ids;

@@ -235,6 +235,11 @@ impl Delivery {
         self.queue.iter().filter(|e| e.has_message()).map(|e| e.watch)
     }
 
+    /// Whether a gap of a watch waits.
+    pub fn has_gap(&self, watch: u64) -> bool {
+        self.queue.iter().any(|e| e.kind == EventKind::Gap && e.watch == watch)
+    }
+
     /// How many mailbox events of a watch wait.
     pub fn waiting(&self, watch: u64) -> usize {
         self.waiting.get(&watch).copied().unwrap_or_default()

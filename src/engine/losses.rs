@@ -37,6 +37,9 @@ impl Engine {
         if step == Step::Poll {
             self.poll_doubts(id, &error);
         }
+        if step == Step::Resume && self.cannot_go_on(id, &error) {
+            return;
+        }
         match verdict {
             Verdict::LowerVersion => {
                 let last = match self.watches.get(&id).is_some_and(Watch::needs_2010) {

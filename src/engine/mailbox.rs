@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::paths::is_gone;
+use super::resume::Resume;
 use super::save::Stored;
 use super::tell::{detail, parse_time};
 use super::timers::Timer;
@@ -30,6 +31,7 @@ impl Engine {
         let opens = std::mem::take(&mut stored.opens);
         let actions = std::mem::take(&mut stored.actions);
         let mut watch = Watch::new(spec, self.now);
+        watch.place = stored.resume.as_ref().map(Resume::place);
         watch.stored = stored;
         let pushed = matches!(watch.spec.mode, WatchMode::Push { .. });
         self.watches.insert(id, watch);
@@ -93,16 +95,17 @@ impl Engine {
             _ => None,
         };
         let Some(w) = self.watches.get(&id) else { return };
-        let mut events: Vec<NoticeKind> = ALWAYS.to_vec();
-        events.extend(w.spec.events.iter().filter_map(|k| notice_kind(*k)));
-        events.sort();
-        events.dedup();
+        let events = w.kinds();
         let scope = match w.folder_ids.is_empty() {
             true => Scope::AllFolders,
             false => Scope::Folders(w.folder_ids.iter().cloned().map(FolderRef::Id).collect()),
         };
         let request = match (ask, &w.spec.mode, &w.subscription) {
             (Some(request), ..) => request,
+            (None, ..) if let (Step::Resume, Some(resume)) = (step, &w.stored.resume) => {
+                let (subscription_id, watermark) = resume.place();
+                Request::GetEvents { subscription_id, watermark: Some(watermark) }
+            }
             (None, _, Some(s)) if step == Step::Poll => {
                 Request::GetEvents { subscription_id: s.id.clone(), watermark: s.watermark.clone() }
             }
@@ -153,6 +156,7 @@ impl Engine {
                 self.found_folders(id, &made, Err(error));
             }
             (Step::Folders, Ok(Answer::Folders(folders))) => self.resolved(id, &made, folders),
+            (Step::Resume, Ok(Answer::Events(notification))) => self.resumed(id, &made, notification),
             (Step::Subscribe, Ok(Answer::Subscribed { id: subscription, watermark, date })) => {
                 self.subscribed(id, &made, subscription, watermark);
                 if self.watches.get(&id).is_some_and(|w| w.subscription.is_some()) {
@@ -233,7 +237,8 @@ impl Engine {
             let error = Error::new(crate::ErrorKind::Invalid, text);
             return self.stop(id, &error, Verdict::Stop);
         }
-        self.due(id, Step::Subscribe, Duration::ZERO);
+        let step = self.subscribing(id);
+        self.due(id, step, Duration::ZERO);
     }
 
     /// Whether a watch cannot be subscribed to in the version that its server speaks; it has ended then.
@@ -290,6 +295,7 @@ impl Engine {
         let route = made.route.clone();
         w.subscription = Some(Subscription { id: subscription, watermark, route, at: now.mono, told: false });
         w.shunned = None;
+        w.went_on = None;
         w.worked();
         w.folders_gone = 0;
         let streaming = w.is_streaming();
@@ -392,6 +398,17 @@ impl Engine {
         let mut event = crate::Event::new(EventKind::Closed, watch, mailbox, self.now.wall);
         event.detail = Some(Box::new(Detail { reason: Some(reason), ..Detail::default() }));
         self.push(event);
+    }
+}
+
+impl Watch {
+    /// The kinds that are subscribed to.
+    pub fn kinds(&self) -> Vec<NoticeKind> {
+        let mut kinds: Vec<NoticeKind> = ALWAYS.to_vec();
+        kinds.extend(self.spec.events.iter().filter_map(|k| notice_kind(*k)));
+        kinds.sort();
+        kinds.dedup();
+        kinds
     }
 }
 

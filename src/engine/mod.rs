@@ -30,6 +30,7 @@ mod pages;
 pub(crate) mod paths;
 mod pull;
 mod push;
+mod resume;
 mod save;
 mod seats;
 mod status;
@@ -132,6 +133,8 @@ pub struct Engine {
     blocked: usize,
     /// Changes that are not on their way to the store.
     unsaved: Batch,
+    /// Watches of which something was acknowledged since the last batch.
+    acked: BTreeSet<u64>,
     saves: Saves,
     tokens: Tokens,
     next_call: CallId,
@@ -203,6 +206,7 @@ impl Engine {
             again: BTreeSet::new(),
             blocked: 0,
             unsaved: BTreeMap::new(),
+            acked: BTreeSet::new(),
             saves: Saves::default(),
             tokens: Tokens::default(),
             next_call: 0,
@@ -311,10 +315,18 @@ impl Engine {
     /// Tells the end, at once; what the network has to say about it comes later.
     fn close(&mut self) {
         self.ack_taken();
+        // What the next run can go on with stays on the server, for as long as that keeps it.
+        let goes_on = |(id, w): &(&u64, &Watch)| {
+            self.settings.durable && (w.stored.resume.is_some() || self.resume(**id).is_some())
+        };
+        let left: BTreeSet<u64> = self.watches.iter().filter(goes_on).map(|(id, _)| *id).collect();
         for id in self.watches.keys().copied().collect::<Vec<_>>() {
-            self.unstore_subscriptions(id);
+            if !left.contains(&id) {
+                self.unstore_subscriptions(id);
+            }
             self.leave_windows(id);
         }
+        self.acked.extend(&left);
         self.save_now();
         self.give_last_state();
         self.closing = true;
@@ -338,7 +350,7 @@ impl Engine {
             conn.group = None;
         }
         for (id, watch) in watches {
-            if let Some(s) = watch.subscription {
+            if let Some(s) = watch.subscription.filter(|_| !left.contains(&id)) {
                 self.unsubscribe(id, watch.spec.endpoint, s.id, s.route);
             }
             self.forget(id);

@@ -94,6 +94,9 @@ impl Engine {
         if w.subscription.is_some() {
             self.due(id, Step::Poll, if more { Duration::ZERO } else { wait.max(LEAST) });
         }
+        if !more && self.watches.get(&id).is_some_and(|w| w.subscription.is_some()) {
+            self.went_on(id);
+        }
         if self.watches.get(&id).is_some_and(|w| !w.read_at.is_zero()) {
             self.drained(id);
         }

@@ -5,7 +5,8 @@
 //! item that was told and acknowledged since the last checkpoint but one; `h` which folders there are, where all are watched;
 //! `p/TICKET` an event that is not acknowledged and that a checkpoint covers or the host has; `w/FOLDER/ITEM` what a
 //! checkpoint covers and was not told, because the stream was to tell it; `g` since when something may be missing for good, as
-//! far as the host was not told so; `a/TICKET` what is to be done with the item of an acknowledged event; `s` subscription ids.
+//! far as the host was not told so; `a/TICKET` what is to be done with the item of an acknowledged event; `s` subscription ids;
+//! `r` where a restart goes on with one of them (see `resume`).
 //! And `numbers`, for all: tickets and `seq` below it may have been used.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use super::after_ack::ActionRecord;
 use super::doubts::Doubt;
 use super::folder::{Digest, Folder, FolderRecord, Marks, from_seconds, seconds};
 use super::hierarchy::TreeRecord;
+use super::resume::Resume;
 use super::tell::TOLD_EVERY;
 use super::timers::Timer;
 use super::{Command, Engine, Now};
@@ -44,6 +46,8 @@ pub(super) struct Stored {
     pub opens: Vec<(Ticket, OpenRecord)>,
     pub actions: Vec<(Ticket, ActionRecord)>,
     pub subscriptions: Vec<String>,
+    /// Where to go on, while that has not been tried.
+    pub resume: Option<Resume>,
     /// Since when something may be missing, and an earlier run's host was not told; whether sync tells what is still there.
     pub gap: Option<(SystemTime, bool)>,
 }
@@ -130,6 +134,7 @@ impl Stored {
                 ["g"] => serde_json::from_slice(value)
                     .map(|(at, whole)| stored.gap = Some((from_seconds(at), whole)))
                     .is_ok(),
+                ["r"] => serde_json::from_slice(value).map(|resume| stored.resume = Some(resume)).is_ok(),
                 ["s"] => serde_json::from_slice(value).map(|ids| stored.subscriptions = ids).is_ok(),
                 _ => false,
             };
@@ -138,6 +143,11 @@ impl Stored {
         // Keys come in the order of their text.
         stored.opens.sort_by_key(|(ticket, _)| *ticket);
         (stored, bad)
+    }
+
+    /// Whether there is a folder that has not been taken up.
+    pub fn has(&self, id: &str) -> bool {
+        self.folders.contains_key(id)
     }
 
     /// A folder that has not been taken up.
@@ -323,8 +333,12 @@ impl Engine {
 
     /// None is left on the server: they are taken off it.
     pub(super) fn unstore_subscriptions(&mut self, watch: u64) {
-        if let Some(w) = self.watches.get(&watch).filter(|_| self.settings.durable) {
+        if let Some(w) = self.watches.get_mut(&watch).filter(|_| self.settings.durable) {
             self.unsaved.insert(format!("{}/s", w.spec.name), None);
+            if w.place.take().is_some() {
+                self.unsaved.insert(format!("{}/r", w.spec.name), None);
+            }
+            w.stored.resume = None;
         }
     }
 
@@ -340,7 +354,8 @@ impl Engine {
 
     /// What changed is written when the input has been handled, or after the batch that is under way.
     pub(super) fn save_soon(&mut self) {
-        if !self.unsaved.is_empty() && self.saves.failures == 0 {
+        let changed = !self.unsaved.is_empty() || !self.acked.is_empty();
+        if changed && self.saves.failures == 0 {
             self.timers.set(Timer::Save, self.now.mono);
         }
     }
@@ -353,6 +368,7 @@ impl Engine {
 
     /// Begins to write what is to be written; the batch with it.
     pub(super) fn save_now(&mut self) -> Option<SaveId> {
+        self.store_resumes();
         if self.unsaved.is_empty() {
             return self.saves.saving.as_ref().map(|(id, _)| *id);
         }

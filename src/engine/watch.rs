@@ -28,6 +28,8 @@ pub(super) enum Step {
     Locate,
     /// `GetFolder`, and `FindFolder` before it where paths are given.
     Folders,
+    /// `GetEvents` of an earlier run's subscription.
+    Resume,
     /// `Subscribe`.
     Subscribe,
     /// `GetEvents`.
@@ -121,6 +123,10 @@ pub(super) struct Watch {
     /// What leads to its subscription's machine, where it streams not.
     pub cookies: Arc<Cookies>,
     pub subscription: Option<Subscription>,
+    /// The subscription and the watermark that the store has, or will have.
+    pub place: Option<(String, String)>,
+    /// While the server tells what it has remembered for this run: since when.
+    pub went_on: Option<SystemTime>,
     /// When the last folder was read to its end, monotonic.
     pub read_at: Duration,
     /// What had happened by then, the server has told, where it has to be asked; monotonic.
@@ -189,6 +195,8 @@ impl Watch {
             shunned: None,
             cookies: Arc::default(),
             subscription: None,
+            place: None,
+            went_on: None,
             read_at: Duration::ZERO,
             exhausted: now.mono,
             left_there: false,

@@ -129,7 +129,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("connection_minutes", Number(1, 30), "29", "how long a stream lasts before the server ends it and it is opened again"),
     watch("pull_interval", Time(0, 86_400), "10s", "mode=pull: how long to wait between two questions while events come"),
     watch("pull_interval_max", Time(0, 86_400), "30s", "mode=pull: how long at the most while none come: from question to question by a half more, and never more than half of `pull_timeout_minutes`"),
-    watch("pull_timeout_minutes", Number(1, 1440), "30", "mode=pull: after how long without a question the server may drop the subscription"),
+    watch("pull_timeout_minutes", Number(1, 1440), "30", "mode=pull: after how long without a question the server may drop the subscription; until then a restart with the same state goes on with it, and is told also what was moved, or came and went, meanwhile"),
     watch("trusted_domains", Domains, "", "url=auto: domains that Autodiscover may send the sign-in to, each with what lies below it, beside that of the user's own address and those of Exchange Online; with user=DOMAIN\\name, that of the mailbox has to be named here"),
     watch("connect_to", ConnectTo, "", "other places to connect to, as curl's --connect-to: `host:port:host:port`, from where to where; an empty host or port fits any, or stays; the certificate must be that of the first"),
     watch("push_url", Secret, "", "mode=push: where the server is to send to, as it reaches us, through a proxy too; without `push_secret`, which is put behind it; with `push_listen` by default the listener's own address"),

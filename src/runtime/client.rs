@@ -714,7 +714,8 @@ impl Client {
     /// Events that wait are dropped but for `Closed`: one for each watch, and the client's own as the last of all. What was
     /// dropped, and what the host has and has not acknowledged, the next run tells, if there is a state directory; with
     /// `ack=auto` the event that was given last counts as dealt with. The server
-    /// is told (Unsubscribe) as far as the time allows; then every socket is shut. True once all threads have ended, which
+    /// is told (Unsubscribe) as far as the time allows, but of what the next run can go on with (mode=pull, with a state); then
+    /// every socket is shut. True once all threads have ended, which
     /// only a machine that is short of everything delays; a name look-up cannot be ended, and is left to itself.
     ///
     /// ```

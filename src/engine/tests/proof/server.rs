@@ -6,6 +6,8 @@ use super::*;
 pub(super) const PAGE: usize = 4;
 /// So many events in an answer to GetEvents.
 pub(super) const EVENTS: usize = 3;
+/// So many events before those that were asked for are still in a mailbox's table.
+const TABLE: usize = 20;
 /// The folders of a mailbox that are watched, and one that is not.
 pub(super) const FOLDERS: [&str; 3] = ["A", "B", "elsewhere"];
 
@@ -30,7 +32,7 @@ pub(super) struct Subscription {
     pub pull: bool,
     pub push: Option<pushes::Push>,
     pub queue: VecDeque<Notice>,
-    /// How many events were asked for and forgotten, where there are watermarks.
+    /// How many events are no longer in the table, where there are watermarks.
     pub base: usize,
     pub missed: bool,
     /// It tells nothing any more, and does not say so.
@@ -189,6 +191,7 @@ impl Server {
         let Some(sub) = self.subs.get_mut(id) else { return Err(coded("ErrorSubscriptionNotFound")) };
         if std::mem::take(&mut sub.missed) {
             // What fitted in before is no use without what did not: the queue begins anew.
+            sub.base += sub.queue.len();
             sub.queue.clear();
             return Err(coded("ErrorMissedNotificationEvents"));
         }
@@ -196,14 +199,20 @@ impl Server {
         match watermark.filter(|_| !gromox) {
             Some(at) => {
                 let at: usize = at.parse().expect("a watermark that was given");
-                while sub.base < at {
+                // The mailbox's table of events, which is asked for from any place in it, and does not go back for ever.
+                while sub.base + TABLE < at {
                     sub.queue.pop_front();
                     sub.base += 1;
                 }
-                answer.notices = sub.queue.iter().take(EVENTS).cloned().collect();
-                answer.more_events = sub.queue.len() > EVENTS;
+                if at < sub.base {
+                    return Err(coded("ErrorInvalidWatermark"));
+                }
+                let after = at - sub.base;
+                answer.notices = sub.queue.iter().skip(after).take(EVENTS).cloned().collect();
+                answer.more_events = sub.queue.len() > after + EVENTS;
+                answer.previous_watermark = Some(at.to_string());
                 for (i, notice) in answer.notices.iter_mut().enumerate() {
-                    notice.watermark = Some((sub.base + i + 1).to_string());
+                    notice.watermark = Some((at + i + 1).to_string());
                 }
             }
             None => {
@@ -214,7 +223,7 @@ impl Server {
         if answer.notices.is_empty() {
             let mut status = notice(NoticeKind::Status, "", "");
             (status.target, status.parent_folder_id) = (None, None);
-            status.watermark = (!gromox && sub.pull).then(|| sub.base.to_string());
+            status.watermark = (!gromox && sub.pull).then(|| (sub.base + sub.queue.len()).to_string());
             answer.notices.push(status);
         }
         Ok(Answer::Events(answer))
