@@ -113,3 +113,31 @@ fn what_is_missing_is_said_before_anybody_signs_in() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("--option-env") && !ended.err.contains("hunter2"), "{ended:?}");
 }
+
+// The new refresh token would be printed with the events, into a log, each time; and the next start would send one that is spent.
+#[test]
+fn a_refresh_token_without_a_place_for_the_next_is_refused() {
+    let desk = Desk::start();
+    let token = desk.sim.issuer().sign_in(APP, USER);
+    let store = format!("oauth_token_store={}", desk.dir.path().to_str().unwrap());
+    let begin = |verb: &'static str, more: &[&'static str], kept: bool| {
+        let mut words = desk.words(verb, more);
+        let at = words.iter().position(|word| word == "--state-dir").unwrap();
+        words.drain(at..at + 2);
+        words.extend(["--option-env".into(), "oauth_refresh_token=EWSN_TEST_REFRESH".into()]);
+        if kept {
+            words.extend(["--option".into(), store.clone()]);
+        }
+        let mut command = command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        command.env("EWSN_TEST_REFRESH", &token);
+        Running::start(command)
+    };
+    for (verb, more) in [("watch", &["--for", "3s"][..]), ("get", &["--id", "AAMk"])] {
+        let ended = begin(verb, more, false).end();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.err.contains("--state-dir") && ended.err.contains("oauth_token_store"), "{ended:?}");
+        assert!(!ended.out.contains("TokenRotated"), "{ended:?}");
+    }
+    assert_eq!(desk.sim.issuer().counts().requests, 0);
+    begin("watch", &[], true).json(|line| line["type"] == "Connected");
+}

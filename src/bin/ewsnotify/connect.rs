@@ -83,6 +83,7 @@ impl Connect {
 
     /// Last: nobody is asked for a password before the rest is right.
     pub fn add_password(&self, options: &mut Options) -> Outcome {
+        self.with.keeps_what_is_renewed(options)?;
         self.with.add_password(options, &self.user)
     }
 }
@@ -140,13 +141,36 @@ impl With {
         self.password_env.as_deref().into_iter().chain(pairs.map(|(_, name)| name.trim()))
     }
 
-    fn add_password(&self, options: &mut Options, user: &str) -> Outcome {
+    /// Refuses a refresh token without a place for those that come after it: a program is told of each by an event, which here would
+    /// be printed, and kept by nobody.
+    fn keeps_what_is_renewed(&self, options: &Options) -> Outcome {
+        let is_given =
+            |pair: &String| pair.split('=').next().unwrap_or_default().trim() == "oauth_refresh_token";
+        let has_place = options.get("state_dir").or(options.get("oauth_token_store")).is_some();
+        let is_spent = self.takes_tokens(options)
+            && options.get("auth") != Some("host")
+            && options.get("oauth_grant") != Some("client_credentials")
+            && self.options_env.iter().any(is_given);
+        if has_place || !is_spent {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "a renewal of oauth_refresh_token brings another in its place, which would be kept nowhere: give --option \
+             oauth_token_store=DIR or, to watch, drain and run, --state-dir DIR",
+        ))
+    }
+
+    /// Whether no password is wanted.
+    fn takes_tokens(&self, options: &Options) -> bool {
         let wanted = self.password_env.is_some() || self.password_stdin;
-        let tokens = match options.get("auth") {
+        match options.get("auth") {
             Some(auth) => matches!(auth, "oauth" | "host"),
             None => options.get("oauth_client_id").is_some() && !wanted,
-        };
-        if tokens {
+        }
+    }
+
+    fn add_password(&self, options: &mut Options, user: &str) -> Outcome {
+        if self.takes_tokens(options) {
             return Ok(());
         }
         let password = password::read(self.password_env.as_deref(), self.password_stdin, user)?;
