@@ -207,11 +207,18 @@ impl SignIn {
             let lock = TokenStore::open(dir)?.lock(&id, Instant::now() + LOCK, &|| cancel.is_cancelled())?;
             // What the host had been given before is older than this sign-in.
             let before = lock.read().ok().flatten().and_then(|bytes| Record::read(&bytes, &id).ok());
+            let (given, kept) = before.map_or((None, None), |before| (before.given, before.refresh_token));
+            // An answer without one says nothing of the one that is stored, which may be good for months; it goes on with what was given
+            // when it was stored.
+            let (given, newest) = match (&refresh_token, kept) {
+                (None, Some(kept)) => (given, Some(kept)),
+                _ => (self.oauth.account.given().or(given), refresh_token.clone()),
+            };
             let since = SystemTime::now();
             let record = Record {
                 account: id,
-                given: self.oauth.account.given().or(before.and_then(|record| record.given)),
-                refresh_token: refresh_token.clone(),
+                given,
+                refresh_token: newest,
                 access_token: Some(access_token.clone()),
                 since,
                 until: since + life,

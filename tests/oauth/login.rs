@@ -5,6 +5,7 @@ use ewsnotify::auth::Secret;
 use ewsnotify::net::Cancel;
 use ewsnotify::sign_in::{SignIn, code};
 use ewsnotify::sim::Sim;
+use ewsnotify::sim::fault::{Action, Fault};
 
 use super::support::*;
 
@@ -75,4 +76,32 @@ fn a_sign_in_on_another_device_feeds_a_watch() {
     let cancelled = Cancel::new();
     cancelled.cancel();
     assert_eq!(sign_in.wait(device, &cancelled).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+// An issuer that gives a refresh token only the first time: the second sign-in must not throw away the one that is good for months.
+#[test]
+fn a_sign_in_without_a_refresh_token_keeps_the_one_before() {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    sim.issuer().browser(Some(ADA));
+    let dir = tempfile::tempdir().unwrap();
+    let (sign_in, options) = sign_in(&sim, dir.path().to_str().unwrap());
+    let back = "https://desk.example.test/signed-in";
+    let signed_in = |body: Option<&str>| {
+        let begun = sign_in.begin(back).unwrap();
+        let came = code(&sim.issuer().visit(&begun.url).unwrap(), &begun.state).unwrap();
+        if let Some(body) = body {
+            let (retry_after, retry_date, body) = (None, None, Some(body.to_owned()));
+            sim.add_fault(
+                Fault::new(Action::Status { code: 200, retry_after, retry_date, body }).on("Token"),
+            );
+        }
+        sign_in.finish(&came, back, &begun.verifier, &Cancel::new()).unwrap()
+    };
+    assert!(signed_in(None).refresh_token.is_some());
+    let plain = r#"{"token_type":"Bearer","expires_in":3600,"access_token":"plain"}"#;
+    assert!(signed_in(Some(plain)).refresh_token.is_none());
+    // The server does not know "plain", so it is renewed.
+    let mut desk = Desk::open(&options);
+    desk.connected();
 }
