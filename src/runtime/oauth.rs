@@ -132,9 +132,10 @@ impl OAuthTokens {
         }
     }
 
-    /// A job is over: the account's lock goes back, and the others go on.
+    /// A job is over: the account's lock goes back, and the others go on. At the end it goes back in any case: nobody here would store
+    /// any more, and the client may be kept for long.
     fn release(&self, keeper: &Keeper) {
-        if !keeper.keeps_lock() {
+        if !keeper.keeps_lock() || self.end.is_cancelled() {
             *lock(&self.stored) = None;
         }
         self.changed.notify_all();
@@ -188,13 +189,17 @@ impl OAuthTokens {
             keeper =
                 self.changed.wait_timeout(keeper, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
+        // Under the keeper's lock: whoever is busy still gives the account's lock back then (`release`).
+        self.end.cancel();
+        if keeper.is_busy() {
+            return;
+        }
         // Once more, for the disk may have room now.
-        if let Some(record) = keeper.unstored().cloned().filter(|_| !keeper.is_busy()) {
+        if let Some(record) = keeper.unstored().cloned() {
             let stored = self.save(&record);
             keeper.stored(stored, self.now());
         }
-        drop(keeper);
-        self.end.cancel();
+        self.release(&keeper);
     }
 
     /// What a host hears of it.

@@ -101,3 +101,31 @@ fn an_answer_that_is_on_its_way_is_stored_before_the_end() {
     assert_eq!(sim.issuer().counts().old, 0, "{}", again.told());
     assert_eq!(again.count(EventKind::Error), 0, "{}", again.told());
 }
+
+// A client that is closed and kept, as hosts do with handles, must not keep other clients of the account from renewing.
+#[test]
+fn a_client_that_is_closed_has_given_the_lock_back() {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    sim.add_fault(Fault::new(Action::SlowHead { delay: Duration::from_millis(700) }).on("Token"));
+    let dir = tempfile::tempdir().unwrap();
+    let token = sim.issuer().sign_in(APP, ADA);
+    let options = users(&sim, &token, dir.path());
+    let desk = Desk::open(&options);
+    assert!(sim.wait_until(LONG, |_| sim.issuer().counts().requests == 1));
+    // What is in the way of the new file goes before the client ends.
+    let lock = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.extension().is_some_and(|e| e == "lock"));
+    let in_the_way = lock.unwrap().with_extension("new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let mut desk = desk;
+    desk.until("Error", |e| e.kind != EventKind::Connected && e.to_json().contains("store the tokens"));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert!(desk.client.close_within(LONG));
+    let mut again = Desk::open(&options);
+    again.connected();
+    assert_eq!((sim.issuer().counts().requests, sim.issuer().counts().old), (1, 0), "{}", again.told());
+    drop(desk);
+}
