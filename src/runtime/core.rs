@@ -537,12 +537,14 @@ impl Core {
                 for call in dropped {
                     self.drive(state, Input::Called { call, result: Err(closed()) });
                 }
-                state.ended = true;
                 // They have nothing to say to the server at the end: the host's own threads are let go at once.
                 state.asides.values().for_each(Cancel::cancel);
             });
         }
         drop(begin);
+        // A refresh token that the host has to keep comes before it hears that nothing more will; all others are not waited for here.
+        self.links.accounts.finish_unkept(deadline);
+        self.with(|state| state.ended = true);
         self.wait_finished(deadline);
         // The answer to a question for a token may bring the only refresh token that is good from now on.
         self.links.accounts.finish(deadline);

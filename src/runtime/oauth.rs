@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use zeroize::Zeroizing;
@@ -39,6 +39,8 @@ pub(crate) struct OAuthTokens {
     /// Ends requests that nobody else may end: with the answer a refresh token may come.
     end: Cancel,
     closing: AtomicBool,
+    /// Only the token that there is may be used.
+    spends_no_more: AtomicBool,
     core: Arc<OnceLock<Weak<Core>>>,
 }
 
@@ -61,6 +63,14 @@ impl Accounts {
         let tokens = Arc::new(OAuthTokens::open(oauth, asker, self.core.clone())?);
         known.push(tokens.clone());
         Ok(tokens)
+    }
+
+    /// Waits, to a time, for refresh tokens that are on their way to the host; where the host keeps them, no more are spent.
+    pub fn finish_unkept(&self, until: Instant) {
+        let known = lock(&self.oauths).clone();
+        let unkept = |tokens: &&Arc<OAuthTokens>| tokens.store.is_none() && !tokens.oauth.account.app_only;
+        known.iter().filter(unkept).for_each(|tokens| tokens.spends_no_more.store(true, Ordering::SeqCst));
+        known.iter().filter(unkept).for_each(|tokens| drop(tokens.wait_idle(until)));
     }
 
     /// Waits, to a time, for answers that may bring a refresh token, and ends the rest.
@@ -86,6 +96,7 @@ impl OAuthTokens {
             started: Instant::now(),
             end: Cancel::new(),
             closing: AtomicBool::new(false),
+            spends_no_more: AtomicBool::new(false),
             core,
         })
     }
@@ -118,6 +129,14 @@ impl OAuthTokens {
                     let stored = self.save(&record);
                     let mut keeper = lock(&self.keeper);
                     (keeper.stored(stored, self.now()), keeper)
+                }
+                // Without a lock: the engine's is taken for it.
+                Job::Tell(token) => {
+                    if let Some(core) = self.core.get().and_then(Weak::upgrade) {
+                        core.feed(Input::TokenRotated { account: self.oauth.name.clone(), token });
+                    }
+                    let mut keeper = lock(&self.keeper);
+                    (keeper.told(), keeper)
                 }
             };
             match next {
@@ -182,13 +201,18 @@ impl OAuthTokens {
         self.asker.tap.secrets.add_beside(secret, &public);
     }
 
-    fn finish(&self, until: Instant) {
+    /// Waits, to a time, until nobody does a job.
+    fn wait_idle(&self, until: Instant) -> MutexGuard<'_, Keeper> {
         let mut keeper = lock(&self.keeper);
         while keeper.is_busy() && Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
-            keeper =
-                self.changed.wait_timeout(keeper, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            keeper = self.changed.wait_timeout(keeper, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        keeper
+    }
+
+    fn finish(&self, until: Instant) {
+        let mut keeper = self.wait_idle(until);
         // Under the keeper's lock: whoever is busy still gives the account's lock back then (`release`).
         self.end.cancel();
         if keeper.is_busy() {
@@ -220,6 +244,10 @@ impl Tokens for OAuthTokens {
                 return Err(closed());
             }
             let mut keeper = lock(&self.keeper);
+            // Under the keeper's lock: whoever waits for an end then sees a job that was begun before.
+            if self.spends_no_more.load(Ordering::SeqCst) {
+                return keeper.good(self.now()).ok_or_else(closed);
+            }
             match keeper.token(self.now(), &mut random) {
                 Step::Use(token) => return Ok(token),
                 Step::Fail(e) => return Err(self.failed(&e)),
@@ -233,12 +261,6 @@ impl Tokens for OAuthTokens {
                 Step::Begin(job) => {
                     drop(keeper);
                     self.work(job, cx.cancel, cx.until)?;
-                    let rotated = lock(&self.keeper).take_rotated();
-                    if let Some(token) = rotated
-                        && let Some(core) = self.core.get().and_then(Weak::upgrade)
-                    {
-                        core.feed(Input::TokenRotated { account: self.oauth.name.clone(), token });
-                    }
                 }
             }
         }

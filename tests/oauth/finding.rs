@@ -5,7 +5,7 @@ use std::time::Duration;
 use ewsnotify::check::{Grade, Summary, check};
 use ewsnotify::net::Cancel;
 use ewsnotify::sim::fault::{Action, Fault};
-use ewsnotify::{ErrorKind, EventKind, Options};
+use ewsnotify::{ErrorKind, EventKind, Next, Options};
 
 use super::company::{Company, EWS};
 use super::support::*;
@@ -100,6 +100,48 @@ fn an_answer_that_is_on_its_way_is_stored_before_the_end() {
     again.connected();
     assert_eq!(sim.issuer().counts().old, 0, "{}", again.told());
     assert_eq!(again.count(EventKind::Error), 0, "{}", again.told());
+}
+
+// A host that keeps the refresh token itself has to hear of the one that comes while it closes: the one before is spent. Who reads on
+// another thread reads no further than `Closed`.
+#[test]
+fn a_token_that_comes_while_closing_is_told_before_the_end() {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    sim.add_fault(Fault::new(Action::SlowHead { delay: Duration::from_millis(700) }).on("Token"));
+    let token = sim.issuer().sign_in(APP, ADA);
+    let desk = Desk::open(&options(&sim, &[("user", ADA), ("oauth_refresh_token", &token)]));
+    assert!(sim.wait_until(LONG, |_| sim.issuer().counts().requests == 1));
+    std::thread::scope(|scope| {
+        let reads = scope.spawn(|| {
+            let mut rotated = 0;
+            loop {
+                match desk.client.next(LONG) {
+                    Next::Event(event) => rotated += usize::from(event.kind == EventKind::TokenRotated),
+                    Next::Interrupted => {}
+                    Next::Closed => return rotated,
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        assert!(desk.client.close_within(LONG));
+        assert_eq!(reads.join().unwrap(), 1);
+    });
+}
+
+// Where the issuer hangs, or has nothing to bring, whoever waits for an event is let go in time.
+#[test]
+fn a_wait_ends_with_the_close_while_the_issuer_hangs() {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    sim.add_fault(Fault::new(Action::NoAnswer).on("Token"));
+    let token = sim.issuer().sign_in(APP, ADA);
+    let desk = Desk::open(&options(&sim, &[("user", ADA), ("oauth_refresh_token", &token)]));
+    assert!(sim.wait_until(LONG, |_| sim.issuer().counts().under_way == 1));
+    let began = std::time::Instant::now();
+    assert!(desk.client.close_within(Duration::from_millis(200)), "a thread is left");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    while !matches!(desk.client.next(Duration::ZERO), Next::Closed) {}
 }
 
 // A client that is closed and kept, as hosts do with handles, must not keep other clients of the account from renewing.

@@ -58,7 +58,7 @@ pub enum Step {
     Use(Secret),
     /// Wait until whoever renews it is done, and ask again.
     Busy,
-    /// Do this, then what [`Keeper::loaded`], [`Keeper::answered`] and [`Keeper::stored`] say, and ask again.
+    /// Do this, then what [`Keeper::loaded`], [`Keeper::answered`], [`Keeper::stored`] and [`Keeper::told`] say, and ask again.
     Begin(Job),
     /// There is none.
     Fail(Error),
@@ -73,6 +73,8 @@ pub enum Job {
     Ask(Form),
     /// Store this, so that no power cut takes it, under the same lock.
     Store(Record),
+    /// Tell the host that this refresh token has replaced another: there is no store, so the host has to keep it.
+    Tell(Secret),
 }
 
 /// How it goes on.
@@ -101,7 +103,6 @@ pub struct Keeper {
     claims: Option<String>,
     /// When a server last did not take a token, with which claims challenge.
     last_refused: Option<(Duration, Option<String>)>,
-    rotated: Option<Secret>,
     rng: fastrand::Rng,
 }
 
@@ -171,7 +172,6 @@ impl Keeper {
             unstored: None,
             claims: None,
             last_refused: None,
-            rotated: None,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -183,7 +183,7 @@ impl Keeper {
 
     /// A token, or what to do for one.
     pub fn token(&mut self, now: Moment, random: &mut Random<'_>) -> Step {
-        let good = self.held.as_ref().filter(|held| held.is_good(now)).map(|held| held.token.clone());
+        let good = self.good(now);
         let due = self.held.as_ref().is_none_or(|held| held.is_due(now)) || self.unstored.is_some();
         let waits = self.trouble.as_ref().filter(|trouble| now.mono < trouble.until);
         match (good, waits) {
@@ -310,9 +310,8 @@ impl Keeper {
                         Next::Go(Job::Store(record))
                     }
                     Some(newest) => {
-                        self.rotated = Some(newest.clone());
-                        self.refresh_token = Some(newest);
-                        self.done()
+                        self.refresh_token = Some(newest.clone());
+                        Next::Go(Job::Tell(newest))
                     }
                     None => self.done(),
                 }
@@ -333,12 +332,12 @@ impl Keeper {
             self.refresh_token = Some(newest);
         }
         if !self.durable {
-            if rotated {
-                self.rotated = self.refresh_token.clone();
-            }
             self.held = Some(held);
             self.well();
-            return self.done();
+            return match self.refresh_token.clone().filter(|_| rotated) {
+                Some(newest) => Next::Go(Job::Tell(newest)),
+                None => self.done(),
+            };
         }
         let until = now.wall.checked_add(life).unwrap_or(now.wall);
         let record = self.record(Some(access_token), self.refresh_token.clone(), now.wall, until);
@@ -399,9 +398,14 @@ impl Keeper {
         self.unstored.as_ref().filter(|unstored| unstored.failed).map(|unstored| &unstored.record)
     }
 
-    /// A refresh token that has replaced another, where there is no store: the host has to keep it.
-    pub fn take_rotated(&mut self) -> Option<Secret> {
-        self.rotated.take()
+    /// The host was told of a refresh token: until then it is a job under way, which an end has to wait for.
+    pub fn told(&mut self) -> Next {
+        self.done()
+    }
+
+    /// The token that there is, if it is good still.
+    pub fn good(&self, now: Moment) -> Option<Secret> {
+        self.held.as_ref().filter(|held| held.is_good(now)).map(|held| held.token.clone())
     }
 
     /// What must not be shown.

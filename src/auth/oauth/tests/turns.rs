@@ -251,9 +251,16 @@ fn without_a_store_the_host_is_told_of_rotation() {
     let mut world = World::new(Duration::from_secs(HOUR));
     let mut process = world.process(0);
     process.keeper = Keeper::new(world.account.clone(), false, 1);
+    assert!(matches!(world.ask(&mut process), Step::Busy));
+    while matches!(process.job, Some(Job::Ask(_))) {
+        world.work(&mut process);
+    }
+    assert!(process.keeper.is_busy() && world.told.is_empty(), "an end now would lose it");
     world.token(&mut process).unwrap();
-    assert_eq!(process.keeper.take_rotated().unwrap().expose(), world.issuer.newest);
-    assert!(process.keeper.take_rotated().is_none());
+    world.work(&mut process);
+    assert!(!process.keeper.is_busy());
+    let told: Vec<_> = world.told.iter().map(|token| token.expose().to_owned()).collect();
+    assert_eq!(told, [world.issuer.newest.clone()]);
     assert!(world.disk.file.is_none());
 }
 

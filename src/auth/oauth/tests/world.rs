@@ -124,6 +124,8 @@ pub struct World {
     /// How many requests are under way, and were at the most.
     pub under_way: usize,
     pub most: usize,
+    /// The refresh tokens that the host was told of.
+    pub told: Vec<Secret>,
 }
 
 impl World {
@@ -136,6 +138,7 @@ impl World {
             account: Arc::new(account(Some("r0"))),
             under_way: 0,
             most: 0,
+            told: Vec::new(),
         }
     }
 
@@ -202,6 +205,10 @@ impl World {
                     }
                 };
                 process.keeper.stored(stored, now)
+            }
+            Job::Tell(token) => {
+                self.told.push(token);
+                process.keeper.told()
             }
         };
         match next {
