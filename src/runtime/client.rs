@@ -225,6 +225,7 @@ impl Client {
             return Err(closed());
         }
         let config = self.config(options)?;
+        self.core.links.accounts.again(&config.sign_in);
         let (endpoint, link) = self.core.links.link(&config)?;
         let id = self.last_watch.fetch_add(1, Ordering::Relaxed) + 1;
         let name = config.name();

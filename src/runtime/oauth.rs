@@ -17,7 +17,7 @@ use crate::auth::oauth::{Denied, Form, Granted, Job, Keeper, Moment, Next, Recor
 use crate::auth::{Context, Secret, Tokens};
 use crate::engine::Input;
 use crate::net::{self, Asker, Cancel, Endpoint, Question};
-use crate::options::OAuth;
+use crate::options::{OAuth, SignIn};
 use crate::store::tokens::{TokenLock, TokenStore};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,6 +63,15 @@ impl Accounts {
         let tokens = Arc::new(OAuthTokens::open(oauth, asker, self.core.clone())?);
         known.push(tokens.clone());
         Ok(tokens)
+    }
+
+    /// A watch is added: what an issuer has refused may be in order since.
+    pub fn again(&self, sign_in: &SignIn) {
+        let SignIn::OAuth(oauth) = sign_in else { return };
+        let known = lock(&self.oauths).clone();
+        for tokens in known.iter().filter(|tokens| tokens.oauth == *oauth) {
+            lock(&tokens.keeper).again(tokens.now());
+        }
     }
 
     /// Waits, to a time, for refresh tokens that are on their way to the host; where the host keeps them, no more are spent.
@@ -328,6 +337,7 @@ pub(crate) fn send(
 fn with_place(denied: Denied, to: &Endpoint) -> Denied {
     match denied {
         Denied::Act(e) => Denied::Act(e.context(to)),
+        Denied::Policy(e) => Denied::Policy(e.context(to)),
         Denied::Later { error, after, refresh_token } => {
             Denied::Later { error: error.context(to), after, refresh_token }
         }

@@ -1,6 +1,6 @@
 //! Where nothing gets better by itself: the host has to hear why, and what to do.
 
-use ewsnotify::EventKind;
+use ewsnotify::{EventKind, Options};
 
 use super::support::*;
 
@@ -56,4 +56,20 @@ fn a_token_of_the_wrong_kind_leads_to_the_option() {
     let mut desk = Desk::open(&options);
     desk.until("Closed", |e| e.kind == EventKind::Closed);
     assert!(desk.told().contains("set access=impersonate"), "{}", desk.told());
+}
+
+// The event says to add the watch again: in the program that runs, and not in half an hour.
+#[test]
+fn a_watch_that_is_added_again_signs_in() {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    let dir = tempfile::tempdir().unwrap();
+    let token = sim.issuer().sign_in(APP, ADA);
+    sim.issuer().refuse_next(400, "invalid_grant", "AADSTS65001: The user has not consented.", &[65_001]);
+    let mut desk = Desk::open(&users(&sim, &token, dir.path()));
+    desk.until("Closed", |e| e.kind == EventKind::Closed);
+    // The administrator has consented.
+    desk.client.watch(&Options::new()).unwrap();
+    desk.connected();
+    assert_eq!(sim.issuer().counts().requests, 2, "{}", desk.told());
 }

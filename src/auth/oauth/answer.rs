@@ -49,6 +49,8 @@ pub enum Denied {
     },
     /// The user or the administrator must do something: nothing gets better by asking again.
     Act(Error),
+    /// The same, but what was sent may be taken when that is done: a consent is missing, or a policy stands in the way.
+    Policy(Error),
 }
 
 impl Denied {
@@ -56,7 +58,7 @@ impl Denied {
     pub fn error(self) -> Error {
         match self {
             Denied::Later { error, after, .. } => error.with_retry_after(after),
-            Denied::Act(error) => error,
+            Denied::Act(error) | Denied::Policy(error) => error,
             Denied::Pending | Denied::SlowDown => {
                 Error::new(ErrorKind::State, "the user has not signed in yet")
                     .with_code("authorization_pending")
@@ -212,13 +214,20 @@ pub(super) fn denied(
         return Denied::later(format!("HTTP {status}: {code}{said}"), retry_after);
     }
     let text = format!("{code}{said}; {}", advice(&code, &refused.error_codes));
-    Denied::Act(Error::new(ErrorKind::Auth, text).with_code(code))
+    let is_policy = refused.error_codes.iter().any(|n| CONSENT.contains(n) || POLICY.contains(n));
+    let error = Error::new(ErrorKind::Auth, text).with_code(code);
+    if is_policy { Denied::Policy(error) } else { Denied::Act(error) }
 }
+
+/// Entra's numbers for a consent that is missing.
+const CONSENT: [u64; 3] = [65_001, 65_004, 90_094];
+/// And for a policy of the organisation's.
+const POLICY: [u64; 4] = [50_076, 50_079, 50_158, 53_003];
 
 /// What is to be done, by the code, and by Entra's numbers where they say more.
 fn advice(code: &str, numbers: &[u64]) -> &'static str {
     let any = |wanted: &[u64]| numbers.iter().any(|n| wanted.contains(n));
-    if any(&[65_001, 65_004, 90_094]) {
+    if any(&CONSENT) {
         return "the user or the administrator has to consent to what the program asks for";
     }
     if any(&[7_000_215, 7_000_222]) {
@@ -233,7 +242,7 @@ fn advice(code: &str, numbers: &[u64]) -> &'static str {
     if any(&[700_016]) {
         return "the tenant does not know the program: check oauth_client_id and oauth_tenant";
     }
-    if any(&[50_076, 50_079, 50_158, 53_003]) {
+    if any(&POLICY) {
         return "the user has to sign in anew, as the organisation's policy wants it (`ewsnotify login`)";
     }
     match code {
@@ -357,7 +366,7 @@ mod tests {
             ("made_up", "[]", "administrator"),
         ] {
             let body = format!(r#"{{"error":"{error}","error_codes":{numbers}}}"#);
-            let Denied::Act(e) = no(400, &body) else { panic!("{error}") };
+            let (Denied::Act(e) | Denied::Policy(e)) = no(400, &body) else { panic!("{error}") };
             assert!(e.to_string().contains(wanted) && e.code() == Some(error), "{e}");
         }
         assert!(matches!(no(400, r#"{"error":"authorization_pending"}"#), Denied::Pending));

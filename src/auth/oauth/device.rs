@@ -110,7 +110,7 @@ impl Device {
                 self.interval = (self.interval + SLOWER).min(MAX_INTERVAL);
                 Pending::Wait
             }
-            Err(Denied::Act(e)) => Pending::Over(e),
+            Err(Denied::Act(e) | Denied::Policy(e)) => Pending::Over(e),
         }
     }
 }

@@ -95,6 +95,10 @@ pub struct Keeper {
     refresh_token: Option<Secret>,
     /// The same, where the issuer does not take it any more.
     spent: Option<Secret>,
+    /// Not for its own sake, but for a consent or a policy, which may change.
+    may_be_taken: bool,
+    /// When a watch was last added after a refusal.
+    began_anew: Option<Duration>,
     /// Somebody does a job.
     busy: bool,
     trouble: Option<Trouble>,
@@ -166,6 +170,8 @@ impl Keeper {
             held: None,
             refresh_token,
             spent: None,
+            may_be_taken: false,
+            began_anew: None,
             busy: false,
             trouble: None,
             failures: 0,
@@ -290,9 +296,12 @@ impl Keeper {
     pub fn answered(&mut self, answer: Result<Granted, Denied>, now: Moment) -> Next {
         match answer {
             Ok(granted) => self.granted(granted, now),
-            Err(Denied::Act(e)) => {
+            Err(denied @ (Denied::Act(_) | Denied::Policy(_))) => {
+                let is_policy = matches!(denied, Denied::Policy(_));
+                let e = denied.error();
                 if e.code() == Some("invalid_grant") {
                     self.spent = self.refresh_token.clone();
+                    self.may_be_taken = is_policy;
                 }
                 self.give_up(e, now);
                 self.done()
@@ -375,6 +384,23 @@ impl Keeper {
             }
         }
         self.done()
+    }
+
+    /// A watch is added, as the text of a refusal says one should when what it names is done: what is stored is read, and the issuer
+    /// asked, once more; not with a refresh token that it has refused for its own sake. Back-offs stand, and of many watches that are
+    /// added one after the other the first one counts.
+    pub fn again(&mut self, now: Moment) {
+        let is_soon = self.began_anew.is_some_and(|at| now.mono < at + LOOK);
+        let Some(trouble) = self.trouble.as_mut().filter(|t| t.kind == ErrorKind::Auth) else { return };
+        if is_soon || self.busy {
+            return;
+        }
+        self.began_anew = Some(now.mono);
+        // The reason stays, for when there is no better one.
+        trouble.until = now.mono;
+        if self.may_be_taken {
+            self.spent = None;
+        }
     }
 
     /// Whoever had a job has gone without saying what came of it.

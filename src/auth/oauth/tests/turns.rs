@@ -281,3 +281,45 @@ fn an_answer_without_a_refresh_token_keeps_the_old_one() {
     assert_eq!(world.token(&mut process).unwrap().expose(), "plain", "a full disk is no reason to stop");
     assert!(!process.keeper.keeps_lock());
 }
+
+// "When that is done, add the watch again" would be no help before half an hour is over, or the process is started anew.
+#[test]
+fn a_watch_that_is_added_again_has_the_issuer_asked_once() {
+    let refused = |process: &mut Process, world: &World, number: u32| {
+        let body = format!(r#"{{"error":"invalid_grant","error_codes":[{number}]}}"#);
+        let denied = answer::read(400, body.as_bytes(), None, &str::to_owned);
+        process.keeper.refused(&Secret::new("a1"), None, world.moment());
+        process.keeper.answered(denied, world.moment());
+    };
+    // A consent that was missing, and is given now.
+    let (mut world, mut process, _) = started();
+    refused(&mut process, &world, 65_001);
+    assert!(world.token(&mut process).is_err() && world.issuer.requests == 1);
+    process.keeper.again(world.moment());
+    assert!(world.token(&mut process).is_ok() && world.issuer.requests == 2);
+    // A refresh token that is none any more is not sent again, but a login counts at once.
+    let (mut world, mut process, _) = started();
+    refused(&mut process, &world, 70_008);
+    process.keeper.again(world.moment());
+    let e = world.token(&mut process).unwrap_err();
+    assert!(e.code() == Some("invalid_grant") && world.issuer.requests == 1, "{e}");
+    let mut signed_in = world.stored();
+    (signed_in.refresh_token, signed_in.access_token) = (Some(Secret::new("fresh")), None);
+    world.disk.file = Some(signed_in.write().to_vec());
+    world.issuer.newest = "fresh".into();
+    process.keeper.again(world.moment());
+    assert!(
+        world.token(&mut process).is_err(),
+        "many watches are added at once, and the issuer is left alone"
+    );
+    world.pass(11);
+    process.keeper.again(world.moment());
+    assert!(world.token(&mut process).is_ok());
+    // What the endpoint asks to wait is waited.
+    let (mut world, mut process, _) = started();
+    let later = answer::read(429, b"", Some(Duration::from_secs(120)), &str::to_owned).unwrap_err();
+    process.keeper.refused(&Secret::new("a1"), None, world.moment());
+    process.keeper.answered(Err(later), world.moment());
+    process.keeper.again(world.moment());
+    assert!(world.token(&mut process).is_err() && world.issuer.requests == 1);
+}
