@@ -152,3 +152,39 @@ fn a_program_has_no_mailbox_of_its_own() {
     let e = client.watch(&options(&sim, &[("oauth_client_secret", APP_SECRET)])).unwrap_err();
     assert!(e.to_string().contains("mailbox"), "{e}");
 }
+
+// A host without a store would start tomorrow with a refresh token that the issuer does not take any more, and be signed out.
+#[test]
+fn without_a_store_the_host_keeps_the_refresh_token() {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    let first = sim.issuer().sign_in(APP, ADA);
+    let with = |token: &str| options(&sim, &[("user", ADA), ("oauth_refresh_token", token)]);
+    let mut desk = Desk::open(&with(&first));
+    let rotated = desk.until("TokenRotated", |e| e.kind == EventKind::TokenRotated);
+    let detail = rotated.detail.clone().unwrap();
+    let kept = detail.refresh_token.unwrap();
+    assert_eq!(detail.account.as_deref(), Some(ADA));
+    assert!(sim.issuer().is_newest(kept.expose()) && kept.expose() != first);
+    assert!(rotated.to_json().contains(kept.expose()), "{}", rotated.to_json());
+    assert!(!format!("{rotated:?}").contains(kept.expose()));
+    desk.client.ack(rotated.seq).unwrap();
+    assert!(desk.client.ack(rotated.seq).is_err(), "it is kept");
+    desk.connected();
+    desk.mail(&sim, "one");
+    assert!(desk.client.close());
+
+    let mut next = Desk::open(&with(kept.expose()));
+    next.connected();
+    next.mail(&sim, "two");
+    // What it is not told again for: the last word counts, and it was not acknowledged.
+    let told = next.events.iter().rev().find(|e| e.kind == EventKind::TokenRotated).cloned().unwrap();
+    assert!(sim.issuer().is_newest(told.detail.unwrap().refresh_token.unwrap().expose()));
+    assert!(next.client.close());
+    let last = next.until("TokenRotated at the end", |e| e.kind == EventKind::TokenRotated);
+    next.client.ack(last.seq).unwrap();
+
+    let mut spent = Desk::open(&with(&first));
+    let closed = spent.until("Closed", |e| e.kind == EventKind::Closed);
+    assert_eq!(closed.detail.unwrap().reason, Some(ewsnotify::Reason::SignInRefused));
+}
