@@ -119,6 +119,9 @@ impl Engine {
         if verdict == Verdict::LowerVersion && self.lower_version(made.endpoint, made.version) {
             return Some(Duration::ZERO);
         }
+        if error.is_no_token() {
+            return Some(error.retry_after().unwrap_or(Duration::from_secs(1)));
+        }
         let w = self.watches.get_mut(&id)?;
         if verdict.denies_sync() || w.surveys.failures() + 1 >= TRIES {
             w.surveys.reset();

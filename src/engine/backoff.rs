@@ -45,11 +45,14 @@ impl Backoff {
 pub(super) struct Gate {
     until: Duration,
     backoff: Backoff,
+    /// Only for want of a token.
+    tokenless: bool,
 }
 
 impl Gate {
     /// Shuts it. Answers to requests that were under way already do not make the wait longer each.
     pub fn shut(&mut self, now: Duration, rng: &mut fastrand::Rng, asked: Option<Duration>) {
+        self.tokenless = false;
         if now >= self.until {
             let wait = self.backoff.next(rng, asked).max(Duration::from_secs(1));
             self.until = now + wait;
@@ -58,9 +61,18 @@ impl Gate {
         }
     }
 
-    /// What shut it is over.
-    pub fn open_at(&mut self, at: Duration) {
-        self.until = self.until.min(at);
+    /// Shuts it while the host owes a token.
+    pub fn shut_without_token(&mut self, now: Duration, wait: Duration) {
+        if now >= self.until {
+            (self.until, self.tokenless) = (now + wait, true);
+        }
+    }
+
+    /// The token is there. What a server has asked for stands.
+    pub fn token_came(&mut self, at: Duration) {
+        if self.tokenless {
+            self.until = self.until.min(at);
+        }
     }
 
     /// Something was answered well; true if that was not before the gate opened.

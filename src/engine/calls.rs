@@ -80,6 +80,15 @@ impl Engine {
             }
             Err(error) => self.shut_gate(watch, made.endpoint, error),
         }
+        // Whatever asked: nothing more will be answered before somebody has signed in.
+        if let Err(error) = &result
+            && error.is_sign_in_needed()
+            && !closing
+            && !matches!(made.job, Job::Unsubscribe(_))
+            && self.watches.contains_key(&watch)
+        {
+            self.stop(watch, error, verdict::Verdict::Stop);
+        }
         if matches!(made.job, Job::Step(Step::Poll)) {
             self.poll_came_back(made.endpoint);
         }

@@ -235,9 +235,9 @@ impl Delivery {
         self.queue.iter().filter(|e| e.has_message()).map(|e| e.watch)
     }
 
-    /// Whether a gap of a watch waits.
-    pub fn has_gap(&self, watch: u64) -> bool {
-        self.queue.iter().any(|e| e.kind == EventKind::Gap && e.watch == watch)
+    /// Whether such an event of a watch waits.
+    pub fn any(&self, watch: u64, such: impl Fn(&Event) -> bool) -> bool {
+        self.queue.iter().any(|e| e.watch == watch && such(e))
     }
 
     /// How many mailbox events of a watch wait.

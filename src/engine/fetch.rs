@@ -291,6 +291,7 @@ impl Engine {
                 self.item_fetched(endpoint, fetch, Err(Error::new(ErrorKind::Protocol, text)));
             }
             (asked, result) => {
+                let tokenless = result.as_ref().err().and_then(tokenless);
                 // Each is asked for alone then: one that the server cannot bear must not cost the others.
                 let wait = result.err().and_then(|error| {
                     let refused = verdict::of_error(&error) == Verdict::Refused;
@@ -298,7 +299,7 @@ impl Engine {
                 });
                 for fetch in asked {
                     if let Some(item) = self.items.get_mut(fetch) {
-                        let at = now + item.backoff.next(&mut self.rng, wait);
+                        let at = now + tokenless.unwrap_or_else(|| item.backoff.next(&mut self.rng, wait));
                         self.endpoint(endpoint).fetches.later.insert((at, *fetch));
                     }
                 }
@@ -325,6 +326,10 @@ impl Engine {
                 return;
             }
             Err(error) => {
+                if let Some(wait) = tokenless(&error) {
+                    self.endpoint(endpoint).fetches.later.insert((now + wait, fetch));
+                    return;
+                }
                 let verdict = verdict::of_error(&error);
                 let again = match verdict {
                     // The answer is about what it was called before.
@@ -536,4 +541,9 @@ fn address(mailbox: Mailbox) -> Option<String> {
         (Some(name), Some(address)) if name != address => Some(format!("{name} <{address}>")),
         (name, address) => address.or(name),
     }
+}
+
+/// How long to wait where there was no token: nothing was asked, so it is no try.
+fn tokenless(error: &Error) -> Option<Duration> {
+    error.is_no_token().then(|| error.retry_after().unwrap_or(Duration::from_secs(1)))
 }

@@ -13,6 +13,12 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
+        if error.awaits_token() {
+            return self
+                .endpoint(endpoint)
+                .gate
+                .shut_without_token(now, error.retry_after().unwrap_or_default());
+        }
         let mut rng = self.rng.fork();
         let own = self.watches.get(&watch).is_some_and(|w| w.spec.own_budget);
         let of_the_mailbox = own && error.code().is_some() && !matches!(error.http_status(), Some(429 | 503));

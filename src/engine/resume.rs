@@ -19,7 +19,7 @@ use super::verdict::{self, Verdict};
 use super::watch::{Continuity, Step, Subscription, Watch};
 use super::{Call, Engine, WatchMode};
 use crate::proto::Notification;
-use crate::{Error, Reason};
+use crate::{Error, Event, EventKind, Reason};
 
 /// Where a restart goes on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,9 +95,12 @@ impl Engine {
             || matches!(w.continuity, Continuity::Broken(_))
             || w.gap_untold.is_some()
             || w.stored.gap.is_some()
-            || w.hold.iter().any(|held| matches!(held, Held::Overflow { .. }))
+            || w.hold.iter().any(|held| match held {
+                Held::Overflow { .. } => true,
+                Held::Ready(event) | Held::Waits(event, _) => is_kept_nowhere(event),
+            })
             || self.opens.has_gap(id)
-            || self.delivery.has_gap(id);
+            || self.delivery.any(id, |event| event.kind == EventKind::Gap || is_kept_nowhere(event));
         if missed || !w.folder_ids.iter().all(|f| w.folders_known.get(f).is_some_and(|f| whole(f))) {
             return None;
         }
@@ -127,8 +130,9 @@ impl Engine {
 
     /// Whether the server does not go on with the subscription of the run before; a new one is made then.
     pub(super) fn cannot_go_on(&mut self, id: u64, error: &Error) -> bool {
-        let passes = error.code().is_none() || verdict::throttles(error);
-        if passes || verdict::of_error(error) == Verdict::LowerVersion {
+        use Verdict::{LowerVersion, Refused, Retry, RetryThenStop};
+        let passes = error.code().is_none() || error.is_sign_in_needed() || verdict::throttles(error);
+        if passes || matches!(verdict::of_error(error), LowerVersion | Refused | Retry | RetryThenStop) {
             return false;
         }
         if let Some(w) = self.watches.get_mut(&id) {
@@ -181,4 +185,9 @@ impl Engine {
             self.tell_gap_since(id, since, Reason::Restarted, None, fill);
         }
     }
+}
+
+/// Whether the store has no place for an event: of a folder, say. A restart must find it at the server.
+fn is_kept_nowhere(event: &Event) -> bool {
+    event.kind.is_mailbox() && event.ticket == 0
 }

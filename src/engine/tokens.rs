@@ -19,6 +19,8 @@ use crate::{Error, ErrorKind, Event, EventKind, Reason, Result};
 const OWED: Duration = Duration::from_secs(300);
 /// After how long a new refresh token is told again.
 const UNKEPT: Duration = Duration::from_secs(60);
+/// A token that is refused sooner has never worked.
+const WORKED: Duration = Duration::from_secs(60);
 /// So many tokens in a row may be refused; then the next one is tried only after a while.
 const REFUSED: u32 = 2;
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
@@ -38,6 +40,8 @@ struct Account {
     need: Option<Need>,
     /// How many tokens in a row were refused.
     refused: u32,
+    /// When the host gave the last one.
+    set_at: Option<Duration>,
     /// When the next token is due.
     renew_at: Option<Duration>,
     /// Whom the last one was for.
@@ -71,15 +75,14 @@ impl Engine {
         reason: Reason,
         claims: Option<String>,
     ) {
-        let at = self.account(account);
+        let (now, at) = (self.now.mono, self.account(account));
         let a = &mut self.tokens.accounts[at];
         a.resource = resource;
-        match reason {
-            Reason::TokenRefused => a.refused += 1,
-            _ => a.refused = 0,
-        }
         let told = a.need.as_ref().map(|need| weight(need.reason));
         if told < Some(weight(reason)) {
+            // Many requests may bring the news of one token, and one that has worked for a while has only ended.
+            let at_once = a.set_at.is_some_and(|at| now < at + WORKED);
+            a.refused = if reason == Reason::TokenRefused && at_once { a.refused + 1 } else { 0 };
             a.need = Some(Need { reason, claims, again: Duration::ZERO });
             self.token_due(at);
         }
@@ -89,8 +92,8 @@ impl Engine {
     pub(super) fn token_set(&mut self, account: &Arc<str>, renew_at: Option<Duration>) {
         let (now, at) = (self.now.mono, self.account(account));
         let a = &mut self.tokens.accounts[at];
-        (a.need, a.renew_at) = (None, renew_at);
-        let wait = if a.refused > REFUSED { REFUSED_WAIT } else { Duration::ZERO };
+        (a.need, a.renew_at, a.set_at) = (None, renew_at, Some(now));
+        let wait = if a.refused >= REFUSED { REFUSED_WAIT } else { Duration::ZERO };
         self.delivery.drop_need(account);
         self.token_due(at);
         let until = now + wait;
@@ -112,7 +115,7 @@ impl Engine {
             }
         }
         for endpoint in endpoints {
-            self.endpoint(endpoint).gate.open_at(until);
+            self.endpoint(endpoint).gate.token_came(until);
             for timer in [Timer::Fetch(endpoint), Timer::Syncs(endpoint), Timer::Act(endpoint)] {
                 self.hasten(timer, until);
             }
@@ -173,6 +176,10 @@ impl Engine {
         match [owed, a.renew_at, unkept].into_iter().flatten().min() {
             Some(next) if !self.closing => self.timers.set(Timer::Token(at), next),
             _ => self.timers.clear(Timer::Token(at)),
+        }
+        // Where nobody signs in with it, it is owed to nobody any more; whoever comes next asks anew.
+        if !used {
+            a.need = None;
         }
         for (kind, detail) in due {
             let event = Event::new(kind, 0, "".into(), wall);
@@ -241,6 +248,7 @@ impl Engine {
             name: name.clone(),
             need: None,
             refused: 0,
+            set_at: None,
             renew_at: None,
             resource: String::new(),
             rotated: None,

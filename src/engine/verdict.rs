@@ -93,11 +93,15 @@ pub(super) fn of_error(error: &Error) -> Verdict {
         Some(code) => return of_code(code),
         None => {}
     }
+    // A status that comes with it is a proxy's, which made no connection.
+    if error.kind() == ErrorKind::Connect {
+        return Verdict::Retry;
+    }
     match error.http_status() {
-        Some(401 | 403) => return Verdict::Refused,
+        Some(401 | 403 | 407) => return Verdict::Refused,
         // Where to is nothing that we may follow: a wrong address, or for a while a page that asks for patience.
         Some(300..=399) if !error.is_retryable() => return Verdict::Refused,
-        Some(400 | 404 | 405 | 407 | 413 | 456) => return Verdict::Stop,
+        Some(400 | 404 | 405 | 413 | 456) => return Verdict::Stop,
         _ => {}
     }
     match error.kind() {

@@ -216,3 +216,94 @@ fn a_refresh_token_that_is_not_kept_is_told_again_at_the_end() {
     rotated(&mut d, "secret-3");
     assert_eq!(next_token(&mut d).unwrap().0, "secret-3", "one that comes while it closes");
 }
+
+/// A mail comes on the stream, and its summary is asked for.
+fn mail_to_fetch() -> (Desk, ConnId, CallId) {
+    let mut d = Desk::new(settings());
+    d.add(1, |s| (s.account, s.fetch) = (Some(ADA.into()), Fetch::Summary));
+    d.subscribe("s1");
+    let (conn, _) = d.open();
+    d.begin(conn);
+    d.message(conn, mail("s1", &["a"]));
+    d.told.clear();
+    let (call, _, request) = d.call();
+    assert!(matches!(request, Request::GetItem { .. }), "{request:?}");
+    (d, conn, call)
+}
+
+// A program that needs five minutes for a token would be given its mails without what it asked for.
+#[test]
+fn an_item_waits_for_a_token_however_long_that_takes() {
+    let (mut d, _, mut call) = mail_to_fetch();
+    for _ in 0..20 {
+        need(&mut d, Reason::TokenExpiring);
+        d.fail(call, no_token());
+        while d.calls.is_empty() {
+            d.wait(10.0);
+        }
+        (call, ..) = d.call();
+    }
+    let item = Item { id: Id { id: "a".into(), change_key: None }, ..Item::default() };
+    d.answer(call, Answer::Items(vec![Ok(item)]));
+    assert!(d.story().contains(&"1 NewMail a Ok".to_owned()));
+}
+
+// The mails of a whole half hour would come without their content, and be done with, before anybody hears that the sign-in is over.
+#[test]
+fn whatever_is_asked_hears_that_the_sign_in_is_over() {
+    let (mut d, conn, call) = mail_to_fetch();
+    d.fail(call, Error::sign_in_needed("invalid_grant").with_code("invalid_grant"));
+    assert_eq!(d.story(), ["1 NewMail a Unavailable", "1 Error", "1 Closed SignInRefused"]);
+    assert_eq!(d.aborts, [conn]);
+}
+
+// A watch that is taken back and added again would wait for a token that nobody is asked for.
+#[test]
+fn who_comes_back_asks_anew() {
+    let mut d = desk();
+    let (call, ..) = d.call();
+    need(&mut d, Reason::TokenNeeded);
+    d.fail(call, no_token());
+    d.feed(Input::Remove(1));
+    d.wait(1000.0);
+    d.told.clear();
+    d.add(2, |s| s.account = Some(ADA.into()));
+    let (call, ..) = d.call();
+    need(&mut d, Reason::TokenNeeded);
+    d.fail(call, no_token());
+    assert_eq!(d.story(), ["0 TokenNeeded TokenNeeded"]);
+}
+
+// Where nobody knows when a token ends, each ends by a refusal: from the third hour on there would be a pause after each.
+#[test]
+fn a_token_that_has_worked_may_be_refused() {
+    let (mut d, mut conn) = streaming();
+    for _ in 0..6 {
+        d.wait(3600.0);
+        d.end(conn, Err(Error::new(ErrorKind::Io, "reset")));
+        while d.opens.is_empty() {
+            d.wait(1.0);
+        }
+        let (refused, _) = d.open();
+        // Several requests bring the news.
+        (0..5).for_each(|_| need(&mut d, Reason::TokenRefused));
+        d.end(refused, Err(no_token()));
+        set(&mut d, None);
+        (conn, _) = d.open();
+        d.begin(conn);
+    }
+}
+
+// The server asked for ten minutes of quiet, and a token that came meanwhile would have everybody ask at once.
+#[test]
+fn a_token_does_not_end_a_wait_that_the_server_asked_for() {
+    let mut d = desk();
+    let (call, ..) = d.call();
+    let busy = Error::new(ErrorKind::Server, "busy").with_code("ErrorServerBusy");
+    d.fail(call, busy.with_retry_after(Some(Duration::from_secs(300))));
+    set(&mut d, None);
+    d.wait(299.0);
+    assert!(d.calls.is_empty());
+    d.wait(2.0);
+    assert!(!d.calls.is_empty());
+}
