@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use super::offers::parts;
 use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
 use crate::net::Endpoint;
 use crate::{Error, ErrorKind, Result};
@@ -93,7 +94,7 @@ impl Handshake for Turn {
 
     fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer> {
         let Some(sent) = self.sent.take().filter(|_| !self.renewed) else { return Ok(Answer::Refused) };
-        let Some(challenge) = challenges.iter().find_map(|c| Challenge::read(c)) else {
+        let Some(challenge) = Challenge::read(challenges) else {
             return Ok(Answer::Refused);
         };
         if !challenge.wants_another() {
@@ -117,27 +118,34 @@ struct Challenge {
 }
 
 impl Challenge {
-    /// Reads one `WWW-Authenticate` value; `None` if it is of another way to sign in.
-    fn read(value: &str) -> Option<Challenge> {
-        let (scheme, mut rest) = value.split_once(' ').unwrap_or((value, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let mut challenge = Challenge::default();
-        while let Some((name, after)) = rest.split_once('=') {
-            let name = name.trim_matches([' ', ',', '\t']);
-            let (value, after) = match after.trim_start().strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-                None => after.split_once(',').unwrap_or((after, "")),
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "error" => challenge.error = Some(value.trim().to_owned()),
-                "claims" => challenge.claims = Some(value.trim().to_owned()),
-                _ => {}
+    /// Reads `WWW-Authenticate` values; `None` if all are of other ways to sign in. One value may have several ways.
+    fn read(values: &[String]) -> Option<Challenge> {
+        let mut found = None;
+        for value in values {
+            let mut ours = false;
+            for part in parts(value).map(str::trim) {
+                let (name, rest) = part.split_at(part.find([' ', '\t', '=']).unwrap_or(part.len()));
+                let parameter = match rest.trim_start().starts_with('=') {
+                    true => part,
+                    false => {
+                        ours = name.eq_ignore_ascii_case("bearer");
+                        rest.trim_start()
+                    }
+                };
+                if !ours {
+                    continue;
+                }
+                let challenge: &mut Challenge = found.get_or_insert_default();
+                let Some((name, value)) = parameter.split_once('=') else { continue };
+                let value = value.trim().trim_matches('"').to_owned();
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "error" => challenge.error = Some(value),
+                    "claims" => challenge.claims = Some(value),
+                    _ => {}
+                }
             }
-            rest = after;
         }
-        Some(challenge)
+        found
     }
 
     /// Whether another token may be taken: this one has expired, was revoked or lacks a claim. Servers that say nothing may
@@ -209,6 +217,18 @@ mod tests {
         }
     }
 
+    // A proxy joins headers: a token that was revoked would not be renewed, and the watch would end.
+    #[test]
+    fn a_challenge_among_others_is_found() {
+        let joined = r#"Negotiate, NTLM TlRM==, Basic realm="Bearer error=x", bearer error="invalid_token", claims="eyJhIjoxfQ==""#;
+        let (source, sent) = run(&["a", "b"], &[joined]);
+        assert_eq!(sent, ["Bearer a", "Bearer b"]);
+        assert_eq!(source.refused.lock().unwrap()[0].1.as_deref(), Some("eyJhIjoxfQ=="));
+        let others =
+            r#"Basic error="invalid_token", Bearer error="insufficient_scope", NTLM error="invalid_token""#;
+        assert_eq!(run(&["a", "b"], &[others]).1, ["Bearer a", "refused"]);
+    }
+
     // Without the claims, the next token would be as bad as the last: conditional access would lock the account out.
     #[test]
     fn a_claims_challenge_is_handed_on() {
@@ -229,13 +249,13 @@ mod tests {
             "Bearer ,,,=,=\"\"\"",
             "Bearer a=b=c",
         ] {
-            let _ = Challenge::read(broken);
+            let _ = Challenge::read(&[broken.to_owned()]);
         }
         assert_eq!(
-            Challenge::read(r#"bearer error="invalid_token"#).unwrap().error.as_deref(),
+            Challenge::read(&[r#"bearer error="invalid_token"#.to_owned()]).unwrap().error.as_deref(),
             Some("invalid_token")
         );
-        assert_eq!(Challenge::read("Negotiate"), None);
+        assert_eq!(Challenge::read(&["Negotiate".to_owned()]), None);
     }
 
     // A token with a line end in it would bring a header of its own.

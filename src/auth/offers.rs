@@ -54,7 +54,7 @@ impl<'a> Offers<'a> {
 }
 
 /// What stands between commas that are in no quotes.
-fn parts(challenge: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn parts(challenge: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     challenge.split(move |c| {
         match c {

@@ -102,11 +102,13 @@ impl HttpLink {
     /// Sends, signs when asked to, follows redirects within the server, until there is an answer to look at.
     fn exchange(&self, lane: &mut Lane, post: &Post<'_>, cancel: &Cancel) -> Result<Answer> {
         let Ground { endpoint, config, .. } = &*self.ground;
-        let until = Instant::now() + config.call_timeout;
+        let mut until = Instant::now() + config.call_timeout;
         let (mut path, mut redirects) = (endpoint.path().to_owned(), MAX_REDIRECTS);
         let mut signing =
             Signing::new(Some(&*self.auth), Context { endpoint, certificate: None, cancel, until });
         signing.first(lane)?;
+        // A token's issuer may have taken its time: that is not the server's.
+        until = until.max(Instant::now() + config.call_timeout);
         loop {
             lane.slot.begin(cancel, until, config.call_timeout, signing.take());
             if signing.stays() {

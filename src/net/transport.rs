@@ -197,11 +197,22 @@ impl fmt::Debug for Wire {
 }
 
 /// Has what a head quotes of our secrets become stars: `ureq` writes some headers to the host's log, and does not wipe any. What
-/// the sign-in and the cookies need stays, and that it does not write.
+/// the sign-in and the cookies need stays, and that it does not write; so does what the answer is framed by: a server whose cookie is
+/// `chunked` must not be able to spoil it.
 fn without_secrets(input: &mut [u8], secrets: &Secrets) {
     let end = memchr::memmem::find(input, b"\r\n\r\n").unwrap_or(input.len());
-    for line in input[..end].split_mut(|b| *b == b'\n') {
-        let needed = ["set-cookie:", "www-authenticate:", "proxy-authenticate:"];
+    for line in input[..end].split_mut(|b| *b == b'\n').skip(1) {
+        let needed = [
+            "set-cookie:",
+            "www-authenticate:",
+            "proxy-authenticate:",
+            "content-length:",
+            "content-encoding:",
+            "transfer-encoding:",
+            "connection:",
+            "date:",
+            "retry-after:",
+        ];
         let is =
             |name: &&str| line.get(..name.len()).is_some_and(|b| b.eq_ignore_ascii_case(name.as_bytes()));
         if !needed.iter().any(is) {

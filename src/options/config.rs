@@ -221,6 +221,15 @@ impl WatchConfig {
             autodiscover::Search::new(mailbox, user, &trusted_domains, None)
                 .map_err(|e| e.context("option url is not set"))?;
         }
+        let plain = endpoint.as_ref().is_some_and(|e| !e.is_https() && !e.is_loopback());
+        let guards = ["tls_pin", "tls_cert"].into_iter().filter(|key| options.get(key).is_some());
+        let guards = guards.chain((options.value("tls_min") == "1.3").then_some("tls_min"));
+        if let (true, Some(key)) = (plain, guards.into_iter().next()) {
+            let text = format!(
+                "option {key}: the url is plain http, where there is no certificate to look at: use https"
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         let all_folders = options.value("all_folders") == "true";
         let access = match options.value("access") {
             "own" => Access::Own,

@@ -214,7 +214,8 @@ impl Handshake for Turns {
         if !self.was_tried() {
             return None;
         }
-        let check = "NTLM was refused: check name (DOMAIN\\name or name@domain) and password";
+        let check = "NTLM was refused: check name (DOMAIN\\name or name@domain) and password, and whether a proxy before the server \
+                     keeps one connection for each client (nginx does not: set auth=basic)";
         Some(match self.bound {
             Some(true) => format!(
                 "{check}; if they are right, it may be the server's Extended Protection, where a proxy before it ends TLS with \

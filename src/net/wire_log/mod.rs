@@ -16,8 +16,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::auth::Secrets;
@@ -29,6 +30,11 @@ pub(super) use shown::{body, head, signature};
 const MAX_FILE: u64 = 16 << 20;
 /// What waits for a slow disk; what is more is left out, and counted.
 const MAX_QUEUE: usize = 4 << 20;
+
+/// So much of what others add meanwhile does the thread write that happens to write.
+const BATCHES: usize = 8;
+/// How long turning it on or off waits for a disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which way it goes.
 #[derive(Clone, Copy, Debug)]
@@ -78,12 +84,26 @@ impl WireLog {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] for a file that cannot be written; what was so before stays.
+    /// [`ErrorKind::Io`] for a file that cannot be opened, and then all stays as it was; and where the old one cannot be written to its
+    /// end, or not within five seconds: then the log is off.
     pub fn write_to(&self, path: Option<&Path>) -> Result<()> {
         let log = path.map(|path| Log::open(path).map_err(|e| not_opened(path, &e))).transpose()?;
-        let mut state = self.state();
-        while state.writing {
-            state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+        // Nothing is added meanwhile.
+        self.on.store(false, Ordering::Relaxed);
+        let writes = |state: &mut State| state.writing;
+        let (mut state, waited) = self
+            .rested
+            .wait_timeout_while(self.state(), PATIENCE, writes)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            let text =
+                "the wire log is off, but its disk has not taken yet what is to be written: try again later";
+            return Err(Error::new(ErrorKind::Io, text));
+        }
+        let (rest, left_out) = (std::mem::take(&mut state.queue), std::mem::take(&mut state.left_out));
+        state.queued = 0;
+        if let Some(mut old) = state.log.take() {
+            old.write(rest, left_out)?;
         }
         self.on.store(log.is_some(), Ordering::Relaxed);
         state.log = log;
@@ -151,10 +171,13 @@ impl WireLog {
         };
         state.writing = true;
         let mut result = Ok(());
-        while result.is_ok() && (!state.queue.is_empty() || state.left_out > 0) {
+        let mut batches = 0;
+        // What comes faster than the disk is left to the next one: this thread has a server to listen to.
+        while result.is_ok() && batches < BATCHES && (!state.queue.is_empty() || state.left_out > 0) {
             let batch = std::mem::take(&mut state.queue);
             let left_out = std::mem::take(&mut state.left_out);
             state.queued = 0;
+            batches += 1;
             drop(state);
             result = log.write(batch, left_out);
             state = self.state();
@@ -181,7 +204,10 @@ impl WireLog {
 
 impl Log {
     fn open(path: &Path) -> io::Result<Log> {
-        let file = File::options().append(true).create(true).mode(0o600).open(path)?;
+        // Opening a pipe that nobody reads would hold the caller up for ever.
+        let now = OFlags::NONBLOCK.bits() as i32;
+        let file = File::options().append(true).create(true).mode(0o600).custom_flags(now).open(path)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
         let found = file.metadata()?;
         if found.is_file() && found.permissions().mode() & 0o077 != 0 {
             // It was there before: what comes now is for its owner only.

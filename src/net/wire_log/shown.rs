@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use ureq::http::HeaderMap;
 
+use crate::auth::parts;
+
 /// Of a body, no more is written.
 pub(super) const MAX_BODY: usize = 64 << 10;
 /// A text between two tags that is longer is cut after so many bytes: mails, and what a folder's state is.
@@ -54,10 +56,11 @@ fn header(name: &str, value: &str) -> String {
         // A realm is no secret, a message of NTLM or Kerberos is.
         "www-authenticate" | "proxy-authenticate" | "authentication-info" | "proxy-authentication-info" => {
             let is_message = |s: &str| s.eq_ignore_ascii_case("ntlm") || s.eq_ignore_ascii_case("negotiate");
-            match scheme {
+            let shown = parts(value).map(|part| match part.trim().split_once(' ') {
                 Some((scheme, _)) if is_message(scheme) => format!("{scheme} {STARS}"),
-                _ => value.to_owned(),
-            }
+                _ => part.trim().to_owned(),
+            });
+            shown.collect::<Vec<_>>().join(", ")
         }
         "cookie" | "set-cookie" | "set-cookie2" => {
             let names = value.split(';').map(|pair| match pair.split_once('=') {
