@@ -55,8 +55,10 @@ function fetch(string $url, string $clientId, string $path, ?string $caFile, ?st
         // Kept before anything else: the old one may be of no use any more.
         touch("$path.new");
         chmod("$path.new", 0600);
-        file_put_contents("$path.new", $answer['refresh_token']);
-        rename("$path.new", $path);
+        $length = strlen($answer['refresh_token']);
+        if (file_put_contents("$path.new", $answer['refresh_token']) !== $length || !rename("$path.new", $path)) {
+            throw new RuntimeException("the new refresh token cannot be kept in $path");
+        }
     }
     return [$answer['access_token'], $asked + $answer['expires_in']];
 }

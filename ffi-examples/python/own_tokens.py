@@ -80,7 +80,7 @@ def main() -> int:
                 except SignInNeeded as why:
                     client.deny_token(event["account"], str(why))
                     owed = None
-                except (OSError, ValueError, KeyError) as e:
+                except (OSError, ValueError, KeyError, ewsnotify.EwsError) as e:
                     print(f"no token for now: {e}", file=sys.stderr)
                     owed = (event, time.monotonic() + AGAIN)
 
