@@ -25,6 +25,9 @@ use crate::{Error, ErrorKind, Result};
 const TICK: Duration = Duration::from_millis(50);
 /// No longer is another process waited for.
 const LONGEST_LOCK: Duration = Duration::from_secs(45);
+/// Nor, nor the issuer, by whoever has a token that is good still; but a request that spends a refresh token is never cut short: its
+/// answer may bring the next one.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The tokens of one account, for all who sign in with them.
 pub(crate) struct OAuthTokens {
@@ -172,7 +175,8 @@ impl OAuthTokens {
     fn load(&self, cancel: &Cancel, until: Instant) -> Result<Option<Record>> {
         let Some(store) = &self.store else { return Ok(None) };
         let id = self.oauth.account.id();
-        let until = until.min(Instant::now() + LONGEST_LOCK);
+        let longest = if self.has_good() { PATIENCE } else { LONGEST_LOCK };
+        let until = until.min(Instant::now() + longest);
         let held = store.lock(&id, until, &|| cancel.is_cancelled())?;
         let bytes = held.read();
         *lock(&self.stored) = Some(held);
@@ -198,10 +202,18 @@ impl OAuthTokens {
         // What goes out, and what comes: the endpoint's words, and later a server's, may quote it.
         self.secrets().iter().for_each(|secret| self.know(secret));
         let cancel = if form.spends { &self.end } else { cancel };
-        let granted = request(&self.asker, form, cancel)?;
+        let mut asker = self.asker.clone();
+        if !form.spends && self.has_good() {
+            asker.config.call_timeout = asker.config.call_timeout.min(PATIENCE);
+        }
+        let granted = request(&asker, form, cancel)?;
         self.know(&granted.access_token);
         granted.refresh_token.iter().for_each(|token| self.know(token));
         Ok(granted)
+    }
+
+    fn has_good(&self) -> bool {
+        lock(&self.keeper).good(self.now()).is_some()
     }
 
     fn know(&self, secret: &Secret) {
