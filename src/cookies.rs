@@ -62,6 +62,12 @@ impl Cookies {
         (!text.is_empty()).then(|| Secret::new(text))
     }
 
+    /// What a `Set-Cookie` header brings, if that may be as good as a password.
+    pub(crate) fn secret(header: &str) -> Option<Secret> {
+        let (name, value) = header.split(';').next()?.split_once('=')?;
+        (name.trim() != BACK_END).then(|| Secret::new(value.trim()))
+    }
+
     /// Those that may be as good as a password. The one that names a machine is none, and texts tell of machines.
     pub(crate) fn secrets(&self) -> Vec<Secret> {
         let cookies = self.lock();

@@ -124,6 +124,11 @@ impl Lane {
             || parts.headers.get_all(header::CONNECTION).iter().any(|v| {
                 v.to_str().is_ok_and(|v| v.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
             });
+        for cookie in
+            parts.headers.get_all(header::SET_COOKIE).iter().filter_map(|v| Cookies::secret(v.to_str().ok()?))
+        {
+            self.slot.tap().secrets.add(&cookie);
+        }
         if self.slot.tap().wire_log.is_on() {
             let first = format!("{:?} {}", parts.version, parts.status);
             self.slot.say(Way::In, &wire_log::head(&first, &parts.headers), "");

@@ -207,7 +207,6 @@ fn without_secrets(input: &mut [u8], secrets: &Secrets) {
             "www-authenticate:",
             "proxy-authenticate:",
             "content-length:",
-            "content-encoding:",
             "transfer-encoding:",
             "connection:",
             "date:",
@@ -215,10 +214,32 @@ fn without_secrets(input: &mut [u8], secrets: &Secrets) {
         ];
         let is =
             |name: &&str| line.get(..name.len()).is_some_and(|b| b.eq_ignore_ascii_case(name.as_bytes()));
+        let type_ends = known_type(line);
         if !needed.iter().any(is) {
-            secrets.blank(line);
+            secrets.blank(&mut line[type_ends..]);
         }
     }
+}
+
+/// Where the media type ends in a line that has one of those that answers have.
+fn known_type(line: &[u8]) -> usize {
+    let starts = |text: &[u8], with: &str| {
+        text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with.as_bytes()))
+    };
+    if !starts(line, "content-type:") {
+        return 0;
+    }
+    let value =
+        "content-type:".len() + line["content-type:".len()..].iter().take_while(|b| **b == b' ').count();
+    let known = [
+        "text/xml",
+        "text/html",
+        "text/plain",
+        "application/soap+xml",
+        "application/xml",
+        "application/json",
+    ];
+    known.into_iter().find(|known| starts(&line[value..], known)).map_or(0, |known| value + known.len())
 }
 
 /// Whether it is an alert of TLS, by which a server answers what is none.
