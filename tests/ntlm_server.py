@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import pathlib
+import re
 import socket
 import ssl
 import sys
@@ -113,25 +114,27 @@ def serve(sock, bindings):
         answer(sock, "200 OK", "Persistent-Auth: true", body=f"<Envelope>{user} {body.decode()}</Envelope>".encode())
 
 
-def pump(source, sink):
-    try:
-        while piece := source.recv(65536):
-            sink.sendall(piece)
-    except OSError:
-        pass
-    for sock in (source, sink):
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+def message(stream):
+    """The bytes of one request or answer."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = stream.readline()
+        if not line:
+            raise OSError("it ended")
+        head += line
+    length = re.search(rb"(?im)^content-length: *(\d+)", head)
+    return head + stream.read(int(length[1]) if length else 0)
 
 
 def relay(sock, port):
+    # One thread passes on both ways: two may not use one TLS connection at a time.
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    behind = trusting.wrap_socket(socket.create_connection(("127.0.0.1", port)))
-    threading.Thread(target=pump, args=(behind, sock), daemon=True).start()
-    pump(sock, behind)
+    with sock, trusting.wrap_socket(socket.create_connection(("127.0.0.1", port))) as behind:
+        client, server = sock.makefile("rb"), behind.makefile("rb")
+        while client.peek(1):
+            behind.sendall(message(client))
+            sock.sendall(message(server))
 
 
 def listen(path, run, *args):
