@@ -355,7 +355,7 @@ impl Engine {
             rename(event, new, to);
             kinds.push(event.kind);
         };
-        for event in w.hold.iter_mut().filter_map(super::fetch::Held::event) {
+        for event in w.hold.iter_mut().filter_map(super::hold::Held::event) {
             if event.item_id.as_deref() == Some(old) && is_renamed(event.kind) {
                 change(event);
             }

@@ -2,7 +2,8 @@
 //! asked again. Elsewhere nothing looks at what an id is.
 
 use super::acks::Ticket;
-use super::fetch::{FetchId, Held};
+use super::fetch::FetchId;
+use super::hold::Held;
 use super::verdict::{self, Verdict};
 use super::{Answer, Call, Engine, Job};
 use crate::Error;

@@ -20,6 +20,7 @@ mod gates;
 mod group;
 mod heard;
 mod hierarchy;
+mod hold;
 mod host_state;
 mod interface;
 pub(crate) mod legacy_ids;

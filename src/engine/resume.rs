@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::acks::Ticket;
-use super::fetch::Held;
 use super::folder::{Digest, Folder, from_seconds, seconds};
+use super::hold::Held;
 use super::verdict::{self, Verdict};
 use super::watch::{Continuity, Step, Subscription, Watch};
 use super::{Call, Engine, WatchMode};

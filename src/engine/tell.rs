@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::delivery::widen;
-use super::fetch::Held;
+use super::hold::Held;
 use super::watch::{Continuity, Untold};
 use super::{Engine, event_kind};
 use crate::event::{Detail, Fill};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
-use super::fetch::Held;
 use super::folder::Folder;
 use super::group::GroupId;
 use super::hierarchy::Tree;
+use super::hold::Held;
 use super::paths::{FolderPath, Search};
 use super::save::Stored;
 use super::{AfterAck, CallId, Now, Route, WatchMode, WatchSpec};

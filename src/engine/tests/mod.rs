@@ -5,6 +5,7 @@ mod affinity;
 mod all_folders;
 mod catching_up;
 mod coalescing;
+mod delivering;
 mod ending;
 mod fetching;
 mod found;

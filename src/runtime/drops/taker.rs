@@ -1,36 +1,27 @@
-//! The folder `push` in the state directory: a web process that is not ours puts what the server sent there, a file each, and
-//! answers at once; here it is taken.
-//!
-//! A file has its final name, `*.xml`, from the moment that it is whole (it is written under a name that begins with a dot, and renamed), and
-//! names go in the order of coming. What is whole and can never be read is thrown away, and told; what may be read later waits. The file `unwanted` has the
-//! subscriptions, a line each, that the web process is to answer `Unsubscribe`.
+//! The thread that takes the files, in the order of their names.
 
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::core::Core;
-use super::push::{Notes, is_unsubscribe};
-use super::threads::{guarded, lock};
+use super::super::core::Core;
+use super::super::push::{Notes, is_unsubscribe};
+use super::super::threads::lock;
+use super::files::{Unread, put, read};
+use super::{Drops, Wish};
 use crate::engine::{PushAnswer, PushOutcome};
-use crate::net::no_pipe;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind};
 
-const NAME: &str = "push";
 const UNWANTED: &str = "unwanted";
-const STACK: usize = 512 * 1024;
 /// The system says when a file comes; where it does not (on network file systems), it is seen after so long.
 const LOOK: Duration = Duration::from_secs(1);
 /// So many files are taken before the folder is read anew.
@@ -45,82 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// So many files that can be neither read nor removed are passed by.
 const MOST_STUCK: usize = 10_000;
 
-/// The folder, and the thread that looks after it.
-pub(super) struct Drops {
-    dir: PathBuf,
-    max_bytes: u64,
-    asleep: OwnedFd,
-    wake: OwnedFd,
-    stopped: AtomicBool,
-    /// What was said of subscriptions and is not written yet, in that order.
-    wishes: Mutex<Vec<(String, Wish)>>,
-}
-
-/// Whether a subscription is to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// It is a watch's. Its id may have been another one's, as those of a server that counts from one again.
-    Wanted,
-    /// It is to be answered `Unsubscribe`.
-    Unwanted,
-}
-
-impl Drops {
-    /// Makes the folder, where there is none, and starts the thread.
-    pub fn start(core: &Arc<Core>, state_dir: &Path, max_bytes: usize) -> Result<Arc<Drops>> {
-        let dir = state_dir.join(NAME);
-        let failed = |e: io::Error| Error::new(ErrorKind::Io, format!("cannot make {}: {e}", dir.display()));
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
-            _ => {}
-        }
-        if !fs::symlink_metadata(&dir).map_err(failed)?.is_dir() {
-            return Err(failed(io::ErrorKind::NotADirectory.into()));
-        }
-        let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|e| no_pipe("who takes pushes out of files", e))?;
-        let drops = Arc::new(Drops {
-            dir,
-            max_bytes: max_bytes as u64,
-            asleep,
-            wake,
-            stopped: AtomicBool::new(false),
-            wishes: Mutex::default(),
-        });
-        core.threads.spawn("ewsn-drops", STACK, {
-            let (drops, core) = (drops.clone(), core.clone());
-            move || {
-                let run = guarded("taking pushes out of files", || {
-                    Taker::new(&drops).run(&core);
-                    Ok(())
-                });
-                if let Err(e) = run {
-                    core.tell_trouble(&e.context("pushes in files are not taken any more"));
-                }
-            }
-        })?;
-        Ok(drops)
-    }
-
-    /// Has a subscription answered `Unsubscribe`, or not any more.
-    pub fn note(&self, subscription: String, wish: Wish) {
-        lock(&self.wishes).push((subscription, wish));
-        self.wake();
-    }
-
-    /// Ends the thread once what is unwanted is written.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        let _ = rustix::io::write(&self.wake, b"!");
-    }
-}
-
 /// What the thread knows.
-struct Taker<'a> {
+pub(super) struct Taker<'a> {
     drops: &'a Drops,
     news: Option<OwnedFd>,
     unwanted: VecDeque<String>,
@@ -134,7 +51,7 @@ struct Taker<'a> {
 }
 
 impl<'a> Taker<'a> {
-    fn new(drops: &'a Drops) -> Taker<'a> {
+    pub fn new(drops: &'a Drops) -> Taker<'a> {
         // As careful as with any other file there: others may write into the folder.
         let known = read(&drops.dir.join(UNWANTED), LARGEST_UNWANTED).unwrap_or_default();
         let known = String::from_utf8_lossy(&known);
@@ -151,7 +68,7 @@ impl<'a> Taker<'a> {
         }
     }
 
-    fn run(mut self, core: &Arc<Core>) {
+    pub fn run(mut self, core: &Arc<Core>) {
         loop {
             let stopped = self.drops.stopped.load(Ordering::SeqCst);
             // What is told after this is seen in the next round.
@@ -364,62 +281,6 @@ impl<'a> Taker<'a> {
     }
 }
 
-/// Why a file was not read.
-#[derive(Debug)]
-enum Unread {
-    /// Somebody has taken it.
-    Gone,
-    /// The web process keeps it to itself.
-    Denied(io::Error),
-    /// It can never be read.
-    Never(String),
-    /// It may pass by itself: no room for one more open file, no memory, a disk or a network that fails now.
-    Later(io::Error),
-}
-
-impl From<io::Error> for Unread {
-    fn from(e: io::Error) -> Unread {
-        match e.kind() {
-            io::ErrorKind::NotFound => Unread::Gone,
-            io::ErrorKind::PermissionDenied => Unread::Denied(e),
-            _ => Unread::Later(e),
-        }
-    }
-}
-
-fn read(path: &Path, max_bytes: u64) -> std::result::Result<Vec<u8>, Unread> {
-    let no_file = || Unread::Never("it is no file".to_owned());
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        // A link or a socket cannot even be opened.
-        Err(_) if fs::symlink_metadata(path).is_ok_and(|met| !met.is_file()) => return Err(no_file()),
-        Err(e) => return Err(e.into()),
-    };
-    let met = file.metadata()?;
-    if !met.is_file() {
-        return Err(no_file());
-    }
-    if met.len() > max_bytes {
-        let text = format!("it has {} bytes, and option push_max_bytes allows {max_bytes}", met.len());
-        return Err(Unread::Never(text));
-    }
-    let mut body = Vec::new();
-    file.take(max_bytes).read_to_end(&mut body)?;
-    Ok(body)
-}
-
-/// A new file takes the old one's name.
-fn put(path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = path.with_file_name(".unwanted.new");
-    let _ = fs::remove_file(&new);
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-    // Whatever the umask is: the web process reads it.
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.write_all(text)?;
-    fs::rename(&new, path)
-}
-
 /// Where the system tells that a file has come.
 #[cfg(target_os = "linux")]
 fn news_of(dir: &Path) -> Option<OwnedFd> {
@@ -436,32 +297,12 @@ fn news_of(_: &Path) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
 
-    // A disk or a system that fails for a moment must not cost the mail that lies there whole; what will never be read must not
-    // stay for ever.
-    #[test]
-    fn what_may_be_read_later_is_not_thrown_away() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::write(at("file"), "x".repeat(10)).unwrap();
-        fs::create_dir(at("dir")).unwrap();
-        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
-        std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-        assert_eq!(read(&at("file"), 10).unwrap(), b"xxxxxxxxxx");
-        assert!(matches!(read(&at("file"), 9), Err(Unread::Never(why)) if why.contains("push_max_bytes")));
-        for name in ["dir", "link", "loop", "socket"] {
-            assert!(matches!(read(&at(name), 10), Err(Unread::Never(_))), "{name}");
-        }
-        assert!(matches!(read(&at("nothing"), 10), Err(Unread::Gone)));
-        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::IO] {
-            assert!(matches!(Unread::from(io::Error::from(errno)), Unread::Later(_)), "{errno}");
-        }
-        // A regular file whose first byte cannot be read (EIO).
-        #[cfg(target_os = "linux")]
-        assert!(matches!(read(Path::new("/proc/self/mem"), 10), Err(Unread::Later(_))));
-    }
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
 
     fn drops(dir: &Path) -> Drops {
         let (asleep, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
