@@ -8,15 +8,48 @@ use std::time::SystemTime;
 use crate::auth::Secret;
 
 /// More than a server needs; a stranger's are not kept without bound.
-const MOST: usize = 16;
+const MOST: usize = 50;
+/// The longest one (RFC 6265 section 6.1).
 const LONGEST: usize = 4096;
+/// All of them, with what is between them: web servers refuse lines of more than 8 KiB (nginx), and heads of more than 16 KiB (IIS), which
+/// have to hold a token or a ticket too.
+const ALL: usize = 8000;
 /// By this one Exchange finds the machine again (Exchange documentation, "How to: Maintain affinity between a group of subscriptions
 /// and the Mailbox server").
 const BACK_END: &str = "X-BackEndOverrideCookie";
 
 /// The cookies of a group of mailboxes at one server. The newest value of a name counts, whatever its path: there is one.
 #[derive(Default)]
-pub struct Cookies(Mutex<BTreeMap<String, Secret>>);
+pub struct Cookies(Mutex<Jar>);
+
+#[derive(Default)]
+struct Jar {
+    cookies: BTreeMap<String, Cookie>,
+    /// The number of the last one that was set.
+    newest: u64,
+}
+
+struct Cookie {
+    value: Secret,
+    number: u64,
+}
+
+impl Jar {
+    /// Lets go of the oldest until what is sent is short enough. The one that names the machine stays.
+    fn shrink(&mut self) {
+        let length = |jar: &Jar| -> usize {
+            jar.cookies.iter().map(|(name, cookie)| name.len() + cookie.value.expose().len() + 3).sum()
+        };
+        while self.cookies.len() > MOST || length(self) > ALL {
+            let others = self.cookies.iter().filter(|(name, _)| *name != BACK_END);
+            let Some(oldest) = others.min_by_key(|(_, cookie)| cookie.number).map(|(name, _)| name.clone())
+            else {
+                return;
+            };
+            self.cookies.remove(&oldest);
+        }
+    }
+}
 
 impl Cookies {
     /// Takes a `Set-Cookie` header.
@@ -39,23 +72,27 @@ impl Cookies {
                 _ => false,
             }
         });
-        let mut cookies = self.lock();
+        let mut jar = self.lock();
         if is_over {
-            cookies.remove(name);
-        } else if cookies.len() < MOST || cookies.contains_key(name) {
-            cookies.insert(name.to_owned(), Secret::new(value));
+            jar.cookies.remove(name);
+            return;
         }
+        jar.newest += 1;
+        let cookie = Cookie { value: Secret::new(value), number: jar.newest };
+        jar.cookies.insert(name.to_owned(), cookie);
+        jar.shrink();
     }
 
     /// What the `Cookie` header says, if there is anything to say.
     pub(crate) fn header(&self) -> Option<Secret> {
-        let cookies = self.lock();
-        let length = cookies.iter().map(|(name, value)| name.len() + value.expose().len() + 3).sum();
+        let jar = self.lock();
+        let length =
+            jar.cookies.iter().map(|(name, cookie)| name.len() + cookie.value.expose().len() + 3).sum();
         // All at once: a string that grows leaves copies behind that nobody wipes.
         let mut text = String::with_capacity(length);
-        for (name, value) in &*cookies {
+        for (name, cookie) in &jar.cookies {
             let between = if text.is_empty() { "" } else { "; " };
-            for part in [between, name, "=", value.expose()] {
+            for part in [between, name, "=", cookie.value.expose()] {
                 text.push_str(part);
             }
         }
@@ -70,17 +107,19 @@ impl Cookies {
 
     /// Those that may be as good as a password. The one that names a machine is none, and texts tell of machines.
     pub(crate) fn secrets(&self) -> Vec<Secret> {
-        let cookies = self.lock();
-        cookies.iter().filter(|(name, _)| *name != BACK_END).map(|(_, value)| value.clone()).collect()
+        let jar = self.lock();
+        let others = jar.cookies.iter().filter(|(name, _)| *name != BACK_END);
+        others.map(|(_, cookie)| cookie.value.clone()).collect()
     }
 
     /// Whether both lead to the same machine, or neither to a certain one.
     pub(crate) fn same_machine(&self, other: &Cookies) -> bool {
-        let machine = |cookies: &Cookies| cookies.lock().get(BACK_END).cloned();
+        let machine =
+            |cookies: &Cookies| cookies.lock().cookies.get(BACK_END).map(|cookie| cookie.value.clone());
         machine(self) == machine(other)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Secret>> {
+    fn lock(&self) -> MutexGuard<'_, Jar> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +128,7 @@ impl Cookies {
 /// Their names; the values are secrets.
 impl fmt::Debug for Cookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.lock().keys()).finish()
+        f.debug_set().entries(self.lock().cookies.keys()).finish()
     }
 }
 
@@ -135,7 +174,23 @@ mod tests {
         }
         let cookies = Cookies::default();
         (0..1000).for_each(|n| cookies.set(&format!("c{n}=1")));
-        assert_eq!(cookies.lock().len(), MOST);
+        assert_eq!(cookies.lock().cookies.len(), MOST);
+    }
+
+    // A head of 64 KiB is refused by every server: a balancer that sets one cookie after another would end the watch.
+    #[test]
+    fn what_is_sent_back_has_a_bound_and_the_newest_stay() {
+        let cookies = jar(&["X-BackEndOverrideCookie=mbx01.example.test~1"]);
+        let long = "x".repeat(3000);
+        (0..20).for_each(|n| cookies.set(&format!("c{n}={long}")));
+        let sent = cookies.header().unwrap();
+        let names: Vec<_> = sent.expose().split("; ").map(|c| c.split('=').next().unwrap()).collect();
+        assert_eq!(names, [BACK_END, "c18", "c19"]);
+        assert!(sent.expose().len() <= ALL, "{}", sent.expose().len());
+        // One that comes again is no old one.
+        cookies.set(&format!("c18={long}"));
+        cookies.set(&format!("c20={long}"));
+        assert!(cookies.header().unwrap().expose().contains("c18=") && cookies.lock().cookies.len() == 3);
     }
 
     // A cookie in a log is a way into the mailbox.

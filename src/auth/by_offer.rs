@@ -106,6 +106,10 @@ impl Auth for ByOffer {
         true
     }
 
+    fn signs_connections(&self) -> bool {
+        true
+    }
+
     fn ways(&self) -> &'static [&'static str] {
         match self.0.basic {
             Some(_) => &["NTLM", "Negotiate", "Basic"],

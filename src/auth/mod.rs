@@ -52,6 +52,12 @@ pub trait Auth: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// Whether it may sign in a connection and not each request (NTLM): then a proxy has to make one for it alone, also where it would
+    /// send plain http on.
+    fn signs_connections(&self) -> bool {
+        false
+    }
+
     /// Whether handshakes want to see the server's certificate (channel binding). It costs some memory for each socket.
     fn wants_certificate(&self) -> bool {
         false

@@ -1,7 +1,6 @@
 //! Questions beside EWS: Autodiscover's, and what an administrator wants to know of a server. One request, and the answer as it
 //! came; what it means is for others to say.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +23,7 @@ use super::tap::Tap;
 use super::tls::{self, Tls};
 use super::url::Endpoint;
 use super::{Config, answer};
-use crate::auth::{self, Auth, Context, Handshake, Secret, Secrets};
+use crate::auth::{self, Auth, Context, Handshake, Secret};
 use crate::{Error, Result};
 
 /// No answer to such a question takes longer: where many addresses are tried in turn, a dead one must not hold the others up.
@@ -56,7 +55,8 @@ pub enum Question<'a> {
     },
 }
 
-/// An answer as it came.
+/// An answer as it came, with all that it quotes of secrets: it is to be read, and what is said of it goes through
+/// [`Secrets`](crate::auth::Secrets) on its way to people. Otherwise a server whose cookie is a word of an answer could make it unreadable.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// The HTTP status.
@@ -84,17 +84,6 @@ impl Told {
     /// A header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
-    }
-
-    /// The same without what it quotes of these secrets: what it says is told, and where it leads is asked for.
-    pub(crate) fn without(mut self, secrets: &Secrets) -> Told {
-        self.location.iter_mut().for_each(|to| secrets.clean(to));
-        if let Ok(text) = std::str::from_utf8(&self.body)
-            && let Cow::Owned(clean) = secrets.redact(text)
-        {
-            self.body = clean.into_bytes();
-        }
-        self
     }
 
     /// An answer made by hand, for tests of those who read it.
@@ -212,7 +201,7 @@ impl Asker {
         cancel: &Cancel,
     ) -> Result<Told> {
         let config = &self.config;
-        let wants_certificate = auth.is_some_and(|a| a.wants_certificate());
+        let auth = auth.filter(|_| endpoint.is_https());
         let ground = Arc::new(Ground {
             endpoint: Arc::new(endpoint.clone()),
             config: config.clone(),
@@ -220,10 +209,10 @@ impl Asker {
             counters: self.counters.clone(),
             tap: self.tap.clone(),
             lookups: self.lookups.clone(),
-            wants_certificate,
+            wants_certificate: auth.is_some_and(|a| a.wants_certificate()),
+            signs_connections: auth.is_some_and(|a| a.signs_connections()),
             wants_session: true,
         });
-        let auth = auth.filter(|_| endpoint.is_https());
         let mut lane = Lane::new(&ground, auth.map_or_else(|| Box::new(Nobody) as _, |a| a.start()));
         let allowed = config.call_timeout.min(LONGEST);
         let until = Instant::now() + allowed;

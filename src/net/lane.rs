@@ -43,6 +43,8 @@ pub(super) struct Ground {
     pub lookups: Arc<Lookups>,
     pub tap: Arc<Tap>,
     pub wants_certificate: bool,
+    /// Whether a connection may be signed in: see [`Auth::signs_connections`](crate::auth::Auth::signs_connections).
+    pub signs_connections: bool,
     /// Whether [`Slot::session`] is to be kept.
     pub wants_session: bool,
 }
@@ -321,8 +323,14 @@ impl Connect {
         })?;
         let mut forward = None;
         match proxy {
-            // As curl has it: what would only be sent on is sent on, and all else gets a connection.
-            Some(proxy) if proxy.sends_on() && client.is_none() && endpoint.is_at(host, port) => {
+            // As curl has it: what would only be sent on is sent on, and all else gets a connection. So does a sign-in by NTLM: who sends
+            // requests on does so by connections that others use too, and they would be signed in as well.
+            Some(proxy)
+                if proxy.sends_on()
+                    && client.is_none()
+                    && endpoint.is_at(host, port)
+                    && !self.ground.signs_connections =>
+            {
                 forward = Some(Forward::new(endpoint, proxy));
             }
             Some(proxy) => {

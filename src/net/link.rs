@@ -65,7 +65,7 @@ impl HttpLink {
         lookups: Arc<Lookups>,
     ) -> Result<HttpLink> {
         auth.check(&endpoint, config.allow_plaintext)?;
-        let wants_certificate = auth.wants_certificate();
+        let (wants_certificate, signs_connections) = (auth.wants_certificate(), auth.signs_connections());
         let ground = Ground {
             endpoint: Arc::new(endpoint),
             config,
@@ -74,6 +74,7 @@ impl HttpLink {
             lookups,
             tap: Arc::default(),
             wants_certificate,
+            signs_connections,
             wants_session: false,
         };
         Ok(HttpLink { ground: Arc::new(ground), auth, kept: Mutex::default() }.tapped(Arc::default()))

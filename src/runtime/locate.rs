@@ -16,7 +16,8 @@ const LIFE: Duration = Duration::from_secs(86_400);
 /// When there are more, those that are too old are thrown away.
 const MANY: usize = 20_000;
 
-/// Asks what the search wants to know, to its end. `tell` hears of each step.
+/// Asks what the search wants to know, to its end. `tell` hears of each step. Answers are read as they came; without what they quote of
+/// secrets is what is told of them.
 pub(crate) fn search(
     mut search: Search,
     asker: &Asker,
@@ -44,12 +45,13 @@ pub(crate) fn search(
         {
             return Err(told.err().unwrap_or_else(super::core::closed));
         }
-        search.answered(told.map(|told| told.without(&asker.tap.secrets)));
-        if let Some(step) = search.steps().last() {
-            tell(step);
+        search.answered(told);
+        if let Some(mut step) = search.steps().last().cloned() {
+            asker.tap.secrets.clean(&mut step.text);
+            tell(&step);
         }
     }
-    search.finish()
+    asker.tap.secrets.clean_result(search.finish())
 }
 
 /// What was found.

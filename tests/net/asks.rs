@@ -125,3 +125,50 @@ fn when_the_certificate_expires() {
     let end = asker.expires(&Endpoint::parse(&url(&server)).unwrap(), &told.session.unwrap()).unwrap();
     assert!(end > std::time::SystemTime::now());
 }
+
+// A stranger's web server would need one cookie, `a=Envelope`, to make the answers of every Autodiscover unreadable, so that no watch
+// finds its server. What it quotes of the sign-in is not shown all the same.
+#[test]
+fn a_cookie_cannot_spoil_what_is_read() {
+    let authority = Authority::new();
+    let names = |params: &mut rcgen::CertificateParams| {
+        *params =
+            rcgen::CertificateParams::new(vec!["example.test".into(), "mail.example.test".into()]).unwrap();
+    };
+    let words =
+        ["Envelope", "GetUserSettingsResponseMessage", "ExternalEwsUrl", "UserResponse", "mail.example.test"];
+    let cookies: String = words.iter().map(|word| format!("Set-Cookie: {word}={word}\r\n")).collect();
+    let namespace = "http://schemas.microsoft.com/exchange/2010/Autodiscover";
+    let envelope = format!(
+        "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><GetUserSettingsResponseMessage \
+         xmlns=\"{namespace}\"><Response xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\"><ErrorCode>NoError</ErrorCode>\
+         <UserResponses><UserResponse><ErrorCode>NoError</ErrorCode><UserSettings><UserSetting i:type=\"StringSetting\">\
+         <Name>ExternalEwsUrl</Name><Value>https://mail.example.test/EWS/{PASSWORD}</Value></UserSetting></UserSettings>\
+         </UserResponse></UserResponses></Response></GetUserSettingsResponseMessage></s:Body></s:Envelope>"
+    );
+    let config = authority.server_config("example.test", names, rustls::ALL_VERSIONS);
+    let (send, paths) = mpsc::channel();
+    let server = answering_with(config, move |head, _| {
+        let _ = send.send(head.lines().next().unwrap().to_owned());
+        match header(head, "authorization") {
+            Some(SIGNATURE) if head.contains("autodiscover.svc") => {
+                answer("200 OK", &format!("Content-Type: text/xml\r\n{cookies}"), &envelope)
+            }
+            _ => unauthorized(&format!("WWW-Authenticate: Basic\r\n{cookies}")),
+        }
+    });
+    let mut options = ewsnotify::Options::new();
+    let (ca, to) = (authority.config().ca_file.unwrap(), format!("::127.0.0.1:{}", server.address.port()));
+    for (key, value) in
+        [("user", USER), ("password", PASSWORD), ("connect_to", &to), ("ca_file", ca.to_str().unwrap())]
+    {
+        options.set(key, value).unwrap();
+    }
+    let mut told = Vec::new();
+    ewsnotify::check::check(&options, &Cancel::new(), &mut |finding| told.push(finding.message)).unwrap();
+    assert!(told[0].contains("EWS is at https://"), "{told:#?}");
+    assert!(!told.iter().any(|text| text.contains(PASSWORD)), "{told:#?}");
+    // It is asked as it was named.
+    let paths: Vec<String> = paths.try_iter().collect();
+    assert!(paths.iter().any(|line| line == &format!("POST /EWS/{PASSWORD} HTTP/1.1")), "{paths:#?}");
+}

@@ -2,15 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use ewsnotify::ErrorKind;
-use ewsnotify::net::{Cancel, Config};
+use ewsnotify::net::{Cancel, Config, Endpoint, HttpLink, Link, Tls};
 
 use crate::asks::get;
 use crate::server::*;
+use crate::signing::{by_offer, ntlm_server};
 use crate::tls::{Authority, answering, answering_with};
 
 /// For the proxy.
@@ -129,6 +130,60 @@ fn plain_http_is_sent_on() {
     assert_eq!(header(&head, "host"), Some("autodiscover.example.invalid"));
     assert_eq!(header(&head, "proxy-authorization"), Some(PROXY_SIGNATURE));
     assert!(!head.contains(SIGNATURE), "{head}");
+}
+
+/// A proxy that sends requests on by whatever connection is free, as Squid and the like do for all of their clients; and that connects
+/// where it is asked to.
+fn mixing(server: &Server) -> (Server, mpsc::Receiver<String>) {
+    let (send, lines) = mpsc::channel();
+    let at = server.address;
+    let proxy = Server::start(move |mut stream, _| {
+        while let Some((head, body)) = read_request(&mut stream) {
+            send.send(head.lines().next().unwrap().to_owned()).unwrap();
+            let mut other = TcpStream::connect(at).unwrap();
+            if head.starts_with("CONNECT ") {
+                stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+                return pump(stream, other);
+            }
+            other.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+            let (head, body) = read_request(&mut other).unwrap();
+            stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        }
+    });
+    (proxy, lines)
+}
+
+// NTLM signs in a connection: the proxy's, by which others would then read this mailbox; or the sign-in is taken apart and refused,
+// though name and password are right.
+#[test]
+fn ntlm_gets_a_connection_of_its_own_over_plain_http_too() {
+    let (server, turns) = ntlm_server(|_, _, _| None);
+    let (proxy, lines) = mixing(&server);
+    let config = Config {
+        proxy: Some(format!("http://{}", proxy.address).parse().unwrap()),
+        allow_plaintext: true,
+        ..config()
+    };
+    let endpoint = Endpoint::parse("http://mail.example.invalid/EWS/Exchange.asmx").unwrap();
+    let link = HttpLink::new(
+        endpoint,
+        config.clone(),
+        by_offer(),
+        Arc::new(Tls::new(None).unwrap()),
+        Arc::default(),
+    )
+    .unwrap();
+    for _ in 0..2 {
+        link.call(&post(), &Cancel::new()).unwrap();
+    }
+    let seen: Vec<_> =
+        turns.lock().unwrap().iter().map(|&(connection, kind, _)| (connection, kind)).collect();
+    assert_eq!(seen, [(0, "-"), (0, "negotiate"), (0, "authenticate"), (0, "-")]);
+    assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["CONNECT mail.example.invalid:80 HTTP/1.1"]);
+    // What signs each request by itself is sent on as ever.
+    let basic = Client::new("http://mail.example.invalid/EWS/Exchange.asmx", config);
+    let _ = basic.call();
+    assert!(lines.try_iter().next().unwrap().starts_with("POST http://mail.example.invalid/EWS/"));
 }
 
 // All that a user sees of a proxy that fails is this text: it says that it was the proxy, which one, and what to do.

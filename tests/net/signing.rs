@@ -167,7 +167,7 @@ fn a_token_is_refreshed_once() {
 const CHALLENGE: &str = "TlRMTVNTUAACAAAADAAMADgAAAAzgoriASNFZ4mrze8AAAAAAAAAACQAJABEAAAABgBwFwAAAA9TAGUAcgB2AGUAcgACAAwARABvAG0AYQ\
                          BpAG4AAQAMAFMAZQByAHYAZQByAAAAAAA=";
 
-fn by_offer() -> Arc<ByOffer> {
+pub fn by_offer() -> Arc<ByOffer> {
     let fresh = || Ok(Fresh { now: std::time::SystemTime::UNIX_EPOCH, nonce: [7; 8] });
     let ntlm = Ntlm::new(USER, Secret::new(PASSWORD), fresh).unwrap();
     let basic = Basic::new(USER, Secret::new(PASSWORD)).unwrap();
@@ -186,11 +186,11 @@ fn turn(head: &str, body: &[u8]) -> (&'static str, usize) {
     (kind, body.len())
 }
 
-type Seen = Arc<Mutex<Vec<(usize, &'static str, usize)>>>;
+pub type Seen = Arc<Mutex<Vec<(usize, &'static str, usize)>>>;
 
 /// A server that offers NTLM, and believes every answer. `odd` is asked first, with the connection's number, the request's number there,
 /// and what the request says; `None` closes the connection.
-fn ntlm_server(
+pub fn ntlm_server(
     odd: impl Fn(usize, usize, &str) -> Option<Option<Vec<u8>>> + Send + Sync + 'static,
 ) -> (Server, Seen) {
     let turns = Seen::default();
