@@ -51,6 +51,16 @@ fn until(client: &Client, kind: EventKind) -> Event {
     }
 }
 
+#[track_caller]
+fn until_closed(client: &Client) -> Event {
+    loop {
+        let event = next(client);
+        if event.kind == EventKind::Closed {
+            return event;
+        }
+    }
+}
+
 fn message(event: &Event) -> String {
     event.detail.as_ref().and_then(|d| d.message.clone()).unwrap_or_default()
 }
@@ -207,6 +217,16 @@ fn a_refused_sign_in_ends_the_watch() {
     let sent = |r: &&ewsnotify::sim::record::Request| {
         r.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("authorization"))
     };
+    assert_eq!(company.sim.requests().iter().filter(sent).count(), 2);
+    // Nor for the other mailboxes of the user.
+    for n in 0..20 {
+        let mut room = Options::new();
+        client.watch(room.set("mailbox", &format!("room{n}@example.test")).unwrap()).unwrap();
+    }
+    for _ in 0..20 {
+        let closed = until_closed(&client);
+        assert_eq!(closed.detail.unwrap().reason, Some(Reason::SignInRefused));
+    }
     assert_eq!(company.sim.requests().iter().filter(sent).count(), 2);
 }
 

@@ -20,9 +20,10 @@ mod secret;
 mod secrets;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::net::{Cancel, Endpoint};
+use crate::net::{Cancel, Endpoint, Tries};
 use crate::{Error, ErrorKind, Result};
 
 pub use basic::Basic;
@@ -50,6 +51,11 @@ pub trait Auth: Send + Sync + Debug {
     /// What it has that must not be shown, and would not be known by what is sent: passwords. See [`Secrets`].
     fn secrets(&self) -> Vec<Secret> {
         Vec::new()
+    }
+
+    /// What is known of its password, so that it is not sent too often: see [`Rationed`](crate::net::Rationed).
+    fn tries(&self) -> Option<&Arc<Tries>> {
+        None
     }
 
     /// Whether it may sign in a connection and not each request (NTLM): then a proxy has to make one for it alone, also where it would

@@ -219,10 +219,7 @@ impl Asker {
         let mut signing = Signing::new(auth, Context { endpoint, certificate: None, cancel, until });
         let (mut signed, mut offers) = (false, Vec::new());
         loop {
-            lane.slot.begin(cancel, until, allowed, signing.take());
-            if signing.stays() {
-                lane.slot.stay();
-            }
+            signing.begin(&lane, until, allowed);
             let now = match *question {
                 Question::Post { soap_action, mailbox, .. } if signing.is_empty() => {
                     Question::Post { body: &[], soap_action, mailbox }

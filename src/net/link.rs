@@ -111,10 +111,7 @@ impl HttpLink {
         // A token's issuer may have taken its time: that is not the server's.
         until = until.max(Instant::now() + config.call_timeout);
         loop {
-            lane.slot.begin(cancel, until, config.call_timeout, signing.take());
-            if signing.stays() {
-                lane.slot.stay();
-            }
+            signing.begin(lane, until, config.call_timeout);
             let uri = endpoint.uri(&path)?;
             let sent = match signing.is_empty() {
                 true => lane.send(uri, &Post { body: &[], ..*post }, config),

@@ -22,6 +22,7 @@ mod socket;
 mod tap;
 mod tls;
 mod transport;
+mod tries;
 mod tunnel;
 mod url;
 mod wire_log;
@@ -45,6 +46,7 @@ pub use pin::Pin;
 pub use proxy::{NoProxy, Proxy};
 pub use tap::Tap;
 pub use tls::{Tls, TlsConfig};
+pub use tries::{Rationed, Tries};
 pub use url::Endpoint;
 pub use wire_log::WireLog;
 

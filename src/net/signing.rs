@@ -1,8 +1,11 @@
 //! The signing of one exchange, turn by turn: what goes out next, whether the request itself goes with it, and what to do where the
 //! connection does not stay as long as the sign-in needs it.
 
+use std::time::{Duration, Instant};
+
 use super::answer;
 use super::lane::{Answer, Lane};
+use super::tries::Try;
 use crate::auth::{self, Auth, Context, Manner, Offers, Secret};
 use crate::{Error, ErrorKind, Result};
 
@@ -10,6 +13,9 @@ use crate::{Error, ErrorKind, Result};
 const MAX_CHALLENGES: u32 = 8;
 /// How often a sign-in begins anew since its connection was lost in the middle.
 const MAX_LOST: u32 = 2;
+/// How often the message that has the password's proof goes out for one request, where no answer comes: the server may have refused it, and
+/// each time counts as a wrong password.
+const MAX_UNANSWERED: u32 = 2;
 
 pub(super) struct Signing<'a> {
     auth: Option<&'a dyn Auth>,
@@ -18,14 +24,29 @@ pub(super) struct Signing<'a> {
     manner: Manner,
     challenges: u32,
     lost: u32,
+    unanswered: u32,
     begun: bool,
+    sent: Sent,
+}
+
+/// What the request that went out last is signed by.
+#[derive(Clone, Copy, PartialEq)]
+enum Sent {
+    /// Nothing, or what is no password.
+    Other,
+    Basic,
+    /// A first message of NTLM's, which proves nothing yet.
+    Opening,
+    /// Its last message.
+    Closing,
 }
 
 impl<'a> Signing<'a> {
     /// The certificate in `cx` is that of the lane's socket, filled in here.
     pub fn new(auth: Option<&'a dyn Auth>, cx: Context<'a>) -> Signing<'a> {
         let (challenges, lost) = (MAX_CHALLENGES, MAX_LOST);
-        Signing { auth, cx, authorization: None, manner: Manner::Request, challenges, lost, begun: false }
+        let (manner, sent) = (Manner::Request, Sent::Other);
+        Signing { auth, cx, authorization: None, manner, challenges, lost, unanswered: 0, begun: false, sent }
     }
 
     /// Before a request that is not an answer to a challenge.
@@ -35,9 +56,25 @@ impl<'a> Signing<'a> {
         Ok(())
     }
 
-    /// The header that goes out, once.
-    pub fn take(&mut self) -> Option<Secret> {
-        self.authorization.take()
+    /// A request begins on the lane, with the header that goes out now.
+    pub fn begin(&mut self, lane: &Lane, until: Instant, allowed: Duration) {
+        let header = self.authorization.take();
+        self.sent = match (&header, self.manner) {
+            (Some(_), Manner::Opening) => Sent::Opening,
+            (Some(_), Manner::Closing) => Sent::Closing,
+            (Some(header), Manner::Request) if header.expose().starts_with("Basic ") => Sent::Basic,
+            _ => Sent::Other,
+        };
+        lane.slot.begin(self.cx.cancel, until, allowed, header);
+        if self.stays() {
+            lane.slot.stay();
+        }
+        if self.sent != Sent::Other
+            && let Some(auth) = self.auth
+            && let Some(tries) = auth.tries()
+        {
+            lane.slot.guard(tries.clone(), auth.who());
+        }
     }
 
     /// Whether an empty body goes out in the request's place.
@@ -55,6 +92,22 @@ impl<'a> Signing<'a> {
     pub fn begins_anew(&mut self, lane: &mut Lane, error: &Error, repeat: bool) -> Result<bool> {
         let in_the_middle = matches!(self.manner, Manner::Opening | Manner::Closing);
         let harmless = lane.slot.was_lost() || (lane.slot.was_stale() && (repeat || self.is_empty()));
+        if self.sent == Sent::Closing
+            && !lane.slot.was_lost()
+            && matches!(error.kind(), ErrorKind::Io | ErrorKind::Timeout)
+        {
+            lane.slot.lost_attempt();
+            self.unanswered += 1;
+            if self.unanswered == MAX_UNANSWERED {
+                // Nor is it to be repeated by anybody else.
+                lane.slot.got_bytes();
+                let text = format!(
+                    "{error}: this was the last message of an NTLM sign-in, and for the second time no answer came to it: it may have been \
+                     refused, and each time counts as a wrong password; see whether something on the way closes connections"
+                );
+                return Err(Error::new(error.kind(), text));
+            }
+        }
         if error.kind() != ErrorKind::Io || !in_the_middle || !harmless || self.lost == 0 {
             return Ok(false);
         }
@@ -73,9 +126,20 @@ impl<'a> Signing<'a> {
         self.challenges -= 1;
         let certificate = lane.slot.certificate();
         let cx = Context { certificate: certificate.as_deref(), ..self.cx };
-        match lane.handshake.challenged(&answer::challenges(answer), &cx)? {
+        let challenges = answer::challenges(answer);
+        match lane.handshake.challenged(&challenges, &cx)? {
             auth::Answer::Refused => {
                 answer.refusal = lane.handshake.refusal();
+                let attempt = lane.slot.take_attempt();
+                // Who does not offer Basic has not looked at it.
+                let looked = match self.sent {
+                    Sent::Closing => true,
+                    Sent::Basic => challenges.is_empty() || Offers::read(&challenges).has("Basic"),
+                    Sent::Opening | Sent::Other => false,
+                };
+                if let Some(attempt) = attempt.filter(|_| looked) {
+                    attempt.refused();
+                }
                 return Ok(false);
             }
             auth::Answer::Again(header) => self.authorization = Some(header),
@@ -111,6 +175,12 @@ impl<'a> Signing<'a> {
 
     /// The answer that all is for.
     pub fn finish(&self, lane: &mut Lane, answer: &Answer) -> Result<()> {
+        let attempt = lane.slot.take_attempt();
+        match (self.sent, answer.status) {
+            // A gateway answers before anybody has looked at a header, and a connection is signed in before anything else.
+            (Sent::Basic, 200 | 500) | (Sent::Closing, 200..=500) => attempt.into_iter().for_each(Try::taken),
+            _ => drop(attempt),
+        }
         if self.is_empty() && matches!(answer.status, 200 | 500) {
             let text = format!(
                 "{}: HTTP {} to the first message of an NTLM sign-in, where a challenge (401) belongs: does something on the way take \

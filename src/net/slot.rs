@@ -10,6 +10,7 @@ use super::cancel::{Cancel, Registration, Wake};
 use super::socket::{Limits, Socket, Stop};
 use super::tap::Tap;
 use super::tls;
+use super::tries::{Tries, Try};
 use super::url::Endpoint;
 use super::wire_log::{self, Way};
 use crate::auth::Secret;
@@ -49,6 +50,10 @@ struct State {
     phase: Phase,
     /// Headers that are put in last, from memory that is wiped; each once.
     signatures: Vec<(&'static str, Secret)>,
+    /// They have a password in them, of this user: it is not sent more often than it has to be.
+    guard: Option<(Arc<Tries>, String)>,
+    /// That password is on its way.
+    attempt: Option<Try>,
     /// Those that went out: known until the operation is over, since the answer may quote them.
     sent: Vec<(&'static str, Secret)>,
     /// The request as the wire log shows it, until it goes out.
@@ -80,6 +85,8 @@ impl Slot {
             allowed: Duration::ZERO,
             phase: Phase::Connect,
             signatures: Vec::new(),
+            guard: None,
+            attempt: None,
             sent: Vec::new(),
             request: None,
             connection: 0,
@@ -110,6 +117,7 @@ impl Slot {
         state.allowed = allowed;
         state.phase = Phase::Connect;
         state.signatures.clear();
+        state.guard = None;
         state.sent.clear();
         state.request = None;
         state.head = true;
@@ -135,6 +143,39 @@ impl Slot {
         self.state().signatures.push((name, value));
     }
 
+    /// What signs the request that has begun is a password of this user.
+    pub fn guard(&self, tries: Arc<Tries>, who: String) {
+        self.state().guard = Some((tries, who));
+    }
+
+    /// Waits, before a password goes out, until it may. The wait is for another's answer, and no part of the time for this one.
+    pub fn pass(&self) -> Result<()> {
+        let (guard, limits) = {
+            let mut state = self.state();
+            let guard = state.guard.take().filter(|_| state.attempt.is_none());
+            (guard, Limits { cancel: state.cancel.clone(), until: state.until })
+        };
+        let Some((tries, who)) = guard else { return Ok(()) };
+        let began = Instant::now();
+        let attempt = tries.enter(&self.endpoint, &who, &limits)?;
+        let mut state = self.state();
+        state.until += began.elapsed();
+        state.attempt = Some(attempt);
+        Ok(())
+    }
+
+    /// What came of the password that went out, if one did: call [`Try::taken`] or [`Try::refused`], or drop it where nobody knows.
+    pub fn take_attempt(&self) -> Option<Try> {
+        self.state().attempt.take()
+    }
+
+    /// The connection was lost where the answer to it belongs.
+    pub fn lost_attempt(&self) {
+        if let Some(attempt) = &self.state().attempt {
+            attempt.lost();
+        }
+    }
+
     /// The request is good on the socket that is there, and on no other.
     pub fn stay(&self) {
         self.state().stays = true;
@@ -157,6 +198,8 @@ impl Slot {
         let mut state = self.state();
         state.registration = None;
         state.signatures.clear();
+        state.guard = None;
+        state.attempt = None;
         state.sent.clear();
         state.request = None;
         state.cancel = Cancel::new();

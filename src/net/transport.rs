@@ -92,6 +92,7 @@ impl Transport for Wire {
         if self.deaf {
             return Ok(());
         }
+        self.slot.pass().map_err(|e| self.slot.fail(e))?;
         self.slot.enter(Phase::Send);
         let limits = self.slot.limits();
         let mut signed = Zeroizing::new(Vec::new());

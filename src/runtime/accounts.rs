@@ -10,6 +10,7 @@ use super::oauth::OAuthTokens;
 use super::threads::lock;
 use crate::auth::{Context, Secret, Tokens};
 use crate::engine::Input;
+use crate::net::Tries;
 use crate::{Error, ErrorKind, Reason, Result};
 
 /// While the host owes a token, what needs one is tried so often; when it comes, at once.
@@ -22,6 +23,8 @@ const AHEAD: Duration = Duration::from_secs(300);
 pub(crate) struct Accounts {
     hosts: Mutex<BTreeMap<String, Arc<HostTokens>>>,
     pub(super) oauths: Mutex<Vec<Arc<OAuthTokens>>>,
+    /// What is known of each user's password, whatever mailbox and server it is for.
+    passwords: Mutex<Vec<(String, Secret, Arc<Tries>)>>,
     /// Where the host is told of what is needed; nowhere where there is no client (`check`).
     pub(super) core: Arc<OnceLock<Weak<Core>>>,
 }
@@ -31,6 +34,17 @@ impl Accounts {
     pub(super) fn tell(&self, core: Weak<Core>) {
         // There is one client.
         let _ = self.core.set(core);
+    }
+
+    /// What is known of a user's password.
+    pub(super) fn tries(&self, user: &str, password: &Secret) -> Arc<Tries> {
+        let mut known = lock(&self.passwords);
+        if let Some((.., tries)) = known.iter().find(|(who, secret, _)| who == user && secret == password) {
+            return tries.clone();
+        }
+        let tries = Arc::<Tries>::default();
+        known.push((user.to_owned(), password.clone(), tries.clone()));
+        tries
     }
 
     /// The tokens that the host gives for an account.

@@ -9,8 +9,8 @@ use super::locate::Locations;
 use super::threads::lock;
 use crate::auth::{self, Auth};
 use crate::net::{
-    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Reply, Tap, Tls,
-    TlsConfig,
+    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Rationed, Reply, Tap,
+    Tls, TlsConfig,
 };
 use crate::options::{Access, SignIn, WatchConfig, Ways};
 use crate::proto::{Header, RequestVersion};
@@ -175,11 +175,12 @@ pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts, asker: &Asker) -> 
             let user = &config.user;
             let basic = || auth::Basic::new(user, password.clone());
             let ntlm = || auth::Ntlm::new(user, password.clone(), fresh);
-            match ways {
+            let auth: Arc<dyn Auth> = match ways {
                 Ways::Basic => Arc::new(basic()?),
                 Ways::Ntlm => Arc::new(auth::ByOffer::new(user, ntlm()?, None)),
                 Ways::Offered => Arc::new(auth::ByOffer::new(user, ntlm()?, Some(basic()?))),
-            }
+            };
+            Arc::new(Rationed::new(auth, accounts.tries(user, password)))
         }
         SignIn::HostTokens(account) => Arc::new(auth::Bearer::new(accounts.host(account))),
         SignIn::OAuth(oauth) => Arc::new(auth::Bearer::new(accounts.oauth(oauth, asker)?)),

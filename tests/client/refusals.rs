@@ -28,6 +28,53 @@ fn a_wrong_password() {
     }
 }
 
+/// How often the server has seen a password, or what proves it: the first message of NTLM has no body with it.
+fn tried(sim: &Sim) -> usize {
+    sim.requests().iter().filter(|r| r.header("authorization").is_some() && !r.body.is_empty()).count()
+}
+
+// A directory locks the account after three to ten wrong passwords: twenty mailboxes of one user would do that in the first second, and
+// then nobody can sign in, by no program.
+#[test]
+fn a_wrong_password_is_sent_once_for_all_mailboxes() {
+    for offers in [&[Scheme::Basic][..], &[Scheme::Ntlm, Scheme::Basic], &[Scheme::Negotiate]] {
+        let sim = Sim::builder().user(ADA, "secret").offers(offers.iter().copied()).start().unwrap();
+        let mut options = options(&sim);
+        options.set("password", "wr0ng-one").unwrap().set("access", "delegate").unwrap();
+        let client = Client::open(&options).unwrap();
+        let mut watch = Options::new();
+        for n in 0..20 {
+            watch.set("mailbox", &format!("room{n}@example.test")).unwrap();
+            client.watch(&watch).unwrap();
+        }
+        let mut told = Vec::new();
+        let mut closed = |client: &Client, watches: usize| {
+            while told.iter().filter(|e: &&ewsnotify::Event| e.kind == EventKind::Closed).count() < watches {
+                let Next::Event(event) = client.next(Duration::from_secs(60)) else { panic!("{told:#?}") };
+                told.push(event);
+            }
+            let errors = told.iter().filter(|e| e.kind == EventKind::Error);
+            errors.map(|e| e.detail.clone().unwrap().message.unwrap()).collect::<Vec<_>>()
+        };
+        let errors = closed(&client, 20);
+        assert_eq!((tried(&sim), errors.len()), (1, 20), "{offers:?}: {errors:#?}");
+        assert!(errors.iter().filter(|e| e.contains("is not sent again")).count() == 19, "{errors:#?}");
+        // A host that does not read what it is told.
+        client.watch(&watch).unwrap();
+        let errors = closed(&client, 21);
+        assert!(errors[20].contains("another password is tried at once"), "{errors:#?}");
+        assert_eq!(tried(&sim), 1);
+        client.watch(watch.set("mailbox", ADA).unwrap().set("password", "secret").unwrap()).unwrap();
+        loop {
+            let Next::Event(event) = client.next(Duration::from_secs(60)) else { panic!("nothing") };
+            assert_ne!(event.kind, EventKind::Closed, "{}", event.to_json());
+            if event.kind == EventKind::Connected {
+                break;
+            }
+        }
+    }
+}
+
 // An Exchange where Basic is switched off: who is sent to check the password looks in the wrong place.
 #[test]
 fn a_server_without_basic() {

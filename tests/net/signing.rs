@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ewsnotify::auth::{Answer, Auth, Basic, ByOffer, Context, Fresh, Handshake, Ntlm, Secret};
-use ewsnotify::net::{Cancel, Counters, Endpoint, HttpLink, Link, Post, Tls};
+use ewsnotify::net::{Cancel, Counters, Endpoint, HttpLink, Link, Post, Rationed, Tls};
 use ewsnotify::{ErrorKind, Result};
 
 use crate::server::*;
@@ -261,22 +261,23 @@ fn a_connection_that_is_lost_in_the_middle_begins_anew() {
     let kinds = |turns: &Seen| -> Vec<_> {
         turns.lock().unwrap().iter().map(|&(number, kind, _)| (number, kind)).collect()
     };
-    // Two connections end when the answer comes, unread.
+    // A connection ends when the answer comes, unread.
     let (server, turns) =
-        ntlm_server(|number, _, kind| (number < 2 && kind == "authenticate").then_some(None));
+        ntlm_server(|number, _, kind| (number < 1 && kind == "authenticate").then_some(None));
     let (link, _) = link(&server, by_offer());
     link.call(&post(), &Cancel::new()).unwrap();
     let (ask, say) = ("negotiate", "authenticate");
-    assert_eq!(kinds(&turns), [(0, "-"), (0, ask), (0, say), (1, ask), (1, say), (2, ask), (2, say)]);
+    assert_eq!(kinds(&turns), [(0, "-"), (0, ask), (0, say), (1, ask), (1, say)]);
     // What may have been carried out is not asked a second time.
     let (server, turns) = ntlm_server(|_, _, kind| (kind == "authenticate").then_some(None));
     let (link, _) = self::link(&server, by_offer());
     let events = Post { soap_action: "http://example.test/ews/GetEvents", ..post() };
     let e = link.call(&events, &Cancel::new()).unwrap_err();
     assert_eq!((e.kind(), kinds(&turns).len()), (ErrorKind::Io, 3), "{e}");
-    // It is given up.
+    // It is given up when it was sent twice: each time may count as a wrong password.
     let e = link.call(&post(), &Cancel::new()).unwrap_err();
-    assert_eq!((e.kind(), kinds(&turns).len()), (ErrorKind::Io, 3 + 6), "{e}");
+    assert_eq!((e.kind(), kinds(&turns).len()), (ErrorKind::Io, 3 + 4), "{e}");
+    assert!(e.to_string().contains("counts as a wrong password"), "{e}");
 }
 
 // After each challenge the connection is gone: that never gets better, and somebody has to be told why.
@@ -376,4 +377,51 @@ fn a_wrong_password_is_tried_once() {
     assert!(e.to_string().contains("NTLM was refused: check name"), "{e}");
     let kinds: Vec<_> = turns.lock().unwrap().iter().map(|(_, kind, _)| *kind).collect();
     assert_eq!(kinds, ["-", "negotiate", "authenticate"]);
+}
+
+/// A link that knows how often the password was sent.
+fn rationed(server: &Server) -> HttpLink {
+    link(server, Arc::new(Rationed::new(by_offer(), Arc::default()))).0
+}
+
+// Something on the way resets the connection instead of passing the refusal on: retries, each of them harmless, would lock the account.
+#[test]
+fn a_sign_in_whose_answer_is_lost_is_not_repeated_for_ever() {
+    let (server, turns) = ntlm_server(|_, _, kind| (kind == "authenticate").then_some(None));
+    let link = rationed(&server);
+    let e = link.call(&post(), &Cancel::new()).unwrap_err();
+    assert_eq!((e.kind(), e.retry_after()), (ErrorKind::Io, None), "{e}");
+    for _ in 0..5 {
+        let e = link.call(&post(), &Cancel::new()).unwrap_err();
+        assert!(e.kind() == ErrorKind::Io && e.retry_after().is_some(), "{e}");
+        assert!(e.to_string().contains("a few wrong ones lock the account"), "{e}");
+    }
+    let sent = turns.lock().unwrap().iter().filter(|(_, kind, _)| *kind == "authenticate").count();
+    assert_eq!(sent, 2);
+}
+
+// One that is right is not slowed down by what the network does, nor by whoever comes first and never gets an answer.
+#[test]
+fn a_right_password_is_sent_as_often_as_it_has_to_be() {
+    let (server, turns) =
+        ntlm_server(|number, _, kind| (number > 0 && number < 9 && kind == "authenticate").then_some(None));
+    let link = rationed(&server);
+    let events = Post { soap_action: "http://example.test/ews/GetEvents", ..post() };
+    link.call(&events, &Cancel::new()).unwrap();
+    for _ in 0..4 {
+        assert!(link.open(&post(), &Cancel::new()).is_err());
+    }
+    drop(link.open(&post(), &Cancel::new()).unwrap());
+    assert_eq!(turns.lock().unwrap().iter().filter(|(_, kind, _)| *kind == "authenticate").count(), 10);
+
+    let (server, _) = ntlm_server(|number, _, kind| (number == 0 && kind == "-").then_some(None));
+    let link = Arc::new(rationed(&server));
+    assert_eq!(link.call(&post(), &Cancel::new()).unwrap_err().kind(), ErrorKind::Io);
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let link = link.clone();
+            std::thread::spawn(move || link.call(&post(), &Cancel::new()).map(drop))
+        })
+        .collect();
+    calls.into_iter().for_each(|call| call.join().unwrap().unwrap());
 }
