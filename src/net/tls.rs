@@ -1,7 +1,7 @@
 //! The TLS state that all connections of a client share, and what its errors mean to a person.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject;
@@ -23,28 +23,44 @@ pub struct TlsConfig {
     pub pins: Vec<Pin>,
     /// No version before TLS 1.3.
     pub only_tls13: bool,
-    /// Our own certificate and its chain (PEM), for servers that ask for one.
+    /// Our own certificate and its chain (PEM), for servers that ask for one: those that a password would go to, which are EWS's and
+    /// Autodiscover's. No issuer of tokens and no proxy is shown it.
     pub certificate: Option<PathBuf>,
     /// Its key (PEM); where not set, it is in the same file.
     pub key: Option<PathBuf>,
 }
 
 /// One for a client: whom to trust, and the sessions to resume. TLS 1.2 and 1.3 by ring. The machine's certificate
-/// authorities are read at the first https connection.
+/// authorities are read at the first https connection; files that were named, also when they have changed since: certificates are
+/// renewed while a program runs. What cannot be read then, or does not fit together yet, leaves what was read before.
 #[derive(Debug, Default)]
 pub struct Tls {
-    extra: Vec<CertificateDer<'static>>,
     ca_file: Option<PathBuf>,
     wanted: TlsConfig,
-    own: Option<Arc<SingleCertAndKey>>,
-    config: OnceLock<Arc<ClientConfig>>,
+    held: Mutex<Held>,
 }
+
+#[derive(Debug, Default)]
+struct Held {
+    files: Files,
+    config: Option<Arc<ClientConfig>>,
+}
+
+/// What was read from the files.
+#[derive(Clone, Debug, Default)]
+struct Files {
+    extra: Vec<CertificateDer<'static>>,
+    own: Option<Arc<SingleCertAndKey>>,
+    stamps: Vec<Stamp>,
+}
+
+/// What tells a file that was written anew: length, time of the last change, and on Unix the file itself.
+type Stamp = Option<(u64, SystemTime, u64)>;
 
 impl Tls {
     /// Trusts this machine's certificate authorities, and those in `ca_file` (PEM) too, if one is given. The file is read now.
     pub fn new(ca_file: Option<&Path>) -> Result<Tls> {
-        let extra = ca_file.map(read_ca_file).transpose()?.unwrap_or_default();
-        Ok(Tls { extra, ca_file: ca_file.map(Path::to_owned), ..Tls::default() })
+        Tls { ca_file: ca_file.map(Path::to_owned), ..Tls::default() }.begun()
     }
 
     /// The same with all that the settings say. Files are read now.
@@ -52,22 +68,50 @@ impl Tls {
     /// # Errors
     /// [`ErrorKind::Invalid`] for a file that cannot be read or has something else in it, and for a key that is not the certificate's.
     pub fn of(config: &Config) -> Result<Tls> {
-        let wanted = config.tls.clone();
-        let own = wanted.certificate.as_deref();
-        let own = own.map(|file| read_own(file, wanted.key.as_deref().unwrap_or(file))).transpose()?;
-        Ok(Tls { wanted, own, ..Tls::new(config.ca_file.as_deref())? })
+        Tls { wanted: config.tls.clone(), ca_file: config.ca_file.clone(), ..Tls::default() }.begun()
     }
 
+    fn begun(self) -> Result<Tls> {
+        self.held().files = self.read()?;
+        Ok(self)
+    }
+
+    fn read(&self) -> Result<Files> {
+        // Before the reading: what is written meanwhile is read again.
+        let stamps = self.stamps();
+        let extra = self.ca_file.as_deref().map(read_ca_file).transpose()?.unwrap_or_default();
+        let own = self.wanted.certificate.as_deref();
+        let own = own.map(|file| read_own(file, self.wanted.key.as_deref().unwrap_or(file))).transpose()?;
+        Ok(Files { extra, own, stamps })
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
+        let files = [&self.ca_file, &self.wanted.certificate, &self.wanted.key];
+        files.into_iter().flatten().map(|file| stamp(file)).collect()
+    }
+
+    /// For a connection.
     pub(super) fn client_config(&self) -> Result<Arc<ClientConfig>> {
-        if let Some(config) = self.config.get() {
+        let mut held = self.held();
+        if self.stamps() != held.files.stamps
+            && let Ok(files) = self.read()
+        {
+            *held = Held { files, config: None };
+        }
+        if let Some(config) = &held.config {
             return Ok(config.clone());
         }
-        // Two threads may build one at the same time: the second is thrown away.
-        let config = self.build()?;
-        Ok(self.config.get_or_init(|| config).clone())
+        let config = self.build(&held.files)?;
+        held.config = Some(config.clone());
+        Ok(config)
     }
 
-    fn build(&self) -> Result<Arc<ClientConfig>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Should anything panic while it is held, it is still whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(&self, files: &Files) -> Result<Arc<ClientConfig>> {
         let versions = match self.wanted.only_tls13 {
             true => &[&rustls::version::TLS13][..],
             false => rustls::DEFAULT_VERSIONS,
@@ -78,13 +122,13 @@ impl Tls {
                 Error::new(ErrorKind::Internal, format!("the TLS library has no protocol version: {e}"))
             })?;
         let config = match self.wanted.pins.is_empty() {
-            true => config.with_root_certificates(self.roots()?),
+            true => config.with_root_certificates(self.roots_of(files)?),
             false => {
                 let pinned = Arc::new(Pinned::new(self.wanted.pins.clone()));
                 config.dangerous().with_custom_certificate_verifier(pinned)
             }
         };
-        Ok(Arc::new(match &self.own {
+        Ok(Arc::new(match &files.own {
             Some(own) => config.with_client_cert_resolver(own.clone()),
             None => config.with_no_client_auth(),
         }))
@@ -92,10 +136,15 @@ impl Tls {
 
     /// Whom to trust.
     pub(super) fn roots(&self) -> Result<RootCertStore> {
+        let files = self.held().files.clone();
+        self.roots_of(&files)
+    }
+
+    fn roots_of(&self, files: &Files) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         let machine = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(machine.certs);
-        for cert in &self.extra {
+        for cert in &files.extra {
             roots.add(cert.clone()).map_err(|e| {
                 let file = self.ca_file.as_deref().unwrap_or(Path::new("")).display();
                 invalid(format!("ca_file {file}: a certificate in it cannot be used as an authority's: {e}"))
@@ -111,6 +160,15 @@ impl Tls {
         }
         Ok(roots)
     }
+}
+
+fn stamp(file: &Path) -> Stamp {
+    let about = std::fs::metadata(file).ok()?;
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(&about);
+    #[cfg(not(unix))]
+    let number = 0;
+    Some((about.len(), about.modified().ok()?, number))
 }
 
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -198,14 +256,14 @@ impl Tls {
                 format!("the server broke the handshake off ({error}): {TOO_OLD}")
             }
             rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
-                let own = match self.own {
+                let own = match self.wanted.certificate {
                     Some(_) => "or it may refuse the certificate of tls_cert",
                     None => "or it may want a certificate of the client's (tls_cert)",
                 };
                 format!("the server broke the handshake off ({error}): {TOO_OLD}; {own}")
             }
             rustls::Error::AlertReceived(alert) if about_own(*alert) => {
-                own_refused(*alert, self.own.is_some())
+                own_refused(*alert, self.wanted.certificate.is_some())
             }
             e => format!("{e}"),
         };

@@ -407,3 +407,41 @@ fn a_server_that_wants_a_certificate_of_the_clients() {
         assert!(e.to_string().contains(words) && e.to_string().contains(&*file.to_string_lossy()), "{e}");
     }
 }
+
+// Certificates are renewed every few months, and programs run for longer: all watches would end on the day on which the old one expires.
+#[test]
+fn certificates_that_are_renewed_are_read_again() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (cert, key) = other.issue("ada", |_| ()).write(dirs[0].path());
+    let ca = dirs[2].path().join("ca.pem");
+    std::fs::copy(other.file.path(), &ca).unwrap();
+    let tls = TlsConfig { certificate: Some(cert.clone()), key: Some(key.clone()), ..TlsConfig::default() };
+    let config = Config { ca_file: Some(ca.clone()), tls, ..config() };
+    // As certbot and the like do it.
+    let replace = |file: &Path, by: &[u8]| {
+        let next = file.with_extension("next");
+        std::fs::write(&next, by).unwrap();
+        std::fs::rename(next, file).unwrap();
+    };
+    let server = answering(ours.issue("127.0.0.1", |_| ()).server_config(&BOTH, ours.of_clients()));
+    let client = Client::new(&https(&server), config);
+    // A stream's connection is always a new one.
+    let says = |words: &str| {
+        let e = client.open().unwrap_err();
+        assert!(e.kind() == ErrorKind::Tls && e.to_string().contains(words), "{e}");
+    };
+    says("an authority that this machine does not know");
+    replace(&ca, &std::fs::read(ours.file.path()).unwrap());
+    says("refused our certificate");
+    let (new_cert, new_key) = ours.issue("ada", |_| ()).write(dirs[1].path());
+    // In between, the one does not belong to the other.
+    replace(&cert, &std::fs::read(new_cert).unwrap());
+    says("refused our certificate");
+    replace(&key, &std::fs::read(new_key).unwrap());
+    drop(client.open().unwrap());
+    // A disk that is full: what was read before is good still.
+    replace(&cert, b"");
+    std::fs::remove_file(&ca).unwrap();
+    drop(client.open().unwrap());
+}
