@@ -71,6 +71,7 @@ enum Mark {
     NoToken,
     SignInNeeded,
     NoWayIn,
+    TokenRefused,
 }
 
 /// The text first: a `main` that returns an error prints this form.
@@ -156,6 +157,17 @@ impl Error {
         self.0.mark == Mark::NoWayIn
     }
 
+    /// A server has not taken a token: there is no password that could be wrong.
+    pub(crate) fn with_token_refused(mut self) -> Error {
+        self.0.mark = Mark::TokenRefused;
+        self
+    }
+
+    /// Whether it was made by [`with_token_refused`](Self::with_token_refused).
+    pub(crate) fn is_token_refused(&self) -> bool {
+        self.0.mark == Mark::TokenRefused
+    }
+
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
         self.0.code = Some(code.into());
         self
@@ -217,7 +229,7 @@ impl Error {
         match self.0.mark {
             Mark::NoToken => return true,
             Mark::SignInNeeded => return false,
-            Mark::None | Mark::TooLarge | Mark::NoWayIn => {}
+            Mark::None | Mark::TooLarge | Mark::NoWayIn | Mark::TokenRefused => {}
         }
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Protocol => true,

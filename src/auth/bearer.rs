@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::offers::parts;
 use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, cut};
 use crate::{Error, ErrorKind, Result};
 
 /// Where the tokens of an account come from.
@@ -42,7 +42,7 @@ impl Auth for Bearer {
     }
 
     fn start(&self) -> Box<dyn Handshake> {
-        Box::new(Turn { tokens: self.0.clone(), sent: None, renewed: false })
+        Box::new(Turn { tokens: self.0.clone(), sent: None, renewed: false, said: None })
     }
 
     fn ways(&self) -> &'static [&'static str] {
@@ -63,6 +63,8 @@ struct Turn {
     sent: Option<Secret>,
     /// Whether this request has had a second token already.
     renewed: bool,
+    /// The server's word for what is wrong with the last one.
+    said: Option<String>,
 }
 
 impl Turn {
@@ -97,6 +99,7 @@ impl Handshake for Turn {
         let Some(challenge) = Challenge::read(challenges) else {
             return Ok(Answer::Refused);
         };
+        self.said.clone_from(&challenge.error);
         if !challenge.wants_another() {
             return Ok(Answer::Refused);
         }
@@ -107,6 +110,20 @@ impl Handshake for Turn {
             true => Ok(Answer::Refused),
             false => Ok(Answer::Again(header)),
         }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        let said = self.said.as_deref().map(|said| format!(" ({})", cut(said, 60))).unwrap_or_default();
+        let what = match self.said.as_deref() {
+            Some("insufficient_scope") => {
+                "it has no right to EWS: EWS.AccessAsUser.All for a user, full_access_as_app for a program of its own"
+            }
+            _ => {
+                "it must be for this server (its audience: oauth_scope), in the name of a user who has a mailbox here, or of a program that \
+                 may act for one (access=impersonate), and not have expired by this server's clock"
+            }
+        };
+        Some(format!("the token was not taken{said}: {what}"))
     }
 }
 
@@ -215,6 +232,30 @@ mod tests {
         for other in [r#"Basic realm="x""#, r#"Bearer error="insufficient_scope""#, "NTLM"] {
             assert_eq!(run(&["a", "b"], &[other]).1, ["Bearer a", "refused"], "{other}");
         }
+    }
+
+    // Who is told to check a password, and has none, looks in the wrong place.
+    #[test]
+    fn what_is_wrong_with_a_token_is_said() {
+        let refusal = |challenges: &[&str]| {
+            let source = Source { tokens: Mutex::new(vec!["a", "b"]), ..Source::default() };
+            let endpoint = Endpoint::parse("mail.example.test").unwrap();
+            let cancel = Cancel::new();
+            let cx =
+                Context { endpoint: &endpoint, certificate: None, cancel: &cancel, until: Instant::now() };
+            let mut turn = Bearer::new(Arc::new(source)).start();
+            turn.first(&cx).unwrap();
+            for challenge in challenges {
+                let _ = turn.challenged(&[(*challenge).to_owned()], &cx).unwrap();
+            }
+            turn.refusal().unwrap()
+        };
+        let invalid = r#"Bearer error="invalid_token""#;
+        let said = refusal(&[invalid, invalid]);
+        assert!(said.contains("not taken (invalid_token): it must be for this server"), "{said}");
+        let said = refusal(&[r#"Bearer error="insufficient_scope""#]);
+        assert!(said.contains("full_access_as_app") && !said.contains("audience"), "{said}");
+        assert!(refusal(&["Negotiate"]).contains("not taken: it must"));
     }
 
     // A proxy joins headers: a token that was revoked would not be renewed, and the watch would end.

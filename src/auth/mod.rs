@@ -30,7 +30,7 @@ pub use basic::Basic;
 pub use bearer::{Bearer, Tokens};
 pub use by_offer::ByOffer;
 pub use ntlm::{Fresh, Ntlm};
-pub(crate) use offers::{Directory, Offers, misfit, parts, schemes};
+pub(crate) use offers::{Directory, Offers, by_token, misfit, parts, schemes};
 pub use secret::Secret;
 pub use secrets::Secrets;
 

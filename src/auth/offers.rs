@@ -67,6 +67,11 @@ pub(crate) fn parts(challenge: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Whether a sign-in that goes by these is one with a token.
+pub(crate) fn by_token(ways: &[&str]) -> bool {
+    ways == ["Bearer"]
+}
+
 /// Why a sign-in that goes by one of `ways` cannot go by any of `offers`, and what to do about it. `None` where it can, and where
 /// the server names none: it may take one all the same.
 pub(crate) fn misfit(ways: &[&str], offers: &[String], directory: Directory) -> Option<String> {

@@ -77,7 +77,10 @@ pub(super) fn unauthorized(place: &Place, told: &Told) -> String {
     let misfit = auth::misfit(told.ways, &told.offers, auth::Directory::Autodiscover);
     let what = match (told.signed, misfit) {
         (true, _) => {
-            let why = told.refusal.as_deref().unwrap_or("check user and password");
+            let why = told.refusal.as_deref().unwrap_or(match auth::by_token(told.ways) {
+                true => "the token was not taken",
+                false => "check user and password",
+            });
             format!("the sign-in was refused: {why} (the server offers {offers})")
         }
         (false, Some(misfit)) => misfit,

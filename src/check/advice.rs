@@ -42,11 +42,14 @@ pub(super) fn is_limit(error: &Error) -> bool {
 }
 
 /// Autodiscover has found nothing; each step has been told already. `outcomes` are theirs.
-pub(super) fn nothing_found(error: &Error, outcomes: &[Outcome], mailbox: &str) -> String {
+pub(super) fn nothing_found(error: &Error, outcomes: &[Outcome], mailbox: &str, by_token: bool) -> String {
     let any = |outcome| outcomes.contains(&outcome);
     let what = match error.kind() {
         ErrorKind::Auth if error.has_no_way_in() => {
             "Autodiscover offers no way to sign in that is possible here: see above which one has to be enabled"
+        }
+        ErrorKind::Auth if by_token => {
+            "the token was refused where Autodiscover answers: see above what it has to be"
         }
         ErrorKind::Auth => "the sign-in was refused where Autodiscover answers: check user and password",
         ErrorKind::Invalid => {

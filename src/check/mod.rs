@@ -234,7 +234,8 @@ fn discover(
         }
         Err(e) => {
             report.summary.sign_in |= e.kind() == ErrorKind::Auth;
-            let text = advice::nothing_found(&e, &outcomes, &config.mailbox);
+            let text =
+                advice::nothing_found(&e, &outcomes, &config.mailbox, crate::auth::by_token(auth.ways()));
             report.say(Topic::Autodiscover, Grade::Failed, text);
             Ok(None)
         }

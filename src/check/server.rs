@@ -121,7 +121,7 @@ fn look_at_offers(endpoint: &Endpoint, told: &Told, auth: &dyn Auth, report: &mu
     }
     let misfit = auth::misfit(auth.ways(), &told.offers, auth::Directory::WebServices);
     // Some servers name tokens only to who comes with one.
-    if let Some(misfit) = misfit.filter(|_| auth.ways() != ["Bearer"]) {
+    if let Some(misfit) = misfit.filter(|_| !auth::by_token(auth.ways())) {
         report.summary.sign_in = true;
         report.say(Topic::SignIn, Grade::Failed, misfit);
         return false;

@@ -220,6 +220,9 @@ pub(super) fn advice(error: &Error, verdict: Verdict) -> &'static str {
         _ if error.has_no_way_in() => {
             "have a way to sign in enabled that both sides know, then add the watch again"
         }
+        _ if error.is_token_refused() => {
+            "see to it that the token is for this server and this user, then add the watch again"
+        }
         (Verdict::Refused, ..) => "check user name and password, then add the watch again",
         (Verdict::LowerVersion, ..) => {
             "if the server is older than Exchange 2010 SP1, which alone knows streaming and all folders, set mode=pull and name the folders; then add the watch again"

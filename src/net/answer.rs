@@ -9,7 +9,7 @@ use crate::cookies::Cookies;
 use crate::{Error, ErrorKind};
 
 /// Headers by which an administrator finds the request in the server's logs, or that say what is wrong.
-const TELLING: [&str; 4] = ["x-caserrorcode", "request-id", "x-feserver", "x-diaginfo"];
+const TELLING: [&str; 5] = ["x-caserrorcode", "x-ms-diagnostics", "request-id", "x-feserver", "x-diaginfo"];
 const EXCERPT: usize = 120;
 
 /// What to do about a redirect.
@@ -97,7 +97,7 @@ pub(super) fn redirect(endpoint: &Endpoint, answer: &Answer, turns_left: u32) ->
 /// A status that is neither 200 nor a fault's 500.
 pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> Error {
     let (status, who) = (answer.status, auth.who());
-    let mut possible = true;
+    let (mut possible, by_token) = (true, auth::by_token(auth.ways()));
     let (kind, what) = match status {
         401 => {
             let offers = auth::schemes(&challenges(answer));
@@ -152,7 +152,11 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> 
     };
     let text = format!("{endpoint}: HTTP {status}: {what}{}", telling(answer));
     let error = Error::new(kind, text).with_http_status(status).with_retry_after(retry_after(answer));
-    if possible { error } else { error.with_no_way_in() }
+    match status {
+        401 if !possible => error.with_no_way_in(),
+        401 if by_token => error.with_token_refused(),
+        _ => error,
+    }
 }
 
 /// An answer that came compressed, which was not asked for.

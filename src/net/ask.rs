@@ -159,7 +159,8 @@ impl Asker {
     /// Asks once, and gives what came, whatever the status. A redirect is not followed.
     ///
     /// The sign-in goes only to a server that asks for it (401) and offers a way that it can go, and only over TLS: who merely
-    /// serves pages under a company's name never sees a password.
+    /// serves pages under a company's name never sees a password. A server that does not name tokens is asked with an empty one first,
+    /// since some name them only then.
     ///
     /// ```no_run
     /// use ewsnotify::net::{Asker, Cancel, Config, Endpoint, Lookups, Question, Tls};
@@ -231,16 +232,22 @@ impl Asker {
                 sent => sent?,
             };
             if answer.status == 401 {
-                if offers.is_empty() {
-                    offers = auth::schemes(&answer::challenges(&answer));
+                if offers.is_empty() || signing.feels() {
+                    let more = auth::schemes(&answer::challenges(&answer)).into_iter();
+                    let more: Vec<String> = more.filter(|name| !offers.contains(name)).collect();
+                    offers.extend(more);
                 }
                 if signing.asked(&mut lane, &mut answer)? {
-                    signed |= !signing.is_empty();
+                    signed |= !signing.is_empty() && !signing.feels();
                     drain(&mut answer)?;
                     continue;
                 }
             }
             signing.finish(&mut lane, &answer)?;
+            if signing.feels() {
+                // Whatever it says to an empty token: it wants a sign-in, and names none of ours.
+                (answer.status, answer.refusal) = (401, None);
+            }
             let is_form = matches!(question, Question::Form { .. });
             let wanted = !answer::is_redirect(answer.status) && (answer.status != 401 || is_form);
             let body = match wanted {

@@ -27,6 +27,18 @@ pub(super) struct Signing<'a> {
     unanswered: u32,
     begun: bool,
     sent: Sent,
+    feeler: Feeler,
+}
+
+/// Some servers name tokens only to who comes with one: hybrid Exchange, say. So one that has not named them is asked with an empty one, as
+/// Outlook does, and the token itself still goes only to who names them.
+#[derive(Clone, Copy, PartialEq)]
+enum Feeler {
+    No,
+    /// It goes out next, or is out.
+    Out,
+    /// It was answered.
+    Back,
 }
 
 /// What the request that went out last is signed by.
@@ -46,7 +58,18 @@ impl<'a> Signing<'a> {
     pub fn new(auth: Option<&'a dyn Auth>, cx: Context<'a>) -> Signing<'a> {
         let (challenges, lost) = (MAX_CHALLENGES, MAX_LOST);
         let (manner, sent) = (Manner::Request, Sent::Other);
-        Signing { auth, cx, authorization: None, manner, challenges, lost, unanswered: 0, begun: false, sent }
+        Signing {
+            auth,
+            cx,
+            authorization: None,
+            manner,
+            challenges,
+            lost,
+            unanswered: 0,
+            begun: false,
+            sent,
+            feeler: Feeler::No,
+        }
     }
 
     /// Before a request that is not an answer to a challenge.
@@ -66,6 +89,9 @@ impl<'a> Signing<'a> {
             _ => Sent::Other,
         };
         lane.slot.begin(self.cx.cancel, until, allowed, header);
+        if self.feels() {
+            lane.slot.sign_with("Authorization", Secret::new("Bearer"));
+        }
         if self.stays() {
             lane.slot.stay();
         }
@@ -75,6 +101,11 @@ impl<'a> Signing<'a> {
         {
             lane.slot.guard(tries.clone(), auth.who());
         }
+    }
+
+    /// Whether what goes out, or is out, only asks whether tokens are taken.
+    pub fn feels(&self) -> bool {
+        self.feeler == Feeler::Out
     }
 
     /// Whether an empty body goes out in the request's place.
@@ -164,6 +195,15 @@ impl<'a> Signing<'a> {
             scheme.is_some_and(|scheme| Offers::read(&challenges).has(scheme))
         };
         if !self.begun {
+            let by_token = self.auth.is_some_and(|auth| auth::by_token(auth.ways()));
+            match self.feeler {
+                Feeler::No if by_token && !Offers::read(&challenges).has("Bearer") => {
+                    self.feeler = Feeler::Out;
+                    return Ok(true);
+                }
+                Feeler::Out if !Offers::read(&challenges).has("Bearer") => return Ok(false),
+                _ => self.feeler = Feeler::Back,
+            }
             self.begun = true;
             self.first(lane)?;
             if names(&self.authorization) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use ewsnotify::ErrorKind;
-use ewsnotify::auth::{Basic, Secret};
+use ewsnotify::auth::{Basic, Bearer, Context, Secret, Tokens};
 use ewsnotify::net::{Asker, Cancel, Config, Endpoint, Lookups, Question, Tls, Told};
 
 use crate::server::*;
@@ -171,4 +171,58 @@ fn a_cookie_cannot_spoil_what_is_read() {
     // It is asked as it was named.
     let paths: Vec<String> = paths.try_iter().collect();
     assert!(paths.iter().any(|line| line == &format!("POST /EWS/{PASSWORD} HTTP/1.1")), "{paths:#?}");
+}
+
+/// A token.
+const TOKEN: &str = "eyJ0eXAiOiJKV1QifQ.zwiebelfisch";
+
+#[derive(Debug)]
+struct OneToken;
+
+impl Tokens for OneToken {
+    fn token(&self, _: &Context<'_>) -> ewsnotify::Result<Secret> {
+        Ok(Secret::new(TOKEN))
+    }
+    fn refused(&self, _: &Secret, _: Option<&str>) {}
+    fn who(&self) -> String {
+        "account ada".into()
+    }
+}
+
+// Hybrid servers name tokens only to who comes with one: their mailboxes would not be found. And whoever serves a company's pages would be
+// given tokens that are good for its mail.
+#[test]
+fn a_token_goes_to_who_names_it_also_where_it_has_to_be_asked() {
+    let ask = |answers: Vec<Vec<u8>>| {
+        let (server, authority, heads) = scripted(answers);
+        let auth = Bearer::new(Arc::new(OneToken));
+        let question = Question::Post { body: b"<ask/>", soap_action: None, mailbox: Some(USER) };
+        let endpoint = Endpoint::parse(&url(&server)).unwrap();
+        let told = asker(authority.config()).ask(&endpoint, &question, Some(&auth), &Cancel::new()).unwrap();
+        let sent: Vec<String> =
+            heads.try_iter().map(|head| header(&head, "authorization").unwrap_or("-").to_owned()).collect();
+        (told, sent)
+    };
+    let (ntlm, bearer) = (
+        "WWW-Authenticate: NTLM\r\n",
+        "WWW-Authenticate: Bearer client_id=\"00000002\", authorization_uri=\"x\"\r\n",
+    );
+    let signed = format!("Bearer {TOKEN}");
+    let (told, sent) = ask(vec![unauthorized(bearer), ok(ENVELOPE)]);
+    assert_eq!((told.status, told.signed, sent), (200, true, vec!["-".to_owned(), signed.clone()]));
+    for first in [ntlm, ""] {
+        let (told, sent) = ask(vec![unauthorized(first), unauthorized(bearer), ok(ENVELOPE)]);
+        assert_eq!((told.status, told.signed), (200, true));
+        assert_eq!(sent, ["-", "Bearer", &signed]);
+        assert_eq!(told.offers.last().map(String::as_str), Some("Bearer"));
+    }
+    for second in
+        [unauthorized(ntlm), answer("400 Bad Request", "", "no"), ok(ENVELOPE), answer("302 Found", "", "")]
+    {
+        let (told, sent) = ask(vec![unauthorized(ntlm), second]);
+        assert_eq!((told.status, told.signed, told.offers), (401, false, vec!["NTLM".to_owned()]));
+        assert_eq!(sent, ["-", "Bearer"], "no token");
+    }
+    let (told, sent) = ask(vec![unauthorized(ntlm), unauthorized(bearer), unauthorized(bearer)]);
+    assert_eq!((told.status, told.signed, sent.len()), (401, true, 3));
 }
