@@ -116,10 +116,11 @@ fn what_a_server_quotes_is_shown_nowhere() {
     options.set("state_dir", state.to_str().unwrap()).unwrap().set("push_secret", PUSH_SECRET).unwrap();
     options.set("push_listen", "127.0.0.1:0").unwrap().set("trace_wire", wire.to_str().unwrap()).unwrap();
     scan.assert_clean("the options", format!("{options:?}"));
-    let client = Client::open(&options).unwrap();
     let mut errors = String::new();
     let mut tell = |e: ewsnotify::Error| errors += &format!("{e}\n{e:?}\n{:?}\n", e.code());
     for n in 0..2 * WAYS {
+        // A client whose password was refused does not send it again.
+        let client = Client::open(&options).unwrap();
         let id = format!("AAMk{n}");
         let failed = match n % 3 {
             0 => client.get_item(0, &id, None, Fetch::Summary).map(drop),
@@ -128,6 +129,7 @@ fn what_a_server_quotes_is_shown_nowhere() {
         };
         tell(failed.unwrap_err());
     }
+    let client = Client::open(&options).unwrap();
     tell(client.push_feed(header().as_bytes()).unwrap_err());
     tell(client.push_feed(format!("<{PASSWORD}>").as_bytes()).unwrap_err());
     scan.assert_clean("an error", &errors);
@@ -141,7 +143,9 @@ fn what_a_server_quotes_is_shown_nowhere() {
                 .unwrap()
                 .set("mailbox", &format!("m{}@example.test", events.len()))
                 .unwrap();
+            // The same password is another one for another user.
             watch.set("access", "impersonate").unwrap();
+            watch.set("user", &format!("ada{}@example.test", events.len())).unwrap();
             let id = client.watch(&watch).unwrap();
             // Some ways are taken for good, others are tried again: both have been told.
             until(&client, &mut events, |e| {

@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 use trust::Trust;
 pub use trust::domain;
 
+use crate::auth;
 use crate::net::{Endpoint, Told};
 use crate::proto::ServerVersion;
 use crate::proto::autodiscover::{
@@ -159,6 +160,8 @@ pub struct Search {
     asking: Option<Place>,
     hops: u32,
     steps: Vec<Step>,
+    /// Whether what was refused is a token.
+    by_token: bool,
     found: Option<Found>,
 }
 
@@ -189,6 +192,7 @@ impl Search {
             asking: None,
             hops: 0,
             steps: Vec::new(),
+            by_token: false,
             found: None,
         };
         search.queue.extend(first.filter(|p| search.trust.covers(p.endpoint.host())).cloned());
@@ -273,6 +277,7 @@ impl Search {
                 };
             }
             401 => {
+                self.by_token = auth::by_token(told.ways);
                 let outcome = if told.signed { Outcome::SignIn } else { Outcome::NoWayIn };
                 return (outcome, words::unauthorized(place, told));
             }
@@ -428,7 +433,11 @@ impl Search {
             () => ErrorKind::Protocol,
         };
         let error = Error::new(kind, words::all(&self.address, &self.steps));
-        Err(if kind == ErrorKind::Auth && !any(Outcome::SignIn) { error.with_no_way_in() } else { error })
+        Err(match kind {
+            ErrorKind::Auth if !any(Outcome::SignIn) => error.with_no_way_in(),
+            ErrorKind::Auth if self.by_token => error.with_token_refused(),
+            _ => error,
+        })
     }
 }
 

@@ -94,8 +94,8 @@ pub(super) fn redirect(endpoint: &Endpoint, answer: &Answer, turns_left: u32) ->
     Target::Here(path.to_owned())
 }
 
-/// A status that is neither 200 nor a fault's 500.
-pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> Error {
+/// A status that is neither 200 nor a fault's 500. `certificate`: whether we have one of our own to show.
+pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth, certificate: bool) -> Error {
     let (status, who) = (answer.status, auth.who());
     let (mut possible, by_token) = (true, auth::by_token(auth.ways()));
     let (kind, what) = match status {
@@ -104,9 +104,12 @@ pub(super) fn refused(endpoint: &Endpoint, answer: &Answer, auth: &dyn Auth) -> 
             let misfit = auth::misfit(auth.ways(), &offers, auth::Directory::WebServices);
             possible = misfit.is_none();
             let what = misfit.unwrap_or_else(|| {
-                let why = answer.refusal.as_deref().unwrap_or("check name and password");
+                let mut why = answer.refusal.as_deref().unwrap_or("check name and password").to_owned();
+                if certificate && !by_token {
+                    why += "; a certificate (tls_cert) signs in by itself only where IIS maps it to an account";
+                }
                 match offers.is_empty() {
-                    true => why.to_owned(),
+                    true => why,
                     false => format!("{why}; the server offers {}", offers.join(", ")),
                 }
             });

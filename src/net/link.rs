@@ -250,7 +250,12 @@ impl HttpLink {
     fn check_head(&self, answer: &Answer) -> Result<()> {
         let endpoint = &*self.ground.endpoint;
         if !matches!(answer.status, 200 | 500) {
-            return Err(answer::refused(endpoint, answer, &*self.auth));
+            return Err(answer::refused(
+                endpoint,
+                answer,
+                &*self.auth,
+                self.ground.config.tls.certificate.is_some(),
+            ));
         }
         answer::encoded(endpoint, answer).map_or(Ok(()), Err)
     }
