@@ -1,21 +1,24 @@
 //! A connection's requests one after the other: who asks, what is asked, which fault befalls it, the answer.
 
-use std::io::Read;
-use std::time::{Duration, SystemTime};
+mod reply;
+mod sign_in;
 
-use base64::Engine;
+use std::io::Read;
+use std::time::Duration;
+
 use xml::reader::{EventReader, XmlEvent};
 
+use self::reply::{PAGE, instead};
+use self::sign_in::{SignIn, sign_in};
 use super::fault::{Action, Due, Occasion};
 use super::http::{self, Body, Head, NoHead, Reply};
 use super::issuer::{Issuer, Place};
-use super::ntlm::Scheme;
 use super::out::Out;
 use super::record::{End, Request};
+use super::stream;
 use super::wire::{Io, Wire};
-use super::{hostile, stream};
+use crate::sim::Answer;
 use crate::sim::exchange::Failure;
-use crate::sim::{Answer, Style};
 
 /// Serves until somebody ends the connection; `Ok` if that is the server's own wish.
 pub(super) fn serve(wire: &mut Wire) -> Io {
@@ -156,57 +159,6 @@ fn refuse(wire: &mut Wire, status: u16) -> Io<bool> {
     Ok(false)
 }
 
-/// Who asks, and what the answer has to say of that.
-#[derive(Default)]
-struct SignIn {
-    user: Option<String>,
-    /// What is wrong with a token, for `WWW-Authenticate` beside the offers.
-    challenge: Option<String>,
-    /// What comes instead of them, in the middle of a sign-in.
-    turn: Option<String>,
-    /// The connection was signed in just now.
-    by_connection: bool,
-}
-
-fn sign_in(wire: &mut Wire, head: &Head) -> SignIn {
-    let Some((scheme, secret)) = head.header("authorization").and_then(|v| v.split_once(' ')) else {
-        return SignIn { user: wire.ntlm.user().map(str::to_owned), ..SignIn::default() };
-    };
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return bearer(wire, secret);
-    }
-    let offered = wire.shared.offers.iter().find(|offer| offer.name().eq_ignore_ascii_case(scheme)).copied();
-    match offered {
-        Some(Scheme::Basic) => SignIn { user: basic(wire, secret), ..SignIn::default() },
-        Some(scheme) => {
-            let turn = wire.ntlm.hear(&wire.shared, secret);
-            let turn = turn.map(|message| format!("{} {message}", scheme.name()));
-            let user = wire.ntlm.user().map(str::to_owned);
-            SignIn { by_connection: user.is_some(), user, turn, challenge: None }
-        }
-        None => SignIn::default(),
-    }
-}
-
-fn bearer(wire: &Wire, token: &str) -> SignIn {
-    match wire.shared.issuer.bearer(token.trim()) {
-        Ok(bearer) => {
-            if bearer.app_only {
-                wire.shared.exchange.impersonates_only(&bearer.name);
-            }
-            SignIn { user: Some(bearer.name), ..SignIn::default() }
-        }
-        Err(challenge) => SignIn { challenge: Some(challenge), ..SignIn::default() },
-    }
-}
-
-fn basic(wire: &Wire, secret: &str) -> Option<String> {
-    let plain = base64::engine::general_purpose::STANDARD.decode(secret.trim()).ok()?;
-    let colon = plain.iter().position(|b| *b == b':')?;
-    let user = std::str::from_utf8(&plain[..colon]).ok()?;
-    wire.shared.knows(user, &plain[colon + 1..]).then(|| user.to_owned())
-}
-
 fn read_body(wire: &mut Wire, head: &Head, length: usize) -> Io<Vec<u8>> {
     if head.expects_continue() && wire.inbox.is_empty() {
         wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -232,42 +184,6 @@ fn operation(soap: &[u8]) -> String {
         }
     }
     String::new()
-}
-
-const PAGE: &str = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" \
-\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd\">\r\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\r\n<head>\r\n\
-<title>Service unavailable</title>\r\n</head>\r\n<body>\r\n<h2>The page cannot be displayed</h2>\r\n<br>&nbsp;<hr>\r\n\
-</body>\r\n</html>\r\n";
-
-/// A page in an answer's place.
-struct Page {
-    status: u16,
-    extra: Vec<(&'static str, String)>,
-    body: String,
-}
-
-// What an action puts in the place of any answer, if it does.
-fn instead(action: &Action) -> Option<Page> {
-    let page = |status, body: &str| Some(Page { status, extra: Vec::new(), body: body.to_owned() });
-    match action {
-        Action::Status { code, retry_after, retry_date, body } => {
-            let mut extra = Vec::new();
-            if let Some(seconds) = retry_after {
-                extra.push(("Retry-After", seconds.to_string()));
-            }
-            if let Some(at) = retry_date.and_then(|d| SystemTime::now().checked_add(d)) {
-                extra.push(("Retry-After", httpdate::fmt_http_date(at)));
-            }
-            let body = body.as_deref().unwrap_or(if *code == 401 { "" } else { PAGE });
-            Some(Page { status: *code, extra, body: body.to_owned() })
-        }
-        Action::Redirect { to } => {
-            Some(Page { status: 302, extra: vec![("Location", to.clone())], body: PAGE.to_owned() })
-        }
-        Action::Html => page(200, PAGE),
-        Action::Empty => page(200, ""),
-        _ => None,
-    }
 }
 
 /// A question for a token, while it is under way.
@@ -407,130 +323,5 @@ impl Asked {
             Dialect::Pox => (200, out.wire.shared.exchange.autodiscover_pox(body)),
         };
         self.whole(&mut out, status, answer, due)
-    }
-
-    fn whole(&mut self, out: &mut Out<'_>, status: u16, mut body: Vec<u8>, due: Option<Due>) -> Io {
-        self.answered(out, status);
-        let (style, now) = (out.wire.shared.style, out.wire.shared.exchange.time());
-        let action = due.map(|d| d.action);
-        let many = match action {
-            Some(Action::ManyChunks { size }) => Some(size.max(1)),
-            _ => None,
-        };
-        if let Some(action) = action.filter(hostile::is) {
-            let head = Reply::new(style, status, now).envelope(Body::Chunked, &self.head).finish(self.close);
-            out.put(&head)?;
-            hostile::emit(&action, &body, &self.operation, &mut |piece| stream::put_chunk(out, piece))?;
-            out.put(b"0\r\n\r\n")?;
-            return out.settle();
-        }
-        // Exchange's answers are chunked, gromox's have a length.
-        if style == Style::Exchange || many.is_some() {
-            let bytes = Reply::new(style, status, now)
-                .envelope(Body::Chunked, &self.head)
-                .cookie(self.cookie.as_deref())
-                .persistent(self.by_connection);
-            let mut bytes = bytes.finish(self.close);
-            for piece in body.chunks(many.unwrap_or(usize::MAX)) {
-                stream::add_chunk(&mut bytes, piece);
-                if many.is_some() {
-                    out.put(&bytes)?;
-                    bytes.clear();
-                }
-            }
-            bytes.extend_from_slice(b"0\r\n\r\n");
-            out.put(&bytes)?;
-        } else {
-            let head = Reply::new(style, status, now).envelope(Body::Length(body.len()), &self.head);
-            let mut bytes = head.finish(self.close);
-            let stray = memchr::memmem::find(&body, b":Fault>").is_some();
-            bytes.append(&mut body);
-            if stray {
-                bytes.extend_from_slice(&self.stray(now));
-            }
-            out.put(&bytes)?;
-        }
-        out.settle()
-    }
-
-    // After a fault gromox answers the same request once more, with an empty response.
-    fn stray(&self, now: SystemTime) -> Vec<u8> {
-        let empty = match self.operation.as_str() {
-            "GetStreamingEvents" => "GetStreamingEvents".to_owned(),
-            other => format!("m:{other}Response"),
-        };
-        let envelope = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
-             <SOAP:Envelope xmlns:SOAP=\"http://schemas.xmlsoap.org/soap/envelope/\" \
-             xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\">\
-             <SOAP:Header><t:ServerVersionInfo xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
-             MajorVersion=\"15\" MinorVersion=\"0\" MajorBuildNumber=\"847\" MinorBuildNumber=\"4040\" \
-             Version=\"V2017_07_11\"/></SOAP:Header><SOAP:Body>\
-             <{empty} xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
-             xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"/></SOAP:Body></SOAP:Envelope>"
-        );
-        let mut bytes = Reply::new(Style::Gromox, 200, now)
-            .envelope(Body::Length(envelope.len()), &self.head)
-            .finish(self.close);
-        bytes.extend_from_slice(envelope.as_bytes());
-        bytes
-    }
-
-    // An answer without an envelope.
-    fn page(&mut self, out: &mut Out<'_>, status: u16, extra: Vec<(&str, String)>, body: &str) -> Io {
-        self.answered(out, status);
-        let shared = &out.wire.shared;
-        let mut reply = Reply::new(shared.style, status, shared.exchange.time());
-        let (mut content_type, mut body) =
-            (if body.is_empty() { "" } else { "text/html; charset=utf-8" }, body);
-        for (name, value) in extra {
-            reply = reply.header(name, &value);
-        }
-        match shared.style {
-            _ if status == 401 && self.turn.is_some() => {
-                reply = reply.header("WWW-Authenticate", self.turn.as_deref().unwrap_or_default());
-            }
-            Style::Exchange if status == 401 => {
-                for offer in &shared.offers {
-                    reply = reply.header(
-                        "WWW-Authenticate",
-                        match offer {
-                            Scheme::Basic => "Basic realm=\"ex1.example.test\"",
-                            other => other.name(),
-                        },
-                    );
-                }
-                if let Some(challenge) = self.challenge.clone().or_else(|| shared.issuer.offer()) {
-                    reply = reply.header("WWW-Authenticate", &challenge);
-                }
-            }
-            Style::Gromox if status == 401 => {
-                (content_type, body) = ("text/plain; charset=utf-8", "Unauthorized\r\n");
-                reply = reply
-                    .header("Connection", if self.close { "close" } else { "keep-alive" })
-                    .header("Keep-Alive", "timeout=180");
-                for offer in &shared.offers {
-                    reply = reply.header(
-                        "WWW-Authenticate",
-                        match offer {
-                            Scheme::Basic => "Basic realm=\"msrpc realm\", charset=\"utf-8\"",
-                            other => other.name(),
-                        },
-                    );
-                }
-            }
-            _ => {}
-        }
-        let mut bytes = reply.page(content_type, body.len()).finish(self.close);
-        if self.head.method != "HEAD" {
-            bytes.extend_from_slice(body.as_bytes());
-        }
-        out.put(&bytes)?;
-        out.settle()
-    }
-
-    // Before the first byte goes out: who has the answer finds it in the counters.
-    fn answered(&self, out: &Out<'_>, status: u16) {
-        out.wire.shared.answered(self.number, &self.operation, status);
     }
 }
