@@ -232,6 +232,11 @@ fn discover(
             report.fail(Topic::Connection, &e);
             Ok(None)
         }
+        // It was found, and is not what may be asked.
+        Err(e) if outcomes.contains(&Outcome::Found) => {
+            report.fail(Topic::Autodiscover, &e);
+            Ok(None)
+        }
         Err(e) => {
             report.summary.sign_in |= e.kind() == ErrorKind::Auth;
             let text =

@@ -1,15 +1,16 @@
 //! Autodiscover's questions, asked; and what was found, kept for a day.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::threads::lock;
-use crate::auth::Auth;
+use crate::auth::{Auth, Secrets};
 use crate::autodiscover::{Dialect, Found, Place, Search, Step, domain};
-use crate::net::{Asker, Cancel, Question};
+use crate::net::{Asker, Cancel, Endpoint, Question};
 use crate::options::WatchConfig;
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The documents say 24 hours.
 const LIFE: Duration = Duration::from_secs(86_400);
@@ -25,7 +26,10 @@ pub(crate) fn search(
     cancel: &Cancel,
     tell: &mut dyn FnMut(&Step),
 ) -> Result<Found> {
+    let own = Secrets::default();
+    auth.secrets().iter().for_each(|secret| own.add_beside(secret, &[&auth.who()]));
     while let Some(ask) = search.next()? {
+        harmless(&own, &ask.place.endpoint)?;
         let (question, auth) = match ask.place.dialect {
             Dialect::Redirect => (Question::Get, None),
             _ => {
@@ -51,7 +55,23 @@ pub(crate) fn search(
             tell(&step);
         }
     }
-    asker.tap.secrets.clean_result(search.finish())
+    let found = asker.tap.secrets.clean_result(search.finish())?;
+    harmless(&own, found.ews())?;
+    Ok(found)
+}
+
+/// A path is written into logs, the server's too: one that quotes the sign-in is not asked for.
+fn harmless(own: &Secrets, endpoint: &Endpoint) -> Result<()> {
+    match own.redact(endpoint.path()) {
+        Cow::Borrowed(_) => Ok(()),
+        Cow::Owned(path) => {
+            let text = format!(
+                "Autodiscover leads to {}{path}, which quotes what the sign-in was sent with, and is not followed: the server is set up wrongly",
+                endpoint.origin()
+            );
+            Err(Error::new(ErrorKind::Invalid, text))
+        }
+    }
 }
 
 /// What was found.
@@ -110,7 +130,6 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Endpoint;
 
     // A server that was moved would be asked for ever; or Autodiscover's for each watch, and each item.
     #[test]
