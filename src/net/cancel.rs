@@ -29,7 +29,7 @@ struct Sleepers {
 }
 
 /// Something that a thread sleeps on.
-pub(super) trait Wake: Send + Sync {
+pub(crate) trait Wake: Send + Sync {
     /// Ends the sleep. The sleeper then looks at the [`Cancel`].
     fn wake(&self);
 }
@@ -60,7 +60,7 @@ impl Cancel {
 
     /// Has `sleeper` woken when this is cancelled, until the registration is dropped. Look at [`Cancel::is_cancelled`]
     /// after this and before going to sleep.
-    pub(super) fn register(&self, sleeper: Weak<dyn Wake>) -> Registration {
+    pub(crate) fn register(&self, sleeper: Weak<dyn Wake>) -> Registration {
         let mut sleepers = self.sleepers();
         let id = sleepers.next;
         sleepers.next += 1;
@@ -83,7 +83,7 @@ impl fmt::Debug for Cancel {
 }
 
 /// Takes its sleeper out of the list when dropped.
-pub(super) struct Registration {
+pub(crate) struct Registration {
     shared: Arc<Shared>,
     id: u64,
 }

@@ -37,6 +37,7 @@ pub use crate::cookies::Cookies;
 pub(crate) use answer::cut;
 pub use ask::{Asker, Question, Session, Told};
 pub use cancel::Cancel;
+pub(crate) use cancel::Wake;
 pub use connect_to::ConnectTo;
 pub use counters::Counters;
 pub use link::HttpLink;

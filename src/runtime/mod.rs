@@ -32,6 +32,6 @@ pub use client::{Client, Events, Next};
 pub(crate) use links::auth;
 pub(crate) use locate::search;
 pub(crate) use oauth::{random, request, send};
-pub(crate) use signal::Waker;
+pub(crate) use signal::{Waited, Waker};
 pub use status::{ConnectionStatus, Status, WatchStatus};
 pub(crate) use threads::Threads;

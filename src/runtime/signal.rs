@@ -39,6 +39,16 @@ impl Waker {
         let _ = rustix::io::write(&self.writable, b"!");
     }
 
+    /// Sleeps so long, where nothing else is waited for.
+    pub fn sleep(&self, time: Duration) -> Waited {
+        let mut fds = [PollFd::from_borrowed_fd(self.readable.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&timespec(time))) {
+            Ok(0) => Waited::TimedOut,
+            Err(Errno::INTR) => Waited::Interrupted,
+            _ => Waited::Ready,
+        }
+    }
+
     /// A descriptor on which a byte wakes, too.
     pub fn as_writable(&self) -> BorrowedFd<'_> {
         self.writable.as_fd()
@@ -52,7 +62,7 @@ impl Waker {
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waited {
+pub(crate) enum Waited {
     Ready,
     TimedOut,
     Interrupted,

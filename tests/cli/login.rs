@@ -141,3 +141,56 @@ fn a_refresh_token_without_a_place_for_the_next_is_refused() {
     assert_eq!(desk.sim.issuer().counts().requests, 0);
     begin("watch", &[], true).json(|line| line["type"] == "Connected");
 }
+
+// Who wants to see a sign-in before they have an issuer copies these lines: they must work as they stand.
+#[test]
+fn the_readme_s_commands_for_who_tries_a_sign_in_work_as_they_stand() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let section = readme.split("<!-- login -->").nth(1).unwrap().split("<!-- /login -->").next().unwrap();
+    let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("ewsnotify ")).collect();
+    let [simulate, login, watch] = lines[..] else { panic!("{lines:?}") };
+    let (dir, origin) = (tempfile::tempdir().unwrap(), "127.0.0.1:8025");
+    let begin = |line: &str, to: &str| {
+        let line = line.replace(origin, to).replace("/tmp/ewsnotify-try", dir.path().to_str().unwrap());
+        Running::start(command(&line.split(' ').collect::<Vec<_>>()))
+    };
+    let mut sim = begin(&simulate.replace("5s", "200ms"), "127.0.0.1:0");
+    let ready = sim.json(|_| true);
+    let to = ready["url"].as_str().unwrap().split('/').nth(2).unwrap().to_owned();
+    let oauth = &ready["oauth"];
+    assert_eq!(oauth["authority"], format!("http://{to}/adfs"), "{ready}");
+    for key in ["token_url", "authorize_url", "device_url"] {
+        assert!(oauth[key].as_str().unwrap().starts_with(oauth["authority"].as_str().unwrap()), "{ready}");
+    }
+    let page = |path: &str| {
+        let mut stream = TcpStream::connect(&to).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+
+    let mut signing = begin(login, &to);
+    let shown = signing.json(|line| line["type"] == "SignIn");
+    let path = shown["uri"].as_str().unwrap().split(&to).nth(1).unwrap().to_owned();
+    assert!(page(&path).contains("<form>"), "a page to type the code into");
+    assert!(page(&format!("{path}?user_code=nonsense")).contains("no such code"));
+    let code = shown["user_code"].as_str().unwrap();
+    assert!(page(&format!("{path}?user_code={code}")).contains("Signed in"));
+    let ended = signing.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let mut watching = begin(watch, &to);
+    watching.event("NewMail");
+    drop(watching);
+
+    // And with a browser: its page sends it back at once.
+    let mut signing = begin(&format!("{login} --browser"), &to);
+    let shown = signing.json(|line| line["type"] == "SignIn");
+    let sent = page(shown["uri"].as_str().unwrap().split(&to).nth(1).unwrap());
+    let back = sent.lines().find_map(|line| line.strip_prefix("Location: http://localhost:")).unwrap();
+    let (port, query) = back.split_once('?').unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port.parse::<u16>().unwrap())).unwrap();
+    write!(stream, "GET /?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let ended = signing.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}

@@ -172,6 +172,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended && self.status.try_recv().is_err() {
             let _ = kill_process(self.pid, Signal::KILL);
+            // What it had locked is free only then.
+            let _ = self.status.recv_timeout(DEADLINE);
         }
     }
 }

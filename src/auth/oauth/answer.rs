@@ -247,7 +247,7 @@ fn advice(code: &str, numbers: &[u64]) -> &'static str {
     }
     match code {
         "invalid_grant" | "interaction_required" | "login_required" => {
-            "the user has to sign in anew: run `ewsnotify login`, or set a new oauth_refresh_token"
+            "the user has to sign in anew: by `ewsnotify login` or the program's own page; or set a new oauth_refresh_token"
         }
         "consent_required" => "the user or the administrator has to consent to what the program asks for",
         "invalid_client" => {
@@ -352,8 +352,8 @@ mod tests {
         assert_eq!((e.kind(), e.code()), (ErrorKind::Auth, Some("invalid_grant")));
         assert_eq!(
             e.to_string(),
-            "invalid_grant: AADSTS70008: The refresh token *** has expired.; the user has to sign in anew: run `ewsnotify login`, \
-             or set a new oauth_refresh_token"
+            "invalid_grant: AADSTS70008: The refresh token *** has expired.; the user has to sign in anew: by `ewsnotify login` \
+             or the program's own page; or set a new oauth_refresh_token"
         );
         for (error, numbers, wanted) in [
             ("invalid_client", "[7000222]", "oauth_client_secret"),

@@ -13,7 +13,8 @@ use crate::{Error, ErrorKind, Result};
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What each `slow_down` adds (section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// No interval is longer.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(60);
 /// No code is waited for longer.
 const MAX_LIFE: Duration = Duration::from_secs(3600);
 
@@ -99,15 +100,17 @@ impl Device {
             interval,
         })
     }
+}
 
+impl Pending {
     /// What an answer to [`Form::device_token`](super::Form::device_token) means. It makes the interval longer where the issuer says so, or
     /// cannot be reached.
-    pub fn answered(&mut self, answer: Result<Granted, Denied>) -> Pending {
+    pub fn of(answer: Result<Granted, Denied>, interval: &mut Duration) -> Pending {
         match answer {
             Ok(granted) => Pending::Done(granted),
             Err(Denied::Pending) => Pending::Wait,
             Err(Denied::SlowDown | Denied::Later { .. }) => {
-                self.interval = (self.interval + SLOWER).min(MAX_INTERVAL);
+                *interval = (*interval + SLOWER).min(MAX_INTERVAL);
                 Pending::Wait
             }
             Err(Denied::Act(e) | Denied::Policy(e)) => Pending::Over(e),

@@ -9,8 +9,10 @@ use crate::auth::Secret;
 use crate::net::cut;
 use crate::{Error, ErrorKind, Result};
 
-/// A sign-in that has begun. A web host keeps [`state`](Self::state) and [`verifier`](Self::verifier) in the user's session until
-/// the browser comes back.
+/// No query is longer: a code of Entra's has some 2 KiB.
+const MAX_QUERY: usize = 64 * 1024;
+
+/// A sign-in that has begun.
 #[derive(Clone, Debug)]
 pub struct Authorization {
     /// Where to send the browser.
@@ -30,6 +32,14 @@ impl Authorization {
         let bad = |text: &str| Err(Error::new(ErrorKind::Invalid, text.to_owned()));
         if account.app_only {
             return bad("a program that acts for itself has no user who could sign in");
+        }
+        // RFC 6749, section 3.1.2. A path alone, as pages link to each other, would be found out by the user, at the issuer.
+        let plain = redirect.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if !plain || !redirect.contains(':') || redirect.len() > 2000 {
+            return bad(
+                "where the browser is to come back to (the redirect URI) is no whole URL without a #, as \
+                        https://desk.example.com/signed-in",
+            );
         }
         let Some(authorize) = &account.endpoints.authorize else {
             return bad("the issuer's address for browsers is not known: set oauth_authorize_url");
@@ -59,15 +69,28 @@ impl Authorization {
         Ok(Authorization { url, state, verifier })
     }
 
-    /// The code, from the query that the browser came back with (what stands behind `?`).
+    /// The code, from the query that the browser came back with (what stands behind `?`). What else is in it is left alone: issuers
+    /// add to it (`session_state`, `iss`).
     ///
     /// # Errors
-    /// `Auth` with the issuer's code where the user or the issuer refused; `Invalid` for a query of another sign-in, or none.
+    /// `Auth` with the issuer's code where the user or the issuer refused; `Invalid` for a query of another sign-in, one that says
+    /// something twice (RFC 6749, section 3.1), or none.
     pub fn code(query: &str, state: &Secret) -> Result<Secret> {
-        let find = |wanted: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(name, _)| *name == wanted).map(|(_, value)| unescaped(value))
+        if query.len() > MAX_QUERY {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the browser came back with a query that is too long: begin again",
+            ));
+        }
+        let all = |wanted: &'static str| {
+            let pairs = query.trim_start_matches('?').split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
         };
+        if let Some(name) = ["state", "error", "code"].into_iter().find(|name| all(name).count() > 1) {
+            let text = format!("the browser came back with more than one {name}: begin again");
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        let find = |wanted| all(wanted).next().map(unescaped);
         let came = find("state").unwrap_or_default();
         if !bool::from(came.as_bytes().ct_eq(state.expose().as_bytes())) {
             let text = "the browser came back from another sign-in (its state is not the one that was sent): begin again";
@@ -117,9 +140,26 @@ mod tests {
     fn only_the_sign_in_that_was_begun_is_finished() {
         let state = Secret::new("st-1");
         assert_eq!(Authorization::code("code=a%2Bb&state=st-1", &state).unwrap().expose(), "a+b");
-        for query in ["code=x&state=st-2", "code=x", "", "state=st-1", "state=st-1&code=", "%", "code=%zz"] {
+        let more = "?iss=https%3A%2F%2Flogin.example.test&code=0.AX&x&state=st-1&session_state=s&=&error_description=odd";
+        assert_eq!(Authorization::code(more, &state).unwrap().expose(), "0.AX");
+        let long = format!("code={}&state=st-1", "x".repeat(MAX_QUERY));
+        for query in [
+            "code=x&state=st-2",
+            "code=x",
+            "",
+            "state=st-1",
+            "state=st-1&code=",
+            "%",
+            "code=%zz",
+            "code=mine&code=yours&state=st-1",
+            "code=x&state=st-1&state=st-2",
+            "code=x&state=st-2&state=st-1",
+            "error=access_denied&state=st-2",
+            &long,
+        ] {
             let e = Authorization::code(query, &state).unwrap_err();
-            assert_eq!(e.kind(), ErrorKind::Invalid, "{query}");
+            assert_eq!(e.kind(), ErrorKind::Invalid, "{query:.60}");
+            assert!(!e.to_string().contains("mine") && !e.to_string().contains("st-"), "{e}");
         }
         let e =
             Authorization::code("error=access_denied&error_description=No+way%0d%0aTrace&state=st-1", &state);

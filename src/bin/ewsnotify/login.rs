@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ewsnotify::auth::Secret;
+use ewsnotify::ErrorKind;
 use ewsnotify::net::Cancel;
-use ewsnotify::sign_in::{self, SignIn, SignedIn};
+use ewsnotify::sign_in::{SignIn, SignedIn};
 use serde_json::json;
 
 use crate::connect::With;
@@ -146,7 +146,7 @@ fn device(sign_in: &SignIn, cancel: &Cancel, output: &mut Output) -> Outcome<Sig
         ),
     };
     output.line(&text)?;
-    Ok(sign_in.wait(device, cancel)?)
+    Ok(sign_in.wait(&device.kept, cancel)?)
 }
 
 fn browser(sign_in: &SignIn, cancel: &Cancel, output: &mut Output) -> Outcome<SignedIn> {
@@ -177,33 +177,21 @@ fn browser(sign_in: &SignIn, cancel: &Cancel, output: &mut Output) -> Outcome<Si
             answer(&mut stream, "404 Not Found", "There is nothing here.");
             continue;
         };
-        match sign_in::code(&query, &begun.state) {
-            Ok(code) => return finish(sign_in, &code, &redirect, &begun.verifier, cancel, &mut stream),
-            Err(e) if e.kind() == ewsnotify::ErrorKind::Auth => {
-                answer(&mut stream, "200 OK", "The sign-in was refused. The program says why.");
-                return Err(e.into());
-            }
+        let signed_in = sign_in.finish(&begun.kept, &query, cancel);
+        let (status, text) = match &signed_in {
+            Ok(_) => ("200 OK", "Done: you can close this page."),
             // Of another sign-in, or somebody else's: the right one may come yet.
-            Err(_) => answer(&mut stream, "400 Bad Request", "This is not the sign-in that was begun here."),
+            Err(e) if e.kind() == ErrorKind::Invalid => {
+                ("400 Bad Request", "This is not the sign-in that was begun here.")
+            }
+            Err(_) => ("200 OK", "It did not work. The program says why."),
+        };
+        answer(&mut stream, status, text);
+        match signed_in {
+            Err(e) if e.kind() == ErrorKind::Invalid => {}
+            signed_in => return Ok(signed_in?),
         }
     }
-}
-
-fn finish(
-    sign_in: &SignIn,
-    code: &Secret,
-    redirect: &str,
-    verifier: &Secret,
-    cancel: &Cancel,
-    stream: &mut TcpStream,
-) -> Outcome<SignedIn> {
-    let signed_in = sign_in.finish(code, redirect, verifier, cancel);
-    let text = match &signed_in {
-        Ok(_) => "Done: you can close this page.",
-        Err(_) => "It did not work. The program says why.",
-    };
-    answer(stream, "200 OK", text);
-    Ok(signed_in?)
 }
 
 /// The query of a `GET /?…`; any other request is none of ours.

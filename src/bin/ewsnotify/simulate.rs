@@ -14,13 +14,22 @@ use crate::mails::mail;
 use crate::output::print;
 use crate::stop::Stop;
 
+/// The program that the issuer knows; it has no secret.
+const PROGRAM: &str = "demo";
+
 const HELP: &str = "\
-It prints one line of JSON when it is ready: `url` to connect to, `ca_file` with the certificate to trust, and `users`.
+It prints one line of JSON when it is ready: `url` to connect to, `ca_file` with the certificate to trust, `users`, and `oauth`: a
+program's `client_id`, and where it gets tokens (`authority` alone leads to the other addresses). Whoever comes to its pages signs in
+at once, as the user whom the program names, else the first.
 
 Try it:
   ewsnotify simulate --deliver-every 5s
 and in another terminal, with the url and the ca_file that it printed:
   echo demo | ewsnotify watch --url URL --ca-file CA_FILE --user ada@example.test --password-stdin --fetch summary
+
+By OAuth, with the authority that it printed (with --no-tls any browser trusts its pages):
+  ewsnotify login --url URL --ca-file CA_FILE --user ada@example.test --client-id demo \\
+    --option oauth_authority=AUTHORITY --state-dir DIR
 
 Autodiscover is there too; option connect_to leads all names to the port that it printed:
   ewsnotify simulate --name autodiscover.example.test
@@ -66,7 +75,7 @@ pub struct Args {
     style: Whose,
 
     /// The ways to sign in that it offers and takes, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "WAYS", default_value = "basic")]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WAYS", default_value = "basic,oauth")]
     auth: Vec<Way>,
 
     /// Whether a sign-in by NTLM must name the TLS channel, as Exchange 2019 CU14 and later require it
@@ -94,11 +103,12 @@ enum Whose {
     Gromox,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Way {
     Basic,
     Ntlm,
     Negotiate,
+    Oauth,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -114,6 +124,18 @@ struct Ready<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_file: Option<String>,
     users: Vec<User<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oauth: Option<Issuer>,
+}
+
+/// Where tokens come from.
+#[derive(Serialize)]
+struct Issuer {
+    client_id: &'static str,
+    authority: String,
+    token_url: String,
+    authorize_url: String,
+    device_url: String,
 }
 
 #[derive(Serialize)]
@@ -127,10 +149,19 @@ pub fn run(args: &Args) -> Outcome {
     let stop = Stop::listen()?;
     let sim = args.start(&users)?;
     let ca_file = sim.ca_file().map(|path| path.display().to_string());
+    let oauth = args.auth.contains(&Way::Oauth).then(|| {
+        sim.issuer().register(PROGRAM, None, None);
+        sim.issuer().browsers(&users.iter().map(|(user, _)| *user).collect::<Vec<_>>());
+        let authority = sim.authority();
+        let at = |what: &str| format!("{authority}/oauth2/{what}");
+        let (token_url, authorize_url, device_url) = (at("token"), at("authorize"), at("devicecode"));
+        Issuer { client_id: PROGRAM, authority, token_url, authorize_url, device_url }
+    });
     let ready = Ready {
         url: sim.url(),
         ca_file,
         users: users.iter().map(|&(user, password)| User { user, password }).collect(),
+        oauth,
     };
     let line =
         serde_json::to_string(&ready).map_err(|e| Failure::failed(format!("cannot write JSON: {e}")))?;
@@ -167,10 +198,12 @@ impl Args {
             Whose::Gromox => Style::Gromox,
         };
         let mut sim = Sim::builder().listen(self.listen).tls(!self.no_tls).style(style).names(&self.names);
-        sim = sim.offers(self.auth.iter().map(|way| match way {
-            Way::Basic => Scheme::Basic,
-            Way::Ntlm => Scheme::Ntlm,
-            Way::Negotiate => Scheme::Negotiate,
+        sim = sim.offers(self.auth.iter().filter_map(|way| match way {
+            Way::Basic => Some(Scheme::Basic),
+            Way::Ntlm => Some(Scheme::Ntlm),
+            Way::Negotiate => Some(Scheme::Negotiate),
+            // Offered as soon as a program is registered.
+            Way::Oauth => None,
         }));
         sim = sim.extended_protection(match self.extended_protection {
             Protection::Off => ExtendedProtection::Off,

@@ -2,7 +2,7 @@
 //!
 //! It knows forms and JSON and no socket. Bytes by hand, as Microsoft Entra ID writes them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const OFFER: &str = "Bearer client_id=\"00000002-0000-0ff1-ce00-000000000000\", 
 trusted_issuers=\"00000001-0000-0000-c000-000000000000@*\", token_types=\"app_asserted_user_v1 service_asserted_app_v1\"";
 
 /// The token endpoint of a [`Sim`](super::Sim), at `…/TENANT/oauth2/v2.0/token`, for any tenant, and as AD FS has it at
-/// `…/adfs/oauth2/token`; beside it are `authorize` and `devicecode`.
+/// `…/adfs/oauth2/token`; beside it are `authorize`, `devicecode`, and for people `devicelogin`.
 ///
 /// ```
 /// # use ewsnotify::sim::Sim;
@@ -56,6 +56,8 @@ struct State {
     /// By refresh token: program and user.
     refresh: BTreeMap<String, Refresh>,
     codes: BTreeMap<String, Code>,
+    /// Codes that were exchanged.
+    redeemed: BTreeSet<String>,
     devices: BTreeMap<String, Device>,
     refusals: VecDeque<Refusal>,
     counts: Counts,
@@ -68,7 +70,7 @@ struct Settings {
     rotate: bool,
     device_interval: u64,
     claims: Option<Value>,
-    browser: Option<String>,
+    browsers: Vec<String>,
 }
 
 impl Default for Settings {
@@ -78,7 +80,7 @@ impl Default for Settings {
             rotate: true,
             device_interval: 1,
             claims: None,
-            browser: None,
+            browsers: Vec::new(),
         }
     }
 }
@@ -140,11 +142,15 @@ pub(super) struct Bearer {
     pub(super) app_only: bool,
 }
 
-/// An answer: the status, a `Location`, and the body, which is JSON unless there is a `Location`.
+const JSON: &str = "application/json; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// An answer.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) status: u16,
     pub(super) location: Option<String>,
+    pub(super) content_type: &'static str,
     pub(super) body: String,
 }
 
@@ -154,6 +160,7 @@ pub(super) enum Place {
     Token,
     Authorize,
     Device,
+    DevicePage,
 }
 
 impl Place {
@@ -167,6 +174,7 @@ impl Place {
             "token" => Some(Place::Token),
             "authorize" => Some(Place::Authorize),
             "devicecode" => Some(Place::Device),
+            "devicelogin" => Some(Place::DevicePage),
             _ => None,
         }
     }
@@ -177,7 +185,13 @@ impl Place {
             Place::Token => "Token",
             Place::Authorize => "Authorize",
             Place::Device => "DeviceCode",
+            Place::DevicePage => "DeviceLogin",
         }
+    }
+
+    /// Whether a browser comes there.
+    pub(super) fn is_page(self) -> bool {
+        matches!(self, Place::Authorize | Place::DevicePage)
     }
 }
 
@@ -211,9 +225,14 @@ impl Issuer {
         self.lock().new_refresh(client_id, user)
     }
 
-    /// Who sits at the browser that comes to `authorize`: the user, who says yes; or nobody, who says no.
+    /// Who sits at the browser that comes to `authorize` or `devicelogin`: the user, who says yes; or nobody, who says no.
     pub fn browser(&self, user: Option<&str>) {
-        self.lock().settings.browser = user.map(str::to_owned);
+        self.browsers(user.as_slice());
+    }
+
+    /// The same for several users: the one whom the program names (`login_hint`), else the first.
+    pub fn browsers(&self, users: &[&str]) {
+        self.lock().settings.browsers = users.iter().map(|user| (*user).to_owned()).collect();
     }
 
     /// What a browser does that goes to this address, and where the issuer sends it then: the query that the program sees.
@@ -290,6 +309,7 @@ impl Issuer {
             Place::Token => state.token(url, &Pairs::read(&body)),
             Place::Device => state.device(url, &Pairs::read(&body)),
             Place::Authorize => state.authorize(&Pairs::read(query)),
+            Place::DevicePage => state.device_page(&Pairs::read(query)),
         }
     }
 
@@ -354,7 +374,7 @@ fn refused(status: u16, error: &str, description: &str, codes: &[u64]) -> Said {
         "timestamp": "2026-01-01 00:00:00Z",
         "trace_id": "0a1b2c3d-0000-0000-0000-000000000000",
     });
-    Said { status, location: None, body: body.to_string() }
+    Said { status, location: None, content_type: JSON, body: body.to_string() }
 }
 
 fn percent(text: &str) -> String {
@@ -419,7 +439,13 @@ impl State {
                 }
             }
             "authorization_code" => {
-                let code = self.codes.remove(form.get("code"));
+                let text = form.get("code");
+                if self.redeemed.contains(text) {
+                    let text = "AADSTS54005: OAuth2 Authorization code was already redeemed, please retry with a new valid code or use \
+                                an existing refresh token.";
+                    return refused(400, "invalid_grant", text, &[54_005]);
+                }
+                let code = self.codes.remove(text);
                 let good = code.filter(|code| {
                     code.client == client
                         && code.redirect == form.get("redirect_uri")
@@ -430,6 +456,7 @@ impl State {
                                 request.";
                     return refused(400, "invalid_grant", text, &[501_481]);
                 };
+                self.redeemed.insert(text.to_owned());
                 (Some(code.user), None)
             }
             "urn:ietf:params:oauth:grant-type:device_code" => {
@@ -474,7 +501,7 @@ impl State {
             body["refresh_token"] = self.new_refresh(client, &user).into();
         }
         self.counts.granted += 1;
-        Said { status: 200, location: None, body: body.to_string() }
+        Said { status: 200, location: None, content_type: JSON, body: body.to_string() }
     }
 
     /// Whether the program is the one that it says; whether it proved that.
@@ -518,7 +545,12 @@ impl State {
         let state = percent(query.get("state"));
         let to = |pairs: String| Said {
             status: 302,
-            location: Some(format!("{redirect}?{pairs}&state={state}")),
+            // One that has a query keeps it (RFC 6749, section 3.1.2).
+            location: Some(format!(
+                "{redirect}{}{pairs}&state={state}",
+                if redirect.contains('?') { '&' } else { '?' }
+            )),
+            content_type: "",
             body: String::new(),
         };
         if redirect.is_empty() || !self.programs.contains_key(query.get("client_id")) {
@@ -533,7 +565,7 @@ impl State {
         if query.get("code_challenge_method") != "S256" || challenge.len() != 43 {
             return to("error=invalid_request&error_description=AADSTS9002325%3A+Proof+Key+for+Code+Exchange+is+required".into());
         }
-        let Some(user) = self.settings.browser.clone() else {
+        let Some(user) = self.at_browser(query.get("login_hint")) else {
             return to("error=access_denied&error_description=AADSTS65004%3A+User+declined+to+consent".into());
         };
         let code = self.new_token("code");
@@ -541,6 +573,35 @@ impl State {
             Code { client: query.get("client_id").to_owned(), user, redirect: redirect.clone(), challenge };
         self.codes.insert(code.clone(), kept);
         to(format!("code={code}"))
+    }
+
+    fn at_browser(&self, hint: &str) -> Option<String> {
+        let users = &self.settings.browsers;
+        users.iter().find(|user| *user == hint).or(users.first()).cloned()
+    }
+
+    /// The page that a device's code is typed into.
+    fn device_page(&mut self, query: &Pairs) -> Said {
+        let user = self.at_browser(query.get("user"));
+        let code = query.get("user_code").trim().to_ascii_uppercase();
+        let waiting =
+            self.devices.values_mut().find(|device| device.user_code == code && device.user.is_none());
+        let text = match (waiting, &user) {
+            (Some(device), Some(user)) => {
+                device.user = Some(Some(user.clone()));
+                "Signed in: you can close this page."
+            }
+            (Some(device), None) => {
+                device.user = Some(None);
+                "Somebody said no: you can close this page."
+            }
+            (None, _) if code.is_empty() => {
+                "<form>Code: <input name=user_code autofocus> <button>Next</button></form>"
+            }
+            (None, _) => "There is no such code.",
+        };
+        let body = format!("<!DOCTYPE html><title>Sign in</title><p>{text}");
+        Said { status: 200, location: None, content_type: HTML, body }
     }
 
     fn device(&mut self, url: &str, form: &Pairs) -> Said {
@@ -553,18 +614,19 @@ impl State {
         }
         let (device_code, interval) = (self.new_token("dc"), self.settings.device_interval);
         let user_code = format!("SIM{:05}", self.last);
-        let page = url.split_once("/oauth2").map_or(url, |(before, _)| before);
+        let page = url.rsplit_once('/').map_or(url, |(before, _)| before);
         let body = json!({
             "user_code": user_code,
             "device_code": device_code,
             "verification_uri": format!("{page}/devicelogin"),
+            "verification_uri_complete": format!("{page}/devicelogin?user_code={user_code}"),
             "expires_in": 900,
             "interval": interval,
             "message": "To sign in, use a web browser.",
         });
         self.devices
             .insert(device_code, Device { client, user_code, user: None, asked: None, strict: interval > 1 });
-        Said { status: 200, location: None, body: body.to_string() }
+        Said { status: 200, location: None, content_type: JSON, body: body.to_string() }
     }
 
     fn device_user(&mut self, client: &str, code: &str) -> Result<String, Said> {

@@ -133,6 +133,17 @@ impl Sim {
         format!("{origin}/sim/oauth2/v2.0/token")
     }
 
+    /// The same as an authority in the manner of AD FS: for option `oauth_authority`, which needs none of the other addresses.
+    ///
+    /// ```
+    /// let sim = ewsnotify::sim::Sim::builder().start()?;
+    /// assert!(sim.authority().ends_with("/adfs"));
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn authority(&self) -> String {
+        format!("{}/adfs", self.url.strip_suffix(http::PATH).unwrap_or(&self.url))
+    }
+
     /// Lets one more user in, with a mailbox of the same address.
     pub fn add_user(&self, address: &str, password: &str) {
         self.shared.add_user(address, password);

@@ -271,7 +271,7 @@ impl Asked {
         if let Some(page) = due.as_ref().and_then(|d| instead(&d.action)) {
             return self.page(&mut out, page.status, page.extra, &page.body);
         }
-        let wanted = if place == Place::Authorize { "GET" } else { "POST" };
+        let wanted = if place.is_page() { "GET" } else { "POST" };
         if self.head.method != wanted {
             return self.page(&mut out, 405, vec![("Allow", wanted.to_owned())], PAGE);
         }
@@ -289,8 +289,7 @@ impl Asked {
             reply = reply.header("Location", location);
         }
         let reply = reply.header("Cache-Control", "no-store, no-cache");
-        let content_type = if said.location.is_some() { "" } else { "application/json; charset=utf-8" };
-        let mut bytes = reply.page(content_type, said.body.len()).finish(self.close);
+        let mut bytes = reply.page(said.content_type, said.body.len()).finish(self.close);
         bytes.extend_from_slice(said.body.as_bytes());
         out.put(&bytes)?;
         out.settle()
