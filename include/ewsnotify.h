@@ -766,6 +766,50 @@ const char *ewsn_push_parse_json(const char *body);
 const char *ewsn_push_feed_json(ewsn_client *c,
                                 const char *body);
 
+/*
+ Begins the sign-in of a user by OAuth, without a client, so in any web process. `json` has the options of the watch:
+ `oauth_tenant` (or `oauth_authority`, `oauth_token_url`), `oauth_client_id`, `user`, with `oauth_client_secret` also
+ `oauth_grant=refresh_token`, and `oauth_token_store` or `state_dir` where the tokens are to be stored.
+
+ With a browser: `redirect_or_null` is the whole URL of the page that it comes back to, as it is registered for the program. JSON:
+ `url`, where to send it, and `kept`; nothing is sent here. On another device (`redirect_or_null` NULL), the issuer is asked:
+ `uri`, the page to open there, `user_code`, what to type into it, `whole_uri` (the page with the code, null where there is none),
+ `seconds`, how long that is good, and `kept`.
+
+ `kept` is what `ewsn_sign_in_finish_json` goes on with, in this process or another: letters, digits, `.`, `-` and `_`. **A secret**:
+ keep it in the user's session on the server, not in a cookie that others can read, nor in a page or a log. Valid until this
+ thread's next call of it, which wipes it; NULL where it fails: `EWSN_E_INVALID` for options that are missing or contradict.
+ */
+const char *ewsn_sign_in_begin_json(const char *json,
+                                    const char *redirect_or_null);
+
+/*
+ Goes on with a sign-in that `ewsn_sign_in_begin_json` began, with the same options and its `kept`.
+
+ With a browser: `query_or_null` is what stands behind the `?` of the address that it came back to, as it came (in PHP
+ `$_SERVER['QUERY_STRING']`); the code in it is exchanged, once: take `kept` out of the session first. `timeout_ms` counts for
+ nothing then. On another device (`query_or_null` NULL): waits so many milliseconds at most until the user has signed in, asking as
+ often as the issuer allows; 0 asks where a question is due and waits for nobody, a negative one waits as long as the code is good.
+
+ `EWSN_OK`: the user has signed in. JSON: `stored`, whether the tokens are in the store, where watches with these options find
+ them and renew them; `lasting`, whether a refresh token came; `expires_unix_ms`, of the access token; and where nothing is set to
+ store them in, `refresh_token` and `access_token`, for the host to keep: **secrets**. `EWSN_TIMEOUT` (not yet) or
+ `EWSN_INTERRUPTED` (a signal ended the wait), of another device: `kept`, in the place of the one before, and `retry_ms`, how long
+ to the next question. Valid until this thread's next call of it, which wipes it.
+
+ NULL where it fails. `EWSN_E_INVALID`: the query of another sign-in, or none; a `kept` that is none, or of other options.
+ `EWSN_E_AUTH`, and `ewsn_last_error_code` has the issuer's code: somebody said no (`access_denied`), the code was used or is too
+ old (`invalid_grant`, `expired_token`), and the like: begin again. `EWSN_E_IO` and others as of the network: the same may work, where
+ the issuer was not reached. No text has a secret; show them to people as they are, escaped for the page.
+
+ On the calling thread. A request takes `call_timeout`, and no more than 30 seconds; neither time nor signal cuts it short, since
+ tokens come once. Where another process is renewing this account's tokens, it is waited for, 45 seconds at most.
+ */
+const char *ewsn_sign_in_finish_json(const char *json,
+                                     const char *kept,
+                                     const char *query_or_null,
+                                     int32_t timeout_ms);
+
 #ifdef __cplusplus
 }
 #endif

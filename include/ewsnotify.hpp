@@ -42,6 +42,20 @@ inline ewsn_status check(ewsn_status status) {
   return status;
 }
 
+// The sign-in of a user by OAuth: see ewsn_sign_in_begin_json and ewsn_sign_in_finish_json. Both give JSON; ewsn_last_status() tells of
+// the second whether the user has signed in (EWSN_OK).
+inline std::string sign_in_begin(const std::string &options, const char *redirect = nullptr) {
+  const char *text = ewsn_sign_in_begin_json(options.c_str(), redirect);
+  if (!text) throw Error();
+  return text;
+}
+inline std::string sign_in_finish(const std::string &options, const std::string &kept, const char *query = nullptr,
+                                  int timeout_ms = -1) {
+  const char *text = ewsn_sign_in_finish_json(options.c_str(), kept.c_str(), query, timeout_ms);
+  if (!text) throw Error();
+  return text;
+}
+
 // An event, or none.
 class Event {
  public:

@@ -84,6 +84,31 @@ final class Client
         return self::decode(self::ffi()->ewsn_push_parse_json($body));
     }
 
+    /**
+     * Begins the sign-in of a user by OAuth, with the options of the watch (user, oauth_tenant, oauth_client_id, …).
+     *
+     * With a browser that comes back to $redirect, the whole URL of a page as it is registered: url, where to send it, and kept. Without
+     * one, on another device: uri, user_code, whole_uri, seconds, and kept. kept is a secret, for signInFinish() in this request or another:
+     * keep it in $_SESSION.
+     */
+    public static function signInBegin(array $options, ?string $redirect = null): array
+    {
+        return self::decode(self::ffi()->ewsn_sign_in_begin_json(self::json($options), $redirect));
+    }
+
+    /**
+     * Goes on with a sign-in, with the same options. $query is what the browser came back with: $_SERVER['QUERY_STRING'].
+     *
+     * Without one it waits so many milliseconds at most (negative: as long as the code is good) for the user on the other device, or
+     * until a signal. The user has signed in: stored, lasting, expires_unix_ms, and where nothing is set to store them in refresh_token
+     * and access_token. Not yet: kept, in the place of the one before, and retry_ms.
+     */
+    public static function signInFinish(array $options, string $kept, ?string $query = null, int $milliseconds = -1): array
+    {
+        $time = self::time($milliseconds);
+        return self::decode(self::ffi()->ewsn_sign_in_finish_json(self::json($options), $kept, $query, $time));
+    }
+
     /** Begins to watch a mailbox; the number that its events carry. */
     public function watch(array $options = []): int
     {

@@ -7,7 +7,8 @@
  *     opcache.preload = /usr/share/php/ewsnotify/preload.php
  *     opcache.preload_user = www-data
  *
- * Watching belongs into a worker of the command line. A page shows its status file (status.php), or asks for an item.
+ * Watching belongs into a worker of the command line. A page shows its status file (status.php), lets a user sign in
+ * (sign_in.php, signed_in.php), or asks for an item.
  */
 
 declare(strict_types=1);

@@ -26,7 +26,7 @@ import os
 import time
 from typing import Any, Callable, Dict, Iterator, Optional
 
-__all__ = ["Client", "EwsError", "EwsLocked", "options", "push_parse", "version"]
+__all__ = ["Client", "EwsError", "EwsLocked", "options", "push_parse", "sign_in_begin", "sign_in_finish", "version"]
 
 _OK, _TIMEOUT, _CLOSED, _INTERRUPTED = 0, 1, 2, 4
 _E_LOCKED = -13
@@ -87,6 +87,8 @@ def _load() -> ctypes.CDLL:
         ("trace_wire", i32, client, text),
         ("push_parse_json", text, text),
         ("push_feed_json", text, client, text),
+        ("sign_in_begin_json", text, text, text),
+        ("sign_in_finish_json", text, text, text, text, i32),
         ("close", i32, client, i32),
         ("free", None, client),
     ]:
@@ -139,6 +141,38 @@ def push_parse(body: bytes) -> dict:
     """Takes the body of a POST that Exchange sends by itself apart, without a client: `reply`, `unsubscribe`, `messages`."""
     text = _lib.ewsn_push_parse_json(body)
     return json.loads(text) if text is not None else _fail()
+
+
+def sign_in_begin(redirect: Optional[str] = None, **options: Any) -> dict:
+    """Begins the sign-in of a user by OAuth, with the options of the watch (`user`, `oauth_tenant`, `oauth_client_id`, ...).
+
+    With a browser that comes back to `redirect`, the whole URL of a page as it is registered: `url`, where to send it, and `kept`. Without
+    one, on another device: `uri`, `user_code`, `whole_uri`, `seconds`, and `kept`. `kept` is a secret, for `sign_in_finish` in this process
+    or another: keep it in the user's session on the server.
+    """
+    text = _lib.ewsn_sign_in_begin_json(_options(options), None if redirect is None else redirect.encode())
+    return json.loads(text) if text is not None else _fail()
+
+
+def sign_in_finish(kept: str, query: Optional[str] = None, timeout: Optional[float] = None, **options: Any) -> dict:
+    """Goes on with a sign-in, with the same options. `query` is what the browser came back with, behind the `?`.
+
+    Without one it waits so many seconds at most (None: as long as the code is good) for the user on the other device. The user has
+    signed in: `stored`, `lasting`, `expires_unix_ms`, and where nothing is set to store them in `refresh_token` and `access_token`.
+    Not yet: `kept`, in the place of the one before, and `retry_ms`. Ctrl-C and other signals are seen at once.
+    """
+    encoded = None if query is None else query.encode()
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = _SLICE if end is None else max(0.0, end - time.monotonic())
+        milliseconds = _milliseconds(min(left, _SLICE))
+        text = _lib.ewsn_sign_in_finish_json(_options(options), kept.encode(), encoded, milliseconds)
+        if text is None:
+            _fail()
+        told = json.loads(text)
+        if "kept" not in told or left == 0:
+            return told
+        kept = told["kept"]
 
 
 class Client:

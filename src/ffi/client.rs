@@ -73,7 +73,7 @@ fn open(options: &Options, pairs: Option<Pairs>) -> Result<*mut ewsn_client, Fai
     })
 }
 
-fn json_options(json: *const c_char) -> Result<Options, Failure> {
+pub(super) fn json_options(json: *const c_char) -> Result<Options, Failure> {
     let mut options = Options::new();
     if let Some(json) = optional("json", json)? {
         options.set_json(json)?;

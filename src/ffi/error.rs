@@ -230,6 +230,7 @@ mod tests {
             include_str!("mod.rs"),
             include_str!("options.rs"),
             include_str!("push.rs"),
+            include_str!("sign_in.rs"),
         ];
         // They touch atomics and constants only, or what `guard` itself uses.
         let plain = [

@@ -12,6 +12,7 @@ mod event;
 mod handle;
 mod options;
 mod push;
+mod sign_in;
 mod text;
 
 use std::ffi::c_char;

@@ -85,6 +85,8 @@ fn a_page_of_php_fpm_uses_the_library() {
         .arg(format!("opcache.preload={}", example("php/preload.php").display()))
         .args(["-d", "opcache.preload_user=root", "-d", "opcache.enable=1", "-d", "ffi.enable=preload"])
         .arg("-d")
+        .arg(format!("session.save_path={}", dir.path().display()))
+        .arg("-d")
         .arg(format!("ffi.preload={}", header.display()))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -107,6 +109,18 @@ fn a_page_of_php_fpm_uses_the_library() {
         assert!(text.contains("\"Connected\"") && text.contains("done"), "{round}: {text}");
         assert!(!text.contains("not restricted"), "{text}");
     }
+    let sign_in = [
+        ("REQUEST_METHOD", "POST"),
+        ("EWSNOTIFY_REDIRECT", "https://desk.example.test/signed_in.php"),
+        (
+            "EWSNOTIFY_OPTIONS",
+            r#"{"user":"ada@example.test","oauth_tenant":"example.test","oauth_client_id":"desk"}"#,
+        ),
+    ];
+    let sent = ask(&socket, &example("php/sign_in.php"), &sign_in);
+    assert!(sent.contains("Location: https://login.microsoftonline.com/example.test/"), "{sent}");
+    let back = ask(&socket, &example("php/signed_in.php"), &[]);
+    assert!(back.contains("begin again"), "{back}");
     let status = ask(&socket, &example("php/status.php"), &[]);
     assert!(status.contains("Nothing runs yet"), "{status}");
     // Its state directory is told to the pool's workers in a web server's way.

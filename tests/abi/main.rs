@@ -20,6 +20,8 @@ mod own_tokens;
 #[cfg(feature = "sim")]
 mod programs;
 #[cfg(feature = "sim")]
+mod sign_in;
+#[cfg(feature = "sim")]
 mod unheard;
 
 use std::path::{Path, PathBuf};

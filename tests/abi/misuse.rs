@@ -47,6 +47,13 @@ unsafe extern "C" {
         key: *const c_char,
         path: *const c_char,
     ) -> i32;
+    fn ewsn_sign_in_begin_json(json: *const c_char, redirect: *const c_char) -> *const c_char;
+    fn ewsn_sign_in_finish_json(
+        json: *const c_char,
+        kept: *const c_char,
+        query: *const c_char,
+        timeout_ms: i32,
+    ) -> *const c_char;
     fn ewsn_status_name(status: i32) -> *const c_char;
     fn ewsn_trace_wire(c: *mut c_void, path: *const c_char) -> i32;
     fn ewsn_unwatch(c: *mut c_void, watch: u64) -> i32;
@@ -54,6 +61,9 @@ unsafe extern "C" {
 }
 
 const INVALID: i32 = -1;
+/// With which a user could sign in.
+const SIGN_IN: &CStr =
+    c"{\"user\":\"ada@example.test\",\"oauth_tenant\":\"example.test\",\"oauth_client_id\":\"desk\"}";
 /// Not UTF-8.
 const BAD: *const c_char = c"\xff".as_ptr();
 
@@ -86,6 +96,8 @@ fn client_and_event() -> (*mut c_void, *mut c_void) {
 fn wrong(function: &str, parameter: &Parameter, handles: &Handles) -> Vec<usize> {
     let optional = match function {
         "ewsn_open_json" | "ewsn_watch_json" | "ewsn_open_with_state_json" => parameter.name == "json",
+        // Without options there is nobody to sign in.
+        "ewsn_sign_in_begin_json" | "ewsn_sign_in_finish_json" => parameter.name.ends_with("_or_null"),
         _ => matches!(
             parameter.name,
             "change_key" | "options" | "out_watch" | "path_or_null" | "token" | "why_not"
@@ -112,12 +124,14 @@ fn wrong(function: &str, parameter: &Parameter, handles: &Handles) -> Vec<usize>
 }
 
 /// A good value.
-fn right(parameter: &Parameter, handles: &Handles) -> usize {
+fn right(function: &str, parameter: &Parameter, handles: &Handles) -> usize {
     static PLACE: AtomicUsize = AtomicUsize::new(0);
     match (parameter.kind, parameter.name) {
         ("ewsn_client *" | "const ewsn_client *", _) => handles.good[0],
         ("ewsn_event *" | "const ewsn_event *", _) => handles.good[1],
         ("ewsn_options *" | "const ewsn_options *", _) => handles.good[2],
+        ("const char *", "json") if function.starts_with("ewsn_sign_in") => SIGN_IN.as_ptr().addr(),
+        ("const char *", "redirect_or_null") => c"https://desk.example.test/".as_ptr().addr(),
         ("const char *", "json" | "state") => c"{}".as_ptr().addr(),
         ("const char *", "key") => c"url".as_ptr().addr(),
         ("const char *", "path") => {
@@ -230,7 +244,7 @@ fn whatever_is_wrong_is_refused() {
         for (at, parameter) in parameters.iter().enumerate() {
             let handles = Handles::new();
             for bad in wrong(name, parameter, &handles) {
-                let mut arguments: Vec<usize> = parameters.iter().map(|p| right(p, &handles)).collect();
+                let mut arguments: Vec<usize> = parameters.iter().map(|p| right(name, p, &handles)).collect();
                 arguments[at] = bad;
                 let got = call(name, &arguments);
                 let what =
@@ -305,6 +319,20 @@ fn arguments_that_are_none_are_refused() {
         assert!(ewsn_save_mime(client, 1, c"id".as_ptr(), null(), null()) == INVALID && refused());
         assert!(ewsn_trace_wire(client, BAD) == INVALID && refused());
         assert_eq!(ewsn_trace_wire(client, null()), 0, "it was off already");
+        let (options_json, back) = (SIGN_IN.as_ptr(), c"https://desk.example.test/".as_ptr());
+        assert!(ewsn_sign_in_begin_json(c"{}".as_ptr(), back).is_null() && refused());
+        assert!(ewsn_sign_in_begin_json(c"[]".as_ptr(), back).is_null() && refused());
+        assert!(ewsn_sign_in_begin_json(options_json, c"/back".as_ptr()).is_null() && refused());
+        let begun = text(ewsn_sign_in_begin_json(options_json, back));
+        let kept = begun.split("\"kept\":\"").nth(1).unwrap().trim_end_matches("\"}");
+        let cut = CString::new(&kept[..kept.len() - 1]).unwrap();
+        let kept = CString::new(kept).unwrap();
+        for query in [c"", c"?", c"code=x", c"code=x&state=y", c"state=", c"error=access_denied"] {
+            let finished = ewsn_sign_in_finish_json(options_json, kept.as_ptr(), query.as_ptr(), 0);
+            assert!(finished.is_null() && refused(), "{query:?}");
+        }
+        assert!(ewsn_sign_in_finish_json(options_json, kept.as_ptr(), null(), 0).is_null() && refused());
+        assert!(ewsn_sign_in_finish_json(options_json, cut.as_ptr(), null(), 0).is_null() && refused());
         assert!(ewsn_event_str(event, 99).is_null() && refused());
         assert!(ewsn_event_str(event, 50).is_null() && refused(), "a number is no text");
         assert!(ewsn_event_int(event, 1) == -1 && refused());

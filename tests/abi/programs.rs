@@ -11,7 +11,7 @@ use super::{example, program};
 
 const C: [&str; 2] = ["-std=gnu99", "-g"];
 
-fn fine(command: &mut Command) {
+pub fn fine(command: &mut Command) {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {out}{err}", output.status);
