@@ -244,6 +244,7 @@ impl Asker {
                 }
             }
             signing.finish(&mut lane, &answer)?;
+            let location = lane.slot.take_location().map(|location| location.expose().to_owned());
             if signing.feels() {
                 // Whatever it says to an empty token: it wants a sign-in, and names none of ours.
                 (answer.status, answer.refusal) = (401, None);
@@ -260,7 +261,7 @@ impl Asker {
             return Ok(Told {
                 status: answer.status,
                 body,
-                location: answer.header("location").map(str::to_owned),
+                location: location.or_else(|| answer.header("location").map(str::to_owned)),
                 retry_after: answer::retry_after(&answer),
                 offers,
                 ways: auth.map_or(&[], |auth| auth.ways()),

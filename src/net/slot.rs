@@ -75,6 +75,8 @@ struct State {
     answered: bool,
     /// What an answer of status 456 says in its status line.
     unlock: Option<String>,
+    /// The `Location` of the answer, where it quotes a secret.
+    location: Option<Secret>,
 }
 
 impl Slot {
@@ -101,6 +103,7 @@ impl Slot {
             lost: false,
             answered: false,
             unlock: None,
+            location: None,
         };
         Slot { endpoint, proxy, tap, state: Mutex::new(state) }
     }
@@ -127,6 +130,7 @@ impl Slot {
         state.lost = false;
         state.answered = false;
         state.unlock = None;
+        state.location = None;
         // One socket a slot: a request after the first registers it anew, since the cancel may be another.
         let socket = state.socket.clone();
         state.registration = (socket.strong_count() > 0).then(|| cancel.register(socket as Weak<dyn Wake>));
@@ -315,6 +319,16 @@ impl Slot {
     /// See [`unlock_by`](Self::unlock_by).
     pub fn take_unlock(&self) -> Option<String> {
         self.state().unlock.take()
+    }
+
+    /// What the head says behind `Location`, before stars were put in the place of what it quotes.
+    pub fn keep_location(&self, location: Secret) {
+        self.state().location = Some(location);
+    }
+
+    /// See [`keep_location`](Self::keep_location).
+    pub fn take_location(&self) -> Option<Secret> {
+        self.state().location.take()
     }
 
     /// Whether the request went out on a socket kept from an earlier one, and not a byte came back.

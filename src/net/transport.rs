@@ -144,7 +144,8 @@ impl Transport for Wire {
                 self.buffers.note_filling();
                 self.slot.got_bytes();
                 if self.slot.phase() == Phase::Head {
-                    without_secrets(self.buffers.input_mut(), &self.slot.tap().secrets);
+                    let location = without_secrets(self.buffers.input_mut(), &self.slot.tap().secrets);
+                    location.into_iter().for_each(|location| self.slot.keep_location(location));
                 }
                 if self.tls.is_none() && self.slot.phase() == Phase::Head && is_tls(self.buffers.input()) {
                     let text = format!(
@@ -199,10 +200,13 @@ impl fmt::Debug for Wire {
 
 /// Has what a head quotes of our secrets become stars: `ureq` writes some headers to the host's log, and does not wipe any. What
 /// the sign-in and the cookies need stays, and that it does not write; so does what the answer is framed by: a server whose cookie is
-/// `chunked` must not be able to spoil it.
-fn without_secrets(input: &mut [u8], secrets: &Secrets) {
-    let end = memchr::memmem::find(input, b"\r\n\r\n").unwrap_or(input.len());
-    for line in input[..end].split_mut(|b| *b == b'\n').skip(1) {
+/// `chunked` must not be able to spoil it. A `Location` that was changed is given as it was: whoever asks beside EWS has to read it.
+fn without_secrets(input: &mut [u8], secrets: &Secrets) -> Option<Secret> {
+    let whole = memchr::memmem::find(input, b"\r\n\r\n");
+    let end = whole.unwrap_or(input.len());
+    let mut location = None;
+    let mut lines = input[..end].split_mut(|b| *b == b'\n').skip(1).peekable();
+    while let Some(line) = lines.next() {
         let needed = [
             "set-cookie:",
             "www-authenticate:",
@@ -216,10 +220,23 @@ fn without_secrets(input: &mut [u8], secrets: &Secrets) {
         let is =
             |name: &&str| line.get(..name.len()).is_some_and(|b| b.eq_ignore_ascii_case(name.as_bytes()));
         let type_ends = known_type(line);
-        if !needed.iter().any(is) {
-            secrets.blank(&mut line[type_ends..]);
+        match is(&"location:") {
+            // The rest is to come.
+            true if whole.is_none() && lines.peek().is_none() => {}
+            true => {
+                let before = Zeroizing::new(line.to_vec());
+                secrets.blank(line);
+                if *before != *line
+                    && let Ok(text) = std::str::from_utf8(&before["location:".len()..])
+                {
+                    location = Some(Secret::new(text.trim()));
+                }
+            }
+            false if needed.iter().any(is) => {}
+            false => secrets.blank(&mut line[type_ends..]),
         }
     }
+    location
 }
 
 /// Where the media type ends in a line that has one of those that answers have.

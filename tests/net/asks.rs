@@ -141,6 +141,19 @@ fn a_cookie_cannot_spoil_what_is_read() {
     }
 }
 
+// A load balancer whose cookie is the name of the server that the redirect leads to: nobody would know where.
+#[test]
+fn a_cookie_cannot_spoil_where_it_leads() {
+    let to = "https://owa.example.test/autodiscover/autodiscover.xml";
+    let (server, authority, _heads) = scripted(vec![
+        unauthorized("WWW-Authenticate: Basic\r\nSet-Cookie: srv=owa.example.test; path=/\r\n"),
+        answer("302 Found", &format!("Location: {to}\r\nX-Served-By: owa.example.test\r\n"), ""),
+    ]);
+    let told = ask(&url(&server), authority.config(), true).unwrap();
+    assert_eq!((told.status, told.location.as_deref()), (302, Some(to)));
+    assert_eq!(told.header("x-served-by"), Some("****************"), "what is only shown is without");
+}
+
 /// A check against a server that sets words of its own answers as cookies, and whose EWS is at this path: what it tells, and the first
 /// lines that the server was sent.
 fn checked(path: &str) -> (Vec<String>, Vec<String>) {
