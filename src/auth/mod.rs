@@ -64,7 +64,7 @@ pub trait Auth: Send + Sync + Debug {
         false
     }
 
-    /// Whether handshakes want to see the server's certificate (channel binding). It costs some memory for each socket.
+    /// Whether handshakes want to see the server's certificate (channel binding).
     fn wants_certificate(&self) -> bool {
         false
     }
@@ -105,7 +105,7 @@ pub enum Manner {
 pub struct Context<'a> {
     /// Whom we talk to.
     pub endpoint: &'a Endpoint,
-    /// The server's certificate in DER, once there is a TLS connection and [`Auth::wants_certificate`] asked for it.
+    /// The server's certificate in DER, with a challenge that came by a TLS connection, if [`Auth::wants_certificate`] asked for it.
     pub certificate: Option<&'a [u8]>,
     /// Ends what a handshake waits for.
     pub cancel: &'a Cancel,

@@ -343,7 +343,7 @@ impl Connect {
             None => {}
         }
         let Some(mut client) = client else {
-            self.slot.connected(&socket, registration, None);
+            self.slot.connected(&socket, registration, false);
             return Ok(Wire::new(socket, None, forward, self.slot.clone()));
         };
         let mut refused = None;
@@ -360,10 +360,7 @@ impl Connect {
         if let Some(e) = refused {
             return Err(tls.explain(endpoint, &e));
         }
-        let wanted = self.ground.wants_certificate;
-        let certificate =
-            client.peer_certificates().and_then(|c| c.first()).filter(|_| wanted).map(|c| Arc::from(&**c));
-        self.slot.connected(&socket, registration, certificate);
+        self.slot.connected(&socket, registration, self.ground.wants_certificate);
         if self.ground.wants_session {
             self.slot.keep_session(Session::of(&client));
         }

@@ -155,7 +155,7 @@ impl<'a> Signing<'a> {
             return Ok(false);
         }
         self.challenges -= 1;
-        let certificate = lane.slot.certificate();
+        let certificate = lane.slot.take_certificate();
         let cx = Context { certificate: certificate.as_deref(), ..self.cx };
         let challenges = answer::challenges(answer);
         match lane.handshake.challenged(&challenges, &cx)? {

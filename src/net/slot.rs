@@ -65,7 +65,9 @@ struct State {
     error: Option<Error>,
     socket: Weak<Socket>,
     registration: Option<Registration>,
-    certificate: Option<Arc<[u8]>>,
+    wants_certificate: bool,
+    /// The server's, while its challenge is answered: TLS has a copy of its own all the while.
+    certificate: Option<Box<[u8]>>,
     session: Option<Session>,
     fresh: bool,
     /// No new socket will do.
@@ -96,6 +98,7 @@ impl Slot {
             error: None,
             socket: Weak::new(),
             registration: None,
+            wants_certificate: false,
             certificate: None,
             session: None,
             fresh: false,
@@ -131,6 +134,7 @@ impl Slot {
         state.answered = false;
         state.unlock = None;
         state.location = None;
+        state.certificate = None;
         // One socket a slot: a request after the first registers it anew, since the cancel may be another.
         let socket = state.socket.clone();
         state.registration = (socket.strong_count() > 0).then(|| cancel.register(socket as Weak<dyn Wake>));
@@ -234,22 +238,26 @@ impl Slot {
     }
 
     /// A connection came about for this request.
-    pub fn connected(
-        &self,
-        socket: &Arc<Socket>,
-        registration: Registration,
-        certificate: Option<Arc<[u8]>>,
-    ) {
+    pub fn connected(&self, socket: &Arc<Socket>, registration: Registration, wants_certificate: bool) {
         let mut state = self.state();
         state.socket = Arc::downgrade(socket);
         state.registration = Some(registration);
-        state.certificate = certificate;
+        state.wants_certificate = wants_certificate;
         state.fresh = true;
         state.connection = self.tap.wire_log.connection();
     }
 
-    pub fn certificate(&self) -> Option<Arc<[u8]>> {
-        self.state().certificate.clone()
+    /// The server asks for a sign-in, by a connection that it has this certificate for.
+    pub fn keep_certificate(&self, certificate: Option<&[u8]>) {
+        let mut state = self.state();
+        if state.wants_certificate {
+            state.certificate = certificate.map(Box::from);
+        }
+    }
+
+    /// See [`keep_certificate`](Self::keep_certificate).
+    pub fn take_certificate(&self) -> Option<Box<[u8]>> {
+        self.state().certificate.take()
     }
 
     /// What TLS agreed on.

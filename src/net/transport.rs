@@ -155,6 +155,12 @@ impl Transport for Wire {
                     return Err(self.slot.fail(Error::new(ErrorKind::Tls, text)));
                 }
                 if self.slot.phase() == Phase::Head
+                    && let Some(tls) = self.tls.as_ref().filter(|_| is_401(self.buffers.input()))
+                {
+                    let certificate = tls.peer_certificates().and_then(|chain| chain.first());
+                    self.slot.keep_certificate(certificate.map(|leaf| &**leaf));
+                }
+                if self.slot.phase() == Phase::Head
                     && let Some(words) = words_of_456(self.buffers.input())
                 {
                     self.slot.unlock_by(words);
@@ -263,6 +269,11 @@ fn known_type(line: &[u8]) -> usize {
 /// Whether it is an alert of TLS, by which a server answers what is none.
 fn is_tls(head: &[u8]) -> bool {
     head.starts_with(&[0x15, 0x03])
+}
+
+/// Whether it asks for a sign-in.
+fn is_401(head: &[u8]) -> bool {
+    head.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(1..)).is_some_and(|rest| rest.starts_with(b" 401"))
 }
 
 /// What the status line says behind 456: Exchange Online puts the place to unlock the account there, and `ureq` drops it.
