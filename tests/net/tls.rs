@@ -445,3 +445,42 @@ fn certificates_that_are_renewed_are_read_again() {
     std::fs::remove_file(&ca).unwrap();
     drop(client.open().unwrap());
 }
+
+// The certificate says who somebody is, and IIS lets in who shows it: an issuer of tokens, who may be anybody's, has no use for it.
+#[test]
+fn no_issuer_is_shown_the_certificate() {
+    let ours = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = ours.issue("ada", |_| ()).write(dir.path());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ours.file.path()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let who_wants = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let asks = who_wants.allow_unauthenticated().build().unwrap();
+    let (send, shown) = std::sync::mpsc::channel();
+    let server = serve(ours.issue("127.0.0.1", |_| ()).server_config(&BOTH, asks), move |mut stream| {
+        while read_request(&mut stream).is_some() {
+            send.send(stream.conn.peer_certificates().is_some()).unwrap();
+            let _ = stream.write_all(&ok(ENVELOPE));
+        }
+    });
+    let tls = TlsConfig { certificate: Some(cert.clone()), key: Some(key.clone()), ..TlsConfig::default() };
+    Client::new(&https(&server), Config { tls, ..ours.config() }).call().unwrap();
+    let mut options = ewsnotify::Options::new();
+    let (device, token) = (https(&server) + "/device", https(&server) + "/token");
+    for (name, value) in [
+        ("url", "mail.example.test"),
+        ("user", USER),
+        ("oauth_client_id", "helpdesk"),
+        ("oauth_device_url", &device),
+        ("oauth_token_url", &token),
+        ("ca_file", ours.file.path().to_str().unwrap()),
+        ("tls_cert", cert.to_str().unwrap()),
+        ("tls_key", key.to_str().unwrap()),
+    ] {
+        options.set(name, value).unwrap();
+    }
+    let sign_in = ewsnotify::sign_in::SignIn::new(&options).unwrap();
+    sign_in.device(&ewsnotify::net::Cancel::new()).unwrap_err();
+    assert_eq!(shown.try_iter().collect::<Vec<_>>(), [true, false]);
+}
