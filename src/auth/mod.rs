@@ -35,6 +35,7 @@ pub use secret::Secret;
 pub use secrets::Secrets;
 
 /// A way to sign in, with the credentials for it. One for all connections of a watch.
+// A new method with a default has to be handed on by `net::Rationed` as well.
 pub trait Auth: Send + Sync + Debug {
     /// Refuses what must not happen: credentials in clear text to another machine, say. Asked once, before any socket.
     fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()>;

@@ -253,6 +253,7 @@ impl Rationed {
     }
 }
 
+// Every method, also those that have a default, which would count without a word.
 impl Auth for Rationed {
     fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()> {
         self.auth.check(endpoint, allow_plaintext)
