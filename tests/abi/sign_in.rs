@@ -60,7 +60,11 @@ fn signs_in(command: impl Fn() -> Command) {
     let (mut program, code) = begin();
     assert!(sim.wait_until(Duration::from_secs(60), |_| sim.issuer().counts().requests > 0));
     sim.issuer().device(&code, Some(ADA));
-    assert_eq!(program.until("SignedIn")["stored"], true);
+    let done = program.until("SignedIn");
+    assert!(
+        done["stored"] == true && !done.to_string().contains("_token"),
+        "stored, and shown to nobody: {done}"
+    );
     assert!(program.end().success());
     is_watched(&sim, &options);
 
