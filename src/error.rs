@@ -72,6 +72,7 @@ enum Mark {
     SignInNeeded,
     NoWayIn,
     TokenRefused,
+    RefusedLately,
 }
 
 /// The text first: a `main` that returns an error prints this form.
@@ -168,6 +169,17 @@ impl Error {
         self.0.mark == Mark::TokenRefused
     }
 
+    /// A password that had been taken was refused lately, so it was not sent: soon it will be.
+    pub(crate) fn with_refused_lately(mut self) -> Error {
+        self.0.mark = Mark::RefusedLately;
+        self
+    }
+
+    /// Whether it was made by [`with_refused_lately`](Self::with_refused_lately).
+    pub(crate) fn was_refused_lately(&self) -> bool {
+        self.0.mark == Mark::RefusedLately
+    }
+
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
         self.0.code = Some(code.into());
         self
@@ -227,7 +239,7 @@ impl Error {
     /// Whether the same thing may work later without a change of settings.
     pub fn is_retryable(&self) -> bool {
         match self.0.mark {
-            Mark::NoToken => return true,
+            Mark::NoToken | Mark::RefusedLately => return true,
             Mark::SignInNeeded => return false,
             Mark::None | Mark::TooLarge | Mark::NoWayIn | Mark::TokenRefused => {}
         }

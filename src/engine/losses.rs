@@ -81,7 +81,7 @@ impl Engine {
         }
         let Some(w) = self.watches.get_mut(&id) else { return };
         let may_go_on = match verdict {
-            Verdict::Refused => w.may_be_refused(),
+            Verdict::Refused => w.may_be_refused(&error),
             Verdict::RetryThenStop => w.failures() < verdict::TRIES,
             _ => true,
         };

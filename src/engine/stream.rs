@@ -372,7 +372,7 @@ impl Engine {
         for id in &members {
             let Some(w) = self.watches.get_mut(id) else { continue };
             let gives_up = match verdict {
-                Verdict::Refused => !w.may_be_refused(),
+                Verdict::Refused => !w.may_be_refused(error),
                 Verdict::RetryThenStop => failures >= verdict::TRIES,
                 Verdict::LowerVersion => true,
                 _ => false,

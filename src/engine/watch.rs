@@ -14,7 +14,7 @@ use super::save::Stored;
 use super::{AfterAck, CallId, Now, Route, WatchMode, WatchSpec};
 use crate::cookies::Cookies;
 use crate::proto::FolderRef;
-use crate::{Ack, Reason};
+use crate::{Ack, Error, Reason};
 
 /// A server may tell a little after a stream's first message that its queue ran over before.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -291,8 +291,8 @@ impl Watch {
     }
 
     /// Whether a refused sign-in may be tried again.
-    pub fn may_be_refused(&mut self) -> bool {
+    pub fn may_be_refused(&mut self, error: &Error) -> bool {
         self.refusals += 1;
-        self.has_worked && self.refusals <= REFUSALS
+        (self.has_worked || error.was_refused_lately()) && self.refusals <= REFUSALS
     }
 }

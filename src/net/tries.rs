@@ -63,6 +63,8 @@ struct Shut {
     since: Instant,
     until: Instant,
     refused: bool,
+    /// It had been taken, so that it may be by the end of this.
+    passes: bool,
 }
 
 enum Look {
@@ -110,10 +112,10 @@ impl Known {
         if !this.taken && this.refusals == 0 {
             this.refusals = NEVER_TAKEN;
         }
-        let wait = WAITS[this.refusals.min(WAITS.len() - 1)];
+        let (wait, passes) = (WAITS[this.refusals.min(WAITS.len() - 1)], this.refusals < NEVER_TAKEN);
         this.refusals += 1;
         this.taken = false;
-        this.shut = Some(Shut { since: now, until: now + wait, refused: true });
+        this.shut = Some(Shut { since: now, until: now + wait, refused: true, passes });
     }
 
     fn lost(&mut self, server: &str, now: Instant) {
@@ -125,7 +127,7 @@ impl Known {
         this.lost += 1;
         if let Some(row) = this.lost.checked_sub(2) {
             let wait = LOST_WAITS[row.min(LOST_WAITS.len() - 1)];
-            this.shut = Some(Shut { since: now, until: now + wait, refused: false });
+            this.shut = Some(Shut { since: now, until: now + wait, refused: false, passes: true });
         }
     }
 }
@@ -174,7 +176,8 @@ fn not_sent(endpoint: &Endpoint, who: &str, shut: Shut, now: Instant) -> Error {
                 "{endpoint}: HTTP 401: the sign-in of {who} was refused {ago} ago, and for {left} the same password is not sent again, \
                  since a few wrong ones lock the account; another password is tried at once"
             );
-            Error::new(ErrorKind::Auth, text).with_http_status(401)
+            let error = Error::new(ErrorKind::Auth, text).with_http_status(401);
+            if shut.passes { error.with_refused_lately() } else { error }
         }
         false => {
             let text = format!(
@@ -339,7 +342,7 @@ mod tests {
         // What was under way together counts as one refusal.
         (0..8).for_each(|_| known.refused(SERVER, now));
         let Look::No(shut) = known.look(SERVER, now) else { panic!("sent") };
-        assert_eq!((shut.until - now, shut.refused), (WAITS[0], true));
+        assert_eq!((shut.until - now, shut.refused, shut.passes), (WAITS[0], true, true));
     }
 
     // Autodiscover has many places to ask, and all may ask one directory.

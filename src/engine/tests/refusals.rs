@@ -48,6 +48,20 @@ fn a_refusal_after_success_is_tried_twice_more_and_slowly() {
     assert!(d.calls.iter().all(|c| matches!(c.3, Request::Unsubscribe { .. })), "{:?}", d.calls);
 }
 
+// A directory has a bad moment, and one mailbox hears of it: a watch that is added just then would end, though its password is right.
+#[test]
+fn who_comes_while_a_good_password_is_refused_waits() {
+    let (mut d, call) = asking();
+    d.fail(call, http(401).with_refused_lately());
+    assert_eq!(d.story(), ["1 Error"]);
+    d.wait(29.0);
+    assert!(d.calls.is_empty());
+    d.wait(5.0);
+    let (call, ..) = d.call();
+    d.fail(call, http(401));
+    assert_eq!(d.story(), ["1 Error", "1 Closed SignInRefused"]);
+}
+
 // A server under repair sends everybody to a page of patience: each watch would end within seconds; a server that has moved
 // would be asked for ever, as if it were down.
 #[test]
