@@ -794,8 +794,8 @@ const char *ewsn_sign_in_begin_json(const char *json,
  `EWSN_OK`: the user has signed in. JSON: `stored`, whether the tokens are in the store, where watches with these options find
  them and renew them; `lasting`, whether a refresh token came; `expires_unix_ms`, of the access token; and where nothing is set to
  store them in, `refresh_token` and `access_token`, for the host to keep: **secrets**. `EWSN_TIMEOUT` (not yet) or
- `EWSN_INTERRUPTED` (a signal ended the wait), of another device: `kept`, in the place of the one before, and `retry_ms`, how long
- to the next question. Valid until this thread's next call of it, which wipes it.
+ `EWSN_INTERRUPTED` (a signal ended the wait), of another device: `kept`, in the place of the one before, `retry_ms`, how long
+ to the next question, and `trouble`, a text, where the issuer could not be asked: it is asked again. Valid until this thread's next call of it, which wipes it.
 
  NULL where it fails. `EWSN_E_INVALID`: the query of another sign-in, or none; a `kept` that is none, or of other options.
  `EWSN_E_AUTH`, and `ewsn_last_error_code` has the issuer's code: somebody said no (`access_denied`), the code was used or is too

@@ -101,7 +101,8 @@ final class Client
      *
      * Without one it waits so many milliseconds at most (negative: as long as the code is good) for the user on the other device, or
      * until a signal. The user has signed in: stored, lasting, expires_unix_ms, and where nothing is set to store them in refresh_token
-     * and access_token. Not yet: kept, in the place of the one before, and retry_ms.
+     * and access_token. Not yet: kept, in the place of the one before, retry_ms, and trouble where the
+     * issuer could not be asked.
      */
     public static function signInFinish(array $options, string $kept, ?string $query = null, int $milliseconds = -1): array
     {

@@ -159,7 +159,7 @@ def sign_in_finish(kept: str, query: Optional[str] = None, timeout: Optional[flo
 
     Without one it waits so many seconds at most (None: as long as the code is good) for the user on the other device. The user has
     signed in: `stored`, `lasting`, `expires_unix_ms`, and where nothing is set to store them in `refresh_token` and `access_token`.
-    Not yet: `kept`, in the place of the one before, and `retry_ms`. Ctrl-C and other signals are seen at once.
+    Not yet: `kept`, in the place of the one before, `retry_ms`, and `trouble` where the issuer could not be asked. Ctrl-C and other signals are seen at once.
     """
     encoded = None if query is None else query.encode()
     end = None if timeout is None else time.monotonic() + timeout

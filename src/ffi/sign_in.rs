@@ -64,8 +64,8 @@ pub extern "C" fn ewsn_sign_in_begin_json(
 /// `EWSN_OK`: the user has signed in. JSON: `stored`, whether the tokens are in the store, where watches with these options find
 /// them and renew them; `lasting`, whether a refresh token came; `expires_unix_ms`, of the access token; and where nothing is set to
 /// store them in, `refresh_token` and `access_token`, for the host to keep: **secrets**. `EWSN_TIMEOUT` (not yet) or
-/// `EWSN_INTERRUPTED` (a signal ended the wait), of another device: `kept`, in the place of the one before, and `retry_ms`, how long
-/// to the next question. Valid until this thread's next call of it, which wipes it.
+/// `EWSN_INTERRUPTED` (a signal ended the wait), of another device: `kept`, in the place of the one before, `retry_ms`, how long
+/// to the next question, and `trouble`, a text, where the issuer could not be asked: it is asked again. Valid until this thread's next call of it, which wipes it.
 ///
 /// NULL where it fails. `EWSN_E_INVALID`: the query of another sign-in, or none; a `kept` that is none, or of other options.
 /// `EWSN_E_AUTH`, and `ewsn_last_error_code` has the issuer's code: somebody said no (`access_denied`), the code was used or is too
@@ -111,8 +111,9 @@ pub extern "C" fn ewsn_sign_in_finish_json(
                 };
                 (EWSN_OK, secret_json(&answer)?)
             }
-            Polled::Pending { kept, due_in, interrupted } => {
-                let answer = Pending { kept: kept.expose(), retry_ms: due_in.as_millis() as u64 };
+            Polled::Pending { kept, due_in, interrupted, trouble } => {
+                let trouble = trouble.as_ref().map(|e| e.to_string());
+                let answer = Pending { kept: kept.expose(), retry_ms: due_in.as_millis() as u64, trouble };
                 let status = if *interrupted { EWSN_INTERRUPTED } else { EWSN_TIMEOUT };
                 (status, secret_json(&answer)?)
             }
@@ -154,6 +155,8 @@ struct Done<'a> {
 struct Pending<'a> {
     kept: &'a str,
     retry_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
 }
 
 fn open(json: *const c_char) -> Result<SignIn, Failure> {

@@ -97,7 +97,7 @@ pub struct SignedIn {
 }
 
 /// How a sign-in on another device stands.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Polled {
     /// The user has signed in.
@@ -110,6 +110,8 @@ pub enum Polled {
         due_in: Duration,
         /// Whether a signal has ended the wait.
         interrupted: bool,
+        /// What came of this call's last question, where the issuer was not reached or gave no answer: it is asked again, less often.
+        trouble: Option<Error>,
     },
 }
 
@@ -261,9 +263,13 @@ impl SignIn {
         let as_wake: Arc<dyn Wake> = sleeper.clone();
         let _woken = cancel.register(Arc::downgrade(&as_wake));
         interval = interval.min(MAX_INTERVAL);
+        let mut trouble: Option<Error> = None;
         loop {
             if SystemTime::now() >= until {
-                let text = "nobody has signed in while the code was good: begin again";
+                let mut text = "nobody has signed in while the code was good: begin again".to_owned();
+                if let Some(e) = trouble {
+                    text += &format!("; the last question for it came to nothing: {e}");
+                }
                 return Err(Error::new(ErrorKind::Auth, text).with_code("expired_token"));
             }
             // A clock that was set back must not make anybody wait for longer.
@@ -277,14 +283,14 @@ impl SignIn {
             if interrupted || left < due_in {
                 let due_in = next.duration_since(SystemTime::now()).unwrap_or_default().min(interval);
                 let kept = self.kept(Way::Device { code, interval, next, until });
-                return Ok(Polled::Pending { kept, due_in, interrupted });
+                return Ok(Polled::Pending { kept, due_in, interrupted, trouble });
             }
             let form =
                 Form::device_token(&self.oauth.account, &code, SystemTime::now(), &mut runtime::random)?;
             let lock = self.lock(cancel)?;
             match Pending::of(self.ask(&form, cancel), &mut interval) {
                 Pending::Done(granted) => return self.keep(granted, lock).map(Polled::Done),
-                Pending::Wait => next = SystemTime::now() + interval,
+                Pending::Wait(why) => (next, trouble) = (SystemTime::now() + interval, why),
                 Pending::Over(e) => return Err(e),
             }
         }

@@ -142,22 +142,29 @@ fn a_sign_in_on_another_device_goes_on_from_call_to_call() {
     let of_this_request = || SignIn::new(&options).unwrap();
     let asked = || sim.issuer().counts().requests;
     let poll = |kept: &Secret, timeout| match of_this_request().poll(kept, timeout, &Cancel::new()).unwrap() {
-        Polled::Pending { kept, due_in, interrupted: false } => (kept, due_in),
+        Polled::Pending { kept, due_in, interrupted: false, trouble } => (kept, due_in, trouble),
         other => panic!("{other:?}"),
     };
     sim.issuer().device_interval(60);
     let device = of_this_request().device(&Cancel::new()).unwrap();
-    let (mut kept, mut due_in) = (device.kept, Duration::ZERO);
+    let (mut kept, mut due_in, mut trouble) = (device.kept, Duration::ZERO, None);
     for _ in 0..3 {
-        (kept, due_in) = poll(&kept, Duration::ZERO);
+        (kept, due_in, trouble) = poll(&kept, Duration::ZERO);
     }
+    assert!(trouble.is_none());
     assert!(asked() == 0 && due_in > Duration::ZERO && due_in <= Duration::from_secs(60), "{due_in:?}");
     sim.issuer().device_interval(1);
     let device = of_this_request().device(&Cancel::new()).unwrap();
     (kept, due_in) = (device.kept, Duration::ZERO);
+    // A portal's page instead of an answer: it is told, and the question asked again.
+    let page = Some("<html>please pay</html>".to_owned());
+    let page = Action::Status { code: 200, retry_after: None, retry_date: None, body: page };
+    sim.add_fault(Fault::new(page).on("Token"));
     while asked() == 0 {
-        (kept, due_in) = poll(&kept, due_in);
+        (kept, due_in, trouble) = poll(&kept, due_in);
     }
+    let trouble = trouble.expect("what came is told");
+    assert!(trouble.to_string().contains("a page"), "{trouble}");
     sim.issuer().device(&device.user_code, Some(ADA));
     let done = of_this_request().poll(&kept, LONG, &Cancel::new()).unwrap();
     assert!(matches!(done, Polled::Done(done) if done.stored));

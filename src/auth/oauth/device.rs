@@ -40,8 +40,8 @@ pub struct Device {
 pub enum Pending {
     /// The user has signed in.
     Done(Granted),
-    /// Not yet: ask again after the interval.
-    Wait,
+    /// Not yet: ask again after the interval. With what came instead of an answer, where the issuer is in trouble.
+    Wait(Option<Error>),
     /// It is over: the code is too old, or the user said no.
     Over(Error),
 }
@@ -108,10 +108,11 @@ impl Pending {
     pub fn of(answer: Result<Granted, Denied>, interval: &mut Duration) -> Pending {
         match answer {
             Ok(granted) => Pending::Done(granted),
-            Err(Denied::Pending) => Pending::Wait,
-            Err(Denied::SlowDown | Denied::Later { .. }) => {
+            Err(Denied::Pending) => Pending::Wait(None),
+            Err(denied @ (Denied::SlowDown | Denied::Later { .. })) => {
                 *interval = (*interval + SLOWER).min(MAX_INTERVAL);
-                Pending::Wait
+                let is_trouble = matches!(denied, Denied::Later { .. });
+                Pending::Wait(is_trouble.then(|| denied.error()))
             }
             Err(Denied::Act(e) | Denied::Policy(e)) => Pending::Over(e),
         }
