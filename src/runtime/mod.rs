@@ -1,8 +1,8 @@
 //! Threads, the queue and the timer: executes the engine's commands and feeds it what came of them.
 //!
 //! Decides nothing. Threads: a timer, up to `workers` workers for each server and sign-in, a reader a stream, for each opening of
-//! a stream a short-lived one with the deep stack that a handshake needs, with a state directory one that writes it, and for push
-//! one that serves the port or takes what lies in the folder. No lock is held while host code runs.
+//! a stream a short-lived one with the deep stack that a handshake needs, with a state directory one that writes it, for each
+//! request for a token a short-lived one, and for push one that serves the port or takes what lies in the folder. No lock is held while host code runs.
 
 mod accounts;
 mod client;
@@ -10,6 +10,7 @@ mod connection;
 mod content;
 mod core;
 mod drops;
+mod keepers;
 mod links;
 mod locate;
 mod log;

@@ -1,56 +1,54 @@
-//! The tokens of accounts that sign in by OAuth: asked for on the thread of whoever needs one, one request at a time.
+//! The tokens of accounts that sign in by OAuth: asked for on a thread of its own, one request at a time.
 //!
-//! [`Keeper`] decides; here are its lock, its waiters, the endpoint and the store.
+//! [`Keeper`](crate::auth::oauth::Keeper) decides, [`super::keepers`] says whose it is; here are the thread, who waits for it, the
+//! endpoint and the store. Who has a token that is good still goes on with it; who has none waits, as long as its own request may take.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use zeroize::Zeroizing;
 
 use super::accounts::Accounts;
 use super::core::{Core, closed};
-use super::threads::lock;
-use crate::auth::oauth::{Denied, Form, Granted, Job, Keeper, Moment, Next, Record, Step, answer};
+use super::keepers::{Kept, Seat, hosts};
+use super::threads::{guarded, lock};
+use crate::auth::oauth::{Denied, Form, Granted, Job, Moment, Next, Record, Step, answer};
 use crate::auth::{Context, Secret, Tokens};
 use crate::engine::Input;
 use crate::net::{self, Asker, Cancel, Endpoint, Question};
 use crate::options::{OAuth, SignIn};
-use crate::store::tokens::{TokenLock, TokenStore};
 use crate::{Error, ErrorKind, Result};
 
-/// Whoever waits for another's request looks so often whether they are to end.
+/// Whoever waits for a token looks so often whether they are to end.
 const TICK: Duration = Duration::from_millis(50);
 /// No longer is another process waited for.
 const LONGEST_LOCK: Duration = Duration::from_secs(45);
-/// Nor, nor the issuer, by whoever has a token that is good still; but a request that spends a refresh token is never cut short: its
-/// answer may bring the next one.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Room for a TLS handshake and a request in a debug build.
+const STACK: usize = 1024 * 1024;
 
-/// The tokens of one account, for all who sign in with them.
+/// The tokens of one account, for all in a client who sign in with them in the same way.
 pub(crate) struct OAuthTokens {
     oauth: OAuth,
     asker: Asker,
-    store: Option<TokenStore>,
-    keeper: Mutex<Keeper>,
-    changed: Condvar,
-    /// The account's lock, from the reading of what is stored until the newest is.
-    stored: Mutex<Option<TokenLock>>,
-    started: Instant,
+    kept: Arc<Kept>,
+    pub(super) seat: Seat,
+    /// Ends what brings no refresh token.
+    stop: Cancel,
     /// Ends requests that nobody else may end: with the answer a refresh token may come.
     end: Cancel,
     closing: AtomicBool,
     /// Only the token that there is may be used.
     spends_no_more: AtomicBool,
     core: Arc<OnceLock<Weak<Core>>>,
+    this: Weak<OAuthTokens>,
 }
 
 impl Accounts {
     /// The tokens of an account, which all who sign in with it share.
     pub fn oauth(&self, oauth: &OAuth, asker: &Asker) -> Result<Arc<OAuthTokens>> {
-        // Which public folder a watch is about is nothing to an issuer, and must not part an account.
+        // Which public folder a watch is about is nothing to an issuer.
         let config = net::Config { public_folder_mailbox: None, ..asker.config.clone().for_an_issuer() };
         let mut known = lock(&self.oauths);
         if let Some(tokens) =
@@ -63,7 +61,18 @@ impl Accounts {
             false => Arc::new(net::Tls::of(&config)?),
         };
         let asker = Asker { config, tls, ..asker.clone() };
-        let tokens = Arc::new(OAuthTokens::open(oauth, asker, self.core.clone())?);
+        let tokens = Kept::join(oauth, |kept, seat, this| OAuthTokens {
+            oauth: oauth.clone(),
+            asker,
+            kept,
+            seat,
+            stop: Cancel::new(),
+            end: Cancel::new(),
+            closing: AtomicBool::new(false),
+            spends_no_more: AtomicBool::new(false),
+            core: self.core.clone(),
+            this,
+        })?;
         known.push(tokens.clone());
         Ok(tokens)
     }
@@ -73,113 +82,64 @@ impl Accounts {
         let SignIn::OAuth(oauth) = sign_in else { return };
         let known = lock(&self.oauths).clone();
         for tokens in known.iter().filter(|tokens| tokens.oauth == *oauth) {
-            lock(&tokens.keeper).again(tokens.now());
+            lock(&tokens.kept.state).keeper(tokens.seat).again(tokens.now());
         }
     }
 
     /// Waits, to a time, for refresh tokens that are on their way to the host; where the host keeps them, no more are spent.
     pub fn finish_unkept(&self, until: Instant) {
         let known = lock(&self.oauths).clone();
-        let unkept = |tokens: &&Arc<OAuthTokens>| tokens.store.is_none() && !tokens.oauth.account.app_only;
+        let unkept =
+            |tokens: &&Arc<OAuthTokens>| tokens.kept.store.is_none() && !tokens.oauth.account.app_only;
         known.iter().filter(unkept).for_each(|tokens| tokens.spends_no_more.store(true, Ordering::SeqCst));
-        known.iter().filter(unkept).for_each(|tokens| drop(tokens.wait_idle(until)));
+        known.iter().filter(unkept).for_each(|tokens| tokens.kept.wait_idle(tokens.seat.member, until));
     }
 
     /// Waits, to a time, for answers that may bring a refresh token, and ends the rest.
     pub fn finish(&self, until: Instant) {
         let known = lock(&self.oauths).clone();
-        known.iter().for_each(|tokens| tokens.closing.store(true, Ordering::SeqCst));
+        for tokens in &known {
+            tokens.closing.store(true, Ordering::SeqCst);
+            tokens.stop.cancel();
+        }
         known.iter().for_each(|tokens| tokens.finish(until));
     }
 }
 
 impl OAuthTokens {
-    /// Nothing is asked yet.
-    fn open(oauth: &OAuth, asker: Asker, core: Arc<OnceLock<Weak<Core>>>) -> Result<OAuthTokens> {
-        let store = oauth.store.as_deref().map(|dir: &Path| TokenStore::open(dir)).transpose()?;
-        let keeper = Keeper::new(oauth.account.clone(), store.is_some(), fastrand::u64(..));
-        Ok(OAuthTokens {
-            oauth: oauth.clone(),
-            asker,
-            store,
-            keeper: Mutex::new(keeper),
-            changed: Condvar::new(),
-            stored: Mutex::default(),
-            started: Instant::now(),
-            end: Cancel::new(),
-            closing: AtomicBool::new(false),
-            spends_no_more: AtomicBool::new(false),
-            core,
-        })
-    }
-
     fn now(&self) -> Moment {
-        Moment { mono: self.started.elapsed(), wall: SystemTime::now() }
+        Moment { mono: self.kept.started.elapsed(), wall: SystemTime::now() }
     }
 
-    /// Does a job, and those that follow from it. An error is the caller's own: it was cancelled.
-    fn work(&self, job: Job, cancel: &Cancel, until: Instant) -> Result<()> {
-        let mut busy = Busy { tokens: self, done: false };
-        let mut job = job;
-        loop {
-            let (next, keeper) = match job {
-                Job::Load => match self.load(cancel, until) {
-                    Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-                    loaded => {
-                        let mut keeper = lock(&self.keeper);
-                        (keeper.loaded(loaded, self.now(), &mut random), keeper)
-                    }
-                },
-                Job::Ask(form) => match self.ask(&form, cancel) {
-                    Err(Denied::Act(e)) if e.kind() == ErrorKind::Closed => return Err(closed()),
-                    answer => {
-                        let mut keeper = lock(&self.keeper);
-                        (keeper.answered(answer, self.now()), keeper)
-                    }
-                },
-                Job::Store(record) => {
-                    let stored = self.save(&record);
-                    let mut keeper = lock(&self.keeper);
-                    (keeper.stored(stored, self.now()), keeper)
+    /// Begins a job; who asked for a token does not have to wait for it. Where there is no client, as in a check, it is done at once.
+    fn begin(&self, job: Job, cancel: &Cancel) -> Result<()> {
+        let Some(tokens) = self.this.upgrade() else { return Err(closed()) };
+        let mut busy = Busy { tokens, done: false };
+        match self.core.get().and_then(Weak::upgrade) {
+            None => busy.work(job, cancel),
+            Some(core) => core.threads.spawn("ewsn-token", STACK, move || {
+                let stop = busy.tokens.stop.clone();
+                let done = guarded("asking for a token", || busy.work(job, &stop));
+                if let Err(e) = done
+                    && e.kind() == ErrorKind::Internal
+                {
+                    busy.failed(e);
                 }
-                // Without a lock: the engine's is taken for it.
-                Job::Tell(token) => {
-                    if let Some(core) = self.core.get().and_then(Weak::upgrade) {
-                        core.feed(Input::TokenRotated { account: self.oauth.name.clone(), token });
-                    }
-                    let mut keeper = lock(&self.keeper);
-                    (keeper.told(), keeper)
-                }
-            };
-            match next {
-                Next::Go(then) => job = then,
-                // Under the same lock: somebody else may begin as soon as it is free.
-                Next::Done => {
-                    busy.done = true;
-                    self.release(&keeper);
-                    return Ok(());
-                }
-            }
+            }),
         }
     }
 
-    /// A job is over: the account's lock goes back, and the others go on. At the end it goes back in any case: nobody here would store
-    /// any more, and the client may be kept for long.
-    fn release(&self, keeper: &Keeper) {
-        if !keeper.keeps_lock() || self.end.is_cancelled() {
-            *lock(&self.stored) = None;
-        }
-        self.changed.notify_all();
-    }
-
-    fn load(&self, cancel: &Cancel, until: Instant) -> Result<Option<Record>> {
-        let Some(store) = &self.store else { return Ok(None) };
+    fn load(&self, cancel: &Cancel) -> Result<Option<Record>> {
+        let Some(store) = &self.kept.store else { return Ok(None) };
         let id = self.oauth.account.id();
-        let longest = if self.has_good() { PATIENCE } else { LONGEST_LOCK };
-        let until = until.min(Instant::now() + longest);
-        let held = store.lock(&id, until, &|| cancel.is_cancelled())?;
-        let bytes = held.read();
-        *lock(&self.stored) = Some(held);
+        let mut stored = lock(&self.kept.stored);
+        // There is one already where what another line has cannot be stored.
+        let held = match stored.take() {
+            Some(held) => held,
+            None => store.lock(&id, Instant::now() + LONGEST_LOCK, &|| cancel.is_cancelled())?,
+        };
+        let bytes = stored.insert(held).read();
+        drop(stored);
         let read = |bytes: Zeroizing<Vec<u8>>| Record::read(&bytes, &id);
         bytes?.map(read).transpose().map_err(|e| {
             e.context(format!(
@@ -190,7 +150,7 @@ impl OAuthTokens {
     }
 
     fn save(&self, record: &Record) -> Result<()> {
-        match &*lock(&self.stored) {
+        match &*lock(&self.kept.stored) {
             Some(held) => held.write(&record.write()),
             None => {
                 Err(Error::new(ErrorKind::Internal, "tokens are to be stored without the account's lock"))
@@ -202,18 +162,13 @@ impl OAuthTokens {
         // What goes out, and what comes: the endpoint's words, and later a server's, may quote it.
         self.secrets().iter().for_each(|secret| self.know(secret));
         let cancel = if form.spends { &self.end } else { cancel };
-        let mut asker = self.asker.clone();
-        if !form.spends && self.has_good() {
-            asker.config.call_timeout = asker.config.call_timeout.min(PATIENCE);
+        let granted = request(&self.asker, form, cancel)?;
+        let like = lock(&self.kept.state).like(self.seat);
+        for tokens in &like {
+            tokens.know(&granted.access_token);
+            granted.refresh_token.iter().for_each(|token| tokens.know(token));
         }
-        let granted = request(&asker, form, cancel)?;
-        self.know(&granted.access_token);
-        granted.refresh_token.iter().for_each(|token| self.know(token));
         Ok(granted)
-    }
-
-    fn has_good(&self) -> bool {
-        lock(&self.keeper).good(self.now()).is_some()
     }
 
     fn know(&self, secret: &Secret) {
@@ -222,29 +177,29 @@ impl OAuthTokens {
         self.asker.tap.secrets.add_beside(secret, &public);
     }
 
-    /// Waits, to a time, until nobody does a job.
-    fn wait_idle(&self, until: Instant) -> MutexGuard<'_, Keeper> {
-        let mut keeper = lock(&self.keeper);
-        while keeper.is_busy() && Instant::now() < until {
-            let left = until.saturating_duration_since(Instant::now());
-            keeper = self.changed.wait_timeout(keeper, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        keeper
+    /// Who is told of what comes, and what the account is called there.
+    pub(super) fn host(&self) -> Option<(Arc<Core>, Arc<str>)> {
+        Some((self.core.get()?.upgrade()?, self.oauth.name.clone()))
     }
 
     fn finish(&self, until: Instant) {
-        let mut keeper = self.wait_idle(until);
-        // Under the keeper's lock: whoever is busy still gives the account's lock back then (`release`).
+        let Seat { member, .. } = self.seat;
+        self.kept.wait_idle(member, until);
         self.end.cancel();
-        if keeper.is_busy() {
+        let is_last = self.kept.leave(member);
+        let mut state = lock(&self.kept.state);
+        // Whoever is busy still gives the account's lock back then (`release`).
+        if !is_last || state.worker.is_some() {
             return;
         }
         // Once more, for the disk may have room now.
-        if let Some(record) = keeper.unstored().cloned() {
+        if let Some(keeper) = state.unstored()
+            && let Some(record) = keeper.unstored().cloned()
+        {
             let stored = self.save(&record);
             keeper.stored(stored, self.now());
         }
-        self.release(&keeper);
+        self.kept.release(&state);
     }
 
     /// What a host hears of it.
@@ -261,27 +216,47 @@ impl OAuthTokens {
 impl Tokens for OAuthTokens {
     fn token(&self, cx: &Context<'_>) -> Result<Secret> {
         loop {
-            if cx.cancel.is_cancelled() || self.closing.load(Ordering::SeqCst) {
+            if cx.cancel.is_cancelled() {
                 return Err(closed());
             }
-            let mut keeper = lock(&self.keeper);
-            // Under the keeper's lock: whoever waits for an end then sees a job that was begun before.
-            if self.spends_no_more.load(Ordering::SeqCst) {
-                return keeper.good(self.now()).ok_or_else(closed);
+            let mut state = lock(&self.kept.state);
+            // Under the lock: whoever waits for an end then sees a job that was begun before.
+            if self.closing.load(Ordering::SeqCst) {
+                return Err(closed());
             }
-            match keeper.token(self.now(), &mut random) {
+            let elsewhere = state.worker.is_some();
+            let (now, keeper) = (self.now(), state.keeper(self.seat));
+            let good = keeper.good(now);
+            if self.spends_no_more.load(Ordering::SeqCst) {
+                return good.ok_or_else(closed);
+            }
+            let step = match &good {
+                // One request for the account at a time, though it be of another line.
+                _ if !elsewhere || keeper.is_busy() => keeper.token(now, &mut random),
+                Some(token) => Step::Use(token.clone()),
+                None => Step::Busy,
+            };
+            match step {
                 Step::Use(token) => return Ok(token),
                 Step::Fail(e) => return Err(self.failed(&e)),
+                Step::Busy if Instant::now() < cx.until => {
+                    drop(self.kept.changed.wait_timeout(state, TICK));
+                }
                 Step::Busy => {
-                    if Instant::now() >= cx.until {
-                        let text = "another request for a token takes too long";
-                        return Err(self.failed(&Error::new(ErrorKind::Timeout, text)));
-                    }
-                    drop(self.changed.wait_timeout(keeper, TICK));
+                    let text = format!(
+                        "the request for one, to {}, takes too long, or another process that has to end first does",
+                        self.oauth.account.endpoints.token
+                    );
+                    return Err(self.failed(&Error::new(ErrorKind::Timeout, text)));
                 }
                 Step::Begin(job) => {
-                    drop(keeper);
-                    self.work(job, cx.cancel, cx.until)?;
+                    state.worker = Some(self.seat.member);
+                    drop(state);
+                    let begun = self.begin(job, cx.cancel);
+                    match good {
+                        Some(token) => return Ok(token),
+                        None => begun?,
+                    }
                 }
             }
         }
@@ -289,7 +264,7 @@ impl Tokens for OAuthTokens {
 
     fn refused(&self, token: &Secret, claims: Option<&str>) {
         let now = self.now();
-        lock(&self.keeper).refused(token, claims, now);
+        lock(&self.kept.state).keeper(self.seat).refused(token, claims, now);
     }
 
     fn who(&self) -> String {
@@ -297,7 +272,7 @@ impl Tokens for OAuthTokens {
     }
 
     fn secrets(&self) -> Vec<Secret> {
-        let secrets = lock(&self.keeper).secrets().cloned().collect::<Vec<_>>();
+        let secrets = lock(&self.kept.state).keeper(self.seat).secrets().cloned().collect::<Vec<_>>();
         secrets.into_iter().chain(self.oauth.account.secrets().cloned()).collect()
     }
 }
@@ -309,17 +284,76 @@ impl fmt::Debug for OAuthTokens {
 }
 
 /// A job is under way; however it ends, the next one may begin then.
-struct Busy<'a> {
-    tokens: &'a OAuthTokens,
+struct Busy {
+    tokens: Arc<OAuthTokens>,
     done: bool,
 }
 
-impl Drop for Busy<'_> {
+impl Busy {
+    /// Does a job, and those that follow from it. An error is the caller's own: it was cancelled.
+    fn work(&mut self, mut job: Job, cancel: &Cancel) -> Result<()> {
+        let tokens = self.tokens.clone();
+        let (kept, seat) = (&tokens.kept, tokens.seat);
+        loop {
+            let (next, mut state) = match job {
+                Job::Load => match tokens.load(cancel) {
+                    Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
+                    loaded => {
+                        let mut state = lock(&kept.state);
+                        (state.keeper(seat).loaded(loaded, tokens.now(), &mut random), state)
+                    }
+                },
+                Job::Ask(form) => match tokens.ask(&form, cancel) {
+                    Err(Denied::Act(e)) if e.kind() == ErrorKind::Closed => return Err(closed()),
+                    answer => {
+                        let mut state = lock(&kept.state);
+                        (state.keeper(seat).answered(answer, tokens.now()), state)
+                    }
+                },
+                Job::Store(record) => {
+                    let stored = tokens.save(&record);
+                    let mut state = lock(&kept.state);
+                    (state.keeper(seat).stored(stored, tokens.now()), state)
+                }
+                // Without a lock: the engines' are taken for it.
+                Job::Tell(token) => {
+                    let like = lock(&kept.state).like(seat);
+                    for (core, account) in hosts(&like) {
+                        core.feed(Input::TokenRotated { account, token: token.clone() });
+                    }
+                    let mut state = lock(&kept.state);
+                    (state.keeper(seat).told(), state)
+                }
+            };
+            state.settle(seat);
+            match next {
+                Next::Go(then) => job = then,
+                // Under the same lock: somebody else may begin as soon as it is free.
+                Next::Done => {
+                    self.done = true;
+                    state.worker = None;
+                    kept.release(&state);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// It has failed by a bug of ours: it must not be begun again and again.
+    fn failed(&mut self, e: Error) {
+        let tokens = &self.tokens;
+        let mut state = lock(&tokens.kept.state);
+        state.keeper(tokens.seat).loaded(Err(e), tokens.now(), &mut random);
+    }
+}
+
+impl Drop for Busy {
     fn drop(&mut self) {
         if !self.done {
-            let mut keeper = lock(&self.tokens.keeper);
-            keeper.abandoned();
-            self.tokens.release(&keeper);
+            let mut state = lock(&self.tokens.kept.state);
+            state.keeper(self.tokens.seat).abandoned();
+            state.worker = None;
+            self.tokens.kept.release(&state);
         }
     }
 }

@@ -50,7 +50,8 @@ impl TokenStore {
     /// In this directory, which is made where there is none, and refused where other users can write to it.
     pub fn open(dir: &Path) -> Result<TokenStore> {
         prepare(dir)?;
-        Ok(TokenStore(dir.to_owned()))
+        // By one name, whichever way leads to it.
+        Ok(TokenStore(fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned())))
     }
 
     /// Waits for the account's lock, until a time, or until `stop` says so.

@@ -1,6 +1,7 @@
 //! Signing in by OAuth, over real sockets, against the simulator's token endpoint.
 #![cfg(feature = "sim")]
 
+mod accounts;
 #[path = "../common/company.rs"]
 mod company;
 mod finding;
@@ -8,5 +9,6 @@ mod login;
 mod months;
 mod processes;
 mod refusals;
+mod renewing;
 mod support;
 mod watching;

@@ -19,6 +19,7 @@
 //! milliseconds, a crash loses the newest: then the next run sends the one before. Microsoft Entra ID goes on taking it; an issuer that
 //! takes each only once refuses it (`invalid_grant`), and the user has to sign in. No client can do better.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +29,7 @@ use super::account::Account;
 use super::answer::{Denied, Granted};
 use super::form::Form;
 use super::record::Record;
-use super::{Moment, Random};
+use super::{Moment, Random, hash};
 use crate::auth::Secret;
 use crate::{Error, ErrorKind, Result};
 
@@ -50,6 +51,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const ANOTHER_CLOCK: Duration = Duration::from_secs(300);
 /// No claims challenge is longer.
 const MAX_CLAIMS: usize = 4096;
+/// So many refresh tokens are known again: those of six weeks of hours.
+const MAX_KNOWN: usize = 1024;
 
 /// What a caller is to do.
 #[derive(Debug)]
@@ -93,6 +96,10 @@ pub struct Keeper {
     durable: bool,
     held: Option<Held>,
     refresh_token: Option<Secret>,
+    /// By which those that it was given, or that came, are known again.
+    known: VecDeque<String>,
+    /// There was a token by it.
+    works: bool,
     /// The same, where the issuer does not take it any more.
     spent: Option<Secret>,
     /// Not for its own sake, but for a consent or a policy, which may change.
@@ -164,11 +171,14 @@ impl Keeper {
     /// `durable`: there is a store, which outlives this; other processes may use it too.
     pub fn new(account: Arc<Account>, durable: bool, seed: u64) -> Keeper {
         let refresh_token = account.refresh_token.clone();
+        let known = account.given().into_iter().collect();
         Keeper {
             account,
             durable,
             held: None,
             refresh_token,
+            known,
+            works: false,
             spent: None,
             may_be_taken: false,
             began_anew: None,
@@ -185,6 +195,48 @@ impl Keeper {
     /// Whose tokens they are.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// Whether this is a sign-in of the same account that goes on from one that it has: with a refresh token that it was given or that
+    /// came by renewal, however old, or without one of its own; of a program that acts for itself, with the same proof.
+    pub fn knows(&self, other: &Account) -> bool {
+        match other.given() {
+            _ if other.app_only => other.proof == self.account.proof,
+            Some(given) => self.known.contains(&given),
+            None => true,
+        }
+    }
+
+    /// How the program proves who it is may have changed since; the latest word of the host counts.
+    pub fn prove_like(&mut self, other: &Account) {
+        if self.account.proof != other.proof {
+            self.account = Arc::new(Account { proof: other.proof.clone(), ..Account::clone(&self.account) });
+        }
+    }
+
+    /// Whether the issuer, or what is stored, has given a token for what it was set up with.
+    pub fn works(&self) -> bool {
+        self.works
+    }
+
+    /// It takes the place of another one of the same account: what that knew, it knows too.
+    pub fn replace(&mut self, older: &Keeper) {
+        for known in older.known.iter().rev() {
+            if !self.known.contains(known) && self.known.len() < MAX_KNOWN {
+                self.known.push_front(known.clone());
+            }
+        }
+    }
+
+    /// A newer refresh token came.
+    fn renew(&mut self, newest: Secret) {
+        if self.refresh_token.as_ref() != Some(&newest) {
+            self.known.push_back(hash::sha256(newest.expose().as_bytes()));
+            if self.known.len() > MAX_KNOWN {
+                self.known.pop_front();
+            }
+            self.refresh_token = Some(newest);
+        }
     }
 
     /// A token, or what to do for one.
@@ -269,8 +321,8 @@ impl Keeper {
         if given.is_some() && given != record.given && !is_spent {
             return;
         }
-        if record.refresh_token.is_some() {
-            self.refresh_token = record.refresh_token;
+        if let Some(newest) = record.refresh_token {
+            self.renew(newest);
         }
         let is_new = |token: &Secret| self.held.as_ref().is_none_or(|held| held.token != *token);
         if let Some(token) = record.access_token.filter(is_new)
@@ -312,14 +364,14 @@ impl Keeper {
                     // There is no token to use, and the old one may be spent: what is kept is the newest all the same.
                     Some(newest) if self.durable => {
                         let record = self.record(None, Some(newest.clone()), now.wall, now.wall);
-                        self.refresh_token = Some(newest);
+                        self.renew(newest);
                         let unstored =
                             Unstored { record: record.clone(), held: None, rotated: true, failed: false };
                         self.unstored = Some(unstored);
                         Next::Go(Job::Store(record))
                     }
                     Some(newest) => {
-                        self.refresh_token = Some(newest.clone());
+                        self.renew(newest.clone());
                         Next::Go(Job::Tell(newest))
                     }
                     None => self.done(),
@@ -338,7 +390,7 @@ impl Keeper {
         let held = self.hold(access_token.clone(), life, life, now);
         self.claims = None;
         if let Some(newest) = refresh_token {
-            self.refresh_token = Some(newest);
+            self.renew(newest);
         }
         if !self.durable {
             self.held = Some(held);
@@ -472,6 +524,7 @@ impl Keeper {
     fn well(&mut self) {
         self.trouble = None;
         self.failures = 0;
+        self.works = true;
     }
 
     fn back_off(&mut self, error: &Error, asked: Option<Duration>, now: Moment) {

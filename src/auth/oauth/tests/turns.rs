@@ -323,3 +323,30 @@ fn a_watch_that_is_added_again_has_the_issuer_asked_once() {
     process.keeper.again(world.moment());
     assert!(world.token(&mut process).is_err() && world.issuer.requests == 1);
 }
+
+// A host that starts a watch with the refresh token that it kept last week would send one that is spent, and the issuer would end the
+// sign-in for all.
+#[test]
+fn what_was_given_or_came_is_known_again() {
+    let (mut world, mut process, _) = started();
+    let given =
+        |token: &str| Account { refresh_token: Some(Secret::new(token)), ..Account::clone(&world.account) };
+    let (first, other) = (given("r0"), given("other"));
+    let mut kept = vec![first.clone(), given(&world.issuer.newest)];
+    for _ in 0..40 {
+        world.pass(HOUR);
+        world.token(&mut process).unwrap();
+        kept.push(Account { refresh_token: Some(Secret::new(world.issuer.newest.clone())), ..first.clone() });
+    }
+    assert!(kept.iter().all(|account| process.keeper.knows(account)));
+    assert!(!process.keeper.knows(&other) && process.keeper.works());
+    // One that takes its place knows what it knew.
+    let mut newer = Keeper::new(Arc::new(other.clone()), true, 1);
+    assert!(!newer.works() && !newer.knows(&first));
+    newer.replace(&process.keeper);
+    assert!(kept.iter().chain([&other]).all(|account| newer.knows(account)));
+    // A program that acts for itself is known by how it proves that.
+    let program = |secret: &str| Account { proof: Proof::Secret(Secret::new(secret)), ..account(None) };
+    let keeper = Keeper::new(Arc::new(program("one")), false, 1);
+    assert!(keeper.knows(&program("one")) && !keeper.knows(&program("two")));
+}
