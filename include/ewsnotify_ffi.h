@@ -787,7 +787,7 @@ const char *ewsn_sign_in_begin_json(const char *json,
  often as the issuer allows; 0 asks where a question is due and waits for nobody, a negative one waits as long as the code is good.
 
  `EWSN_OK`: the user has signed in. JSON: `stored`, whether the tokens are in the store, where watches with these options find
- them and renew them; `lasting`, whether a refresh token came; `expires_unix_ms`, of the access token; and where nothing is set to
+ them and renew them; `lasting`, whether there is a refresh token; `expires_unix_ms`, of the access token; and where nothing is set to
  store them in, `refresh_token` and `access_token`, for the host to keep: **secrets**. `EWSN_TIMEOUT` (not yet) or
  `EWSN_INTERRUPTED` (a signal ended the wait), of another device: `kept`, in the place of the one before, `retry_ms`, how long
  to the next question, and `trouble`, a text, where the issuer could not be asked: it is asked again. Valid until this thread's next call of it, which wipes it.

@@ -94,6 +94,9 @@ pub struct SignedIn {
     pub life: Duration,
     /// Whether both are in the store (`oauth_token_store`, or `state_dir`).
     pub stored: bool,
+    /// Whether there is a refresh token from now on, so that the sign-in lasts: the one that came, or, where none did, the one that is
+    /// stored from before.
+    pub lasting: bool,
 }
 
 /// How a sign-in on another device stands.
@@ -349,6 +352,7 @@ impl SignIn {
     fn keep(&self, granted: Granted, lock: Option<TokenLock>) -> Result<SignedIn> {
         let Granted { access_token, life, refresh_token } = granted;
         let stored = lock.is_some();
+        let mut lasting = refresh_token.is_some();
         if let Some(lock) = lock {
             let id = self.oauth.account.id();
             // What the host had been given before is older than this sign-in.
@@ -360,6 +364,7 @@ impl SignIn {
                 (None, Some(kept)) => (given, Some(kept)),
                 _ => (self.oauth.account.given().or(given), refresh_token.clone()),
             };
+            lasting = newest.is_some();
             let since = SystemTime::now();
             let record = Record {
                 account: id,
@@ -371,7 +376,7 @@ impl SignIn {
             };
             lock.write(&record.write())?;
         }
-        Ok(SignedIn { refresh_token, access_token, life, stored })
+        Ok(SignedIn { refresh_token, access_token, life, stored, lasting })
     }
 }
 

@@ -223,9 +223,13 @@ fn a_sign_in_without_a_refresh_token_keeps_the_one_before() {
         }
         sign_in.finish(&begun.kept, &query, &Cancel::new()).unwrap()
     };
-    assert!(signed_in(None).refresh_token.is_some());
     let plain = r#"{"token_type":"Bearer","expires_in":3600,"access_token":"plain"}"#;
-    assert!(signed_in(Some(plain)).refresh_token.is_none());
+    let first = signed_in(Some(plain));
+    assert!(first.refresh_token.is_none() && !first.lasting, "for an hour");
+    let second = signed_in(None);
+    assert!(second.refresh_token.is_some() && second.lasting);
+    let third = signed_in(Some(plain));
+    assert!(third.refresh_token.is_none() && third.lasting, "the one before is kept");
     // The server does not know "plain", so it is renewed.
     let mut desk = Desk::open(&options);
     desk.connected();

@@ -108,8 +108,7 @@ pub fn run(args: &Args) -> Outcome {
         work.join().map_err(|_| Failure::failed("the sign-in has ended by a bug; please report it"))
     });
     let (signed_in, mut output) = signed_in?;
-    let SignedIn { refresh_token, .. } = signed_in?;
-    let lasting = refresh_token.is_some();
+    let SignedIn { lasting, .. } = signed_in?;
     let text = match output.paint() {
         None => clean_json(
             json!({"type": "SignedIn", "user": args.user, "store": store, "lasting": lasting}).to_string(),
