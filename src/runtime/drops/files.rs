@@ -12,11 +12,10 @@ use rustix::fs::OFlags;
 pub(super) enum Unread {
     /// Somebody has taken it.
     Gone,
-    /// The web process keeps it to itself.
-    Denied(io::Error),
     /// It can never be read.
     Never(String),
-    /// It may pass by itself: no room for one more open file, no memory, a disk or a network that fails now.
+    /// It may pass by itself, or by somebody's doing: no room for one more open file, no memory, a disk or a network that fails now, a mode
+    /// that keeps us out.
     Later(io::Error),
 }
 
@@ -24,9 +23,18 @@ impl From<io::Error> for Unread {
     fn from(e: io::Error) -> Unread {
         match e.kind() {
             io::ErrorKind::NotFound => Unread::Gone,
-            io::ErrorKind::PermissionDenied => Unread::Denied(e),
             _ => Unread::Later(e),
         }
+    }
+}
+
+/// What to do about it.
+pub(super) fn advice(e: &io::Error) -> &'static str {
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": the web process has to let us read it (its user, group or umask)"
+        }
+        _ => "",
     }
 }
 
@@ -84,7 +92,8 @@ mod tests {
             assert!(matches!(read(&at(name), 10), Err(Unread::Never(_))), "{name}");
         }
         assert!(matches!(read(&at("nothing"), 10), Err(Unread::Gone)));
-        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::IO] {
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NOMEM, Errno::IO, Errno::ACCESS] {
             assert!(matches!(Unread::from(io::Error::from(errno)), Unread::Later(_)), "{errno}");
         }
         // A regular file whose first byte cannot be read (EIO).

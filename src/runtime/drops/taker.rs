@@ -1,6 +1,6 @@
 //! The thread that takes the files, in the order of their names.
 
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::super::core::Core;
 use super::super::push::{Notes, is_unsubscribe};
 use super::super::threads::lock;
-use super::files::{Unread, put, read};
+use super::files::{Unread, advice, put, read};
 use super::{Drops, Wish};
 use crate::engine::{PushAnswer, PushOutcome};
 use crate::{Error, ErrorKind};
@@ -33,7 +33,7 @@ const MOST_UNWANTED: usize = 1000;
 const LARGEST_UNWANTED: u64 = 4 << 20;
 /// A file that cannot be read holds up those after it for so long, since they are to be taken in order.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So many files that can be neither read nor removed are passed by.
+/// So many files that can be neither read nor removed are passed by; those that cannot be read are tried again after [`PATIENCE`].
 const MOST_STUCK: usize = 10_000;
 
 /// What the thread knows.
@@ -43,7 +43,10 @@ pub(super) struct Taker<'a> {
     unwanted: VecDeque<String>,
     /// Whether the file is to be written.
     unwritten: bool,
+    /// What was taken and cannot be removed.
     stuck: BTreeSet<OsString>,
+    /// What cannot be read, and when it is tried again; it holds up nothing any more.
+    unread: BTreeMap<OsString, Instant>,
     /// The file that could not be read, and since when.
     awaited: Option<(OsString, Instant)>,
     notes: Notes,
@@ -62,6 +65,7 @@ impl<'a> Taker<'a> {
             unwanted,
             unwritten: false,
             stuck: BTreeSet::new(),
+            unread: BTreeMap::new(),
             awaited: None,
             notes: Notes::default(),
             write_failed: false,
@@ -145,14 +149,8 @@ impl<'a> Taker<'a> {
             let path = self.drops.dir.join(&name);
             let body = match read(&path, self.drops.max_bytes) {
                 Ok(body) => body,
-                Err(Unread::Gone) => continue,
-                Err(Unread::Denied(e)) => {
-                    self.fail(
-                        core,
-                        "permission",
-                        format!("cannot read {}: {e}; the web process has to let us", path.display()),
-                    );
-                    self.pass_by(name);
+                Err(Unread::Gone) => {
+                    self.unread.remove(&name);
                     continue;
                 }
                 Err(Unread::Never(e)) => {
@@ -161,21 +159,23 @@ impl<'a> Taker<'a> {
                     continue;
                 }
                 Err(Unread::Later(e)) if self.waits(&name, Instant::now()) => {
-                    self.fail(
-                        core,
-                        "later",
-                        format!("cannot read {}: {e}; it is tried again", path.display()),
-                    );
+                    let text =
+                        format!("cannot read {}: {e}{}; it is tried again", path.display(), advice(&e));
+                    self.fail(core, "later", text);
                     return false;
                 }
                 Err(Unread::Later(e)) => {
-                    let text =
-                        format!("still cannot read {}: {e}; it is passed by from now on", path.display());
+                    let text = format!(
+                        "still cannot read {}: {e}{}; those after it go first, and it is tried each minute",
+                        path.display(),
+                        advice(&e)
+                    );
                     self.fail(core, "passed by", text);
-                    self.pass_by(name);
+                    self.pass_by(name, Instant::now());
                     continue;
                 }
             };
+            self.unread.remove(&name);
             match core.push(&body) {
                 Ok(pushed) if pushed.answer == PushAnswer::Later => return false,
                 Ok(pushed) => {
@@ -204,7 +204,10 @@ impl<'a> Taker<'a> {
                 if age.is_some_and(|age| age > STALE) {
                     let _ = fs::remove_file(entry.path());
                 }
-            } else if name.as_bytes().ends_with(b".xml") && !self.stuck.contains(&name) {
+            } else if name.as_bytes().ends_with(b".xml")
+                && !self.stuck.contains(&name)
+                && self.unread.get(&name).is_none_or(|at| *at <= Instant::now())
+            {
                 first.push(name);
                 if first.len() > BATCH {
                     first.pop();
@@ -216,6 +219,9 @@ impl<'a> Taker<'a> {
 
     /// Whether a file that could not be read is still waited for.
     fn waits(&mut self, name: &OsStr, now: Instant) -> bool {
+        if self.unread.contains_key(name) {
+            return false;
+        }
         match &self.awaited {
             Some((awaited, since)) if awaited == name => now.saturating_duration_since(*since) < PATIENCE,
             _ => {
@@ -237,16 +243,22 @@ impl<'a> Taker<'a> {
                     "remove",
                     format!("cannot remove {}: {e}; it is passed by from now on", path.display()),
                 );
-                self.pass_by(name);
+                // Beyond that the names come again, and are told again.
+                if self.stuck.len() < MOST_STUCK {
+                    self.stuck.insert(name);
+                }
             }
             _ => {}
         }
     }
 
-    fn pass_by(&mut self, name: OsString) {
-        // Beyond that the names come again, and are told again.
-        if self.stuck.len() < MOST_STUCK {
-            self.stuck.insert(name);
+    fn pass_by(&mut self, name: OsString, now: Instant) {
+        if self.unread.len() >= MOST_STUCK {
+            // Some of them may be gone.
+            self.unread.retain(|name, _| self.drops.dir.join(name).exists());
+        }
+        if self.unread.len() < MOST_STUCK {
+            self.unread.insert(name, now + PATIENCE);
         }
     }
 
@@ -345,5 +357,12 @@ mod tests {
         assert!(taker.waits(OsStr::new("a.xml"), now + PATIENCE - Duration::from_secs(1)));
         assert!(!taker.waits(OsStr::new("a.xml"), now + PATIENCE));
         assert!(taker.waits(OsStr::new("b.xml"), now + PATIENCE), "another one has its own time");
+        // What is passed by is tried again, and holds up nobody then; until its mode was mended, say.
+        fs::write(dir.path().join("a.xml"), "x").unwrap();
+        taker.pass_by("a.xml".into(), now);
+        assert!(taker.oldest().unwrap().is_empty());
+        assert!(!taker.waits(OsStr::new("a.xml"), now + PATIENCE));
+        taker.unread.insert("a.xml".into(), now);
+        assert_eq!(taker.oldest().unwrap(), ["a.xml"]);
     }
 }
