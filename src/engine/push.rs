@@ -104,6 +104,8 @@ struct State {
     told_unreached: bool,
     /// Where the next subscription is to go on from: the last watermark of the one before.
     resume: Option<String>,
+    /// Something that the server sent since then was refused, and may have been of this one.
+    refused: bool,
 }
 
 /// How a notification fits to what was handled.
@@ -120,8 +122,8 @@ impl Engine {
     /// A watch begins that hears by push.
     pub(super) fn push_watch(&mut self, id: u64) {
         let (heard, sure) = (self.now.mono, self.now.wall);
-        let state =
-            State { id: None, heard, sure, marks: VecDeque::new(), told_unreached: false, resume: None };
+        let (marks, resume) = (VecDeque::new(), None);
+        let state = State { id: None, heard, sure, marks, told_unreached: false, resume, refused: false };
         self.pushes.watches.insert(id, state);
     }
 
@@ -211,6 +213,13 @@ impl Engine {
         Pushed { answer, parts }
     }
 
+    /// Something that a server has sent was refused, and would be again: it is larger than we take, or not understood. Whose it was is not
+    /// known. Where nothing more comes of a subscription, a new one must not go on from the same watermark: the server would send
+    /// the same again, for ever.
+    pub fn push_refused(&mut self) {
+        self.pushes.watches.values_mut().for_each(|state| state.refused = true);
+    }
+
     fn push_message(&mut self, message: Response<Option<Notification>>) -> PushPart {
         let error = message.error("SendNotification");
         let Some(notification) = message.body else { return self.nameless_push(error) };
@@ -294,6 +303,10 @@ impl Engine {
                 state.marks.pop_front();
             }
         }
+        if matches!(link, Link::Next(_) | Link::Break) {
+            // A server sends one after the other: what was refused was another one's, or is told as missing.
+            state.refused = false;
+        }
         self.watch_silence(id);
         self.connected(id, Duration::ZERO);
         let Some(w) = self.watches.get_mut(&id) else { return PushOutcome::Unknown };
@@ -375,10 +388,17 @@ impl Engine {
     fn push_lost(&mut self, id: u64, reason: Reason, error: &Error) {
         let Some(s) = self.watches.get(&id).and_then(|w| w.subscription.as_ref()) else { return };
         let head = s.watermark.clone();
-        if let Some(state) = self.pushes.watches.get_mut(&id) {
+        let Some(state) = self.pushes.watches.get_mut(&id) else { return };
+        if !std::mem::take(&mut state.refused) {
             state.resume = head;
+            return self.lost(id, reason, error, true);
         }
-        self.lost(id, reason, error, true);
+        // From now on, and sync finds what was in it.
+        state.resume = None;
+        let text = format!(
+            "{error}; something that the server had sent was refused, so the new subscription does not ask for it again"
+        );
+        self.lost(id, Reason::NotificationLost, &Error::new(error.kind(), text), true);
     }
 }
 

@@ -103,6 +103,10 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 impl Core {
     /// Takes the body of a push; what is to be answered, at once.
     pub fn push(self: &Arc<Self>, body: &[u8]) -> Result<Pushed> {
+        self.push_read(body).inspect_err(|_| self.push_refused())
+    }
+
+    fn push_read(self: &Arc<Self>, body: &[u8]) -> Result<Pushed> {
         if body.len() > self.max_push_bytes {
             let text = format!(
                 "a notification of {} bytes is larger than option push_max_bytes allows ({})",
@@ -130,6 +134,9 @@ impl Core {
                     Err(e) => Answered::Bad(e.to_string().trim_end_matches('.').to_owned()),
                 };
                 let mut note = |refused: Refused| {
+                    if refused.lost {
+                        core.push_refused();
+                    }
                     let notes = if refused.lost { &mut own } else { &mut strangers };
                     let Some(line) = notes.line(&refused, Instant::now()) else { return };
                     if refused.lost {

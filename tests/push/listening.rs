@@ -391,9 +391,19 @@ fn a_notification_that_is_too_large_is_told() {
     let told = w.until("an error", |e| e.kind == EventKind::Error).detail.unwrap().message.unwrap();
     assert!(told.contains("too large") && told.contains("push_max_bytes allows 16384 bytes"), "{told}");
     let gone = w.until("Disconnected", |e| e.kind == EventKind::Disconnected);
-    assert_eq!(gone.detail.unwrap().reason, Some(Reason::IdleTimeout));
+    assert_eq!(gone.detail.unwrap().reason, Some(Reason::NotificationLost));
     let gap = w.until("a gap", |e| e.kind == EventKind::Gap);
-    assert_eq!(gap.detail.unwrap().reason, Some(Reason::IdleTimeout));
+    assert_eq!(gap.detail.unwrap().reason, Some(Reason::NotificationLost));
+    // The new one goes on behind it: asked for again, it would come again, and be refused, each time.
+    w.settle();
+    let subscribes: Vec<_> = w.sim.requests().into_iter().filter(|r| r.operation == "Subscribe").collect();
+    let last = String::from_utf8_lossy(&subscribes.last().unwrap().body).into_owned();
+    assert!(subscribes.len() >= 2 && !last.contains("Watermark"), "{last}");
+    let before = w.count(EventKind::Gap);
+    w.deliver();
+    w.settle();
+    w.compare();
+    assert_eq!(w.count(EventKind::Gap), before);
 }
 
 // A receiver that was away for a moment is sent everything again; one that was away for long makes a new subscription.

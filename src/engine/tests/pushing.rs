@@ -335,6 +335,32 @@ fn a_new_subscription_goes_on_from_the_last_watermark_if_the_server_remembers() 
     assert!(d.calls.is_empty(), "and then not again without end");
 }
 
+// A notification that is larger than push_max_bytes was asked for again with each new subscription, and refused again, without end.
+#[test]
+fn what_was_refused_is_not_asked_for_again() {
+    let from = |request: &Request| match request {
+        Request::SubscribePush { watermark, .. } => watermark.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut d = connected();
+    d.push(mails("p1", "w1", &[("a", "w2")]));
+    d.engine.push_refused();
+    d.story();
+    d.wait(1201.0);
+    let (call, _, request) = d.call();
+    assert_eq!(from(&request), None, "from now on");
+    d.answer(call, Answer::Subscribed { id: "p2".into(), watermark: Some("w9".into()), date: None });
+    d.push(status("p2", "w9", "w10"));
+    let story = d.story();
+    assert!(story.iter().any(|line| line.contains("Gap") && line.contains("NotificationLost")), "{story:?}");
+    // It was another's: what comes of this one goes on from the last.
+    d.engine.push_refused();
+    d.push(mails("p2", "w10", &[("b", "w11")]));
+    d.wait(1201.0);
+    let (_, _, request) = d.call();
+    assert_eq!(from(&request).as_deref(), Some("w11"));
+}
+
 // An administrator whose firewall keeps the server out would wait for ever.
 #[test]
 fn a_server_that_does_not_reach_us_is_told() {

@@ -148,6 +148,11 @@ impl Core {
         })
     }
 
+    /// What a server has sent was refused, and would be again.
+    pub fn push_refused(&self) {
+        lock(&self.state).engine.push_refused();
+    }
+
     /// Tells a line of the log that is of no watch.
     pub fn log(&self, level: Level, text: String) {
         if let Some(wanted) = self.log {
