@@ -2,6 +2,7 @@
 #![cfg(feature = "sim")]
 
 mod accounts;
+mod assertion;
 #[path = "../common/company.rs"]
 mod company;
 mod finding;

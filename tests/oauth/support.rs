@@ -20,6 +20,14 @@ pub fn start() -> Sim {
     sim
 }
 
+/// The same with a user who has signed in, whose refresh token this is, and a folder for what is stored.
+pub fn signed_in() -> (Sim, String, tempfile::TempDir) {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    let token = sim.issuer().sign_in(APP, ADA);
+    (sim, token, tempfile::tempdir().unwrap())
+}
+
 /// The options of a watch that signs in with what the simulator's issuer gives.
 pub fn options(sim: &Sim, more: &[(&str, &str)]) -> Options {
     let mut options = Options::new();
@@ -38,6 +46,15 @@ pub fn users(sim: &Sim, refresh_token: &str, store: &Path) -> Options {
     let store = store.to_str().unwrap();
     let more = [("user", ADA), ("oauth_refresh_token", refresh_token), ("oauth_token_store", store)];
     options(sim, &more)
+}
+
+/// The program's certificate and key, as files in a folder.
+pub fn app_files(dir: &Path) -> (String, String) {
+    let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let (cert, key) = (at("cert.pem"), at("key.pem"));
+    std::fs::write(&cert, CERT).unwrap();
+    std::fs::write(&key, include_str!("app-key.pem")).unwrap();
+    (cert, key)
 }
 
 pub struct Desk {

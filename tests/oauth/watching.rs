@@ -53,13 +53,11 @@ fn a_program_signs_in_for_itself_with_a_secret() {
 #[test]
 fn a_program_signs_in_with_a_certificate() {
     let dir = tempfile::tempdir().unwrap();
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    std::fs::write(&cert, CERT).unwrap();
-    std::fs::write(&key, include_str!("app-key.pem")).unwrap();
+    let (cert, key) = app_files(dir.path());
     let sim = start();
     sim.issuer().register(APP, None, Some(CERT));
     sim.issuer().set_life(Duration::from_secs(1));
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let (cert, key) = (cert.as_str(), key.as_str());
     // As Entra wants it, and as AD FS does.
     let adfs = sim.url().replace("/EWS/Exchange.asmx", "/adfs");
     for (whom, url) in [("oauth_token_url", sim.token_url()), ("oauth_authority", adfs)] {
@@ -94,10 +92,7 @@ fn a_program_signs_in_with_a_certificate() {
 // A token that the server has revoked, or that conditional access does not like any more, must not end the watch.
 #[test]
 fn what_a_server_does_not_take_is_renewed() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, dir) = signed_in();
     let mut options = users(&sim, &token, dir.path());
     options.set("fetch", "summary").unwrap();
     let mut desk = Desk::open(&options);
@@ -117,8 +112,7 @@ fn what_a_server_does_not_take_is_renewed() {
 // An endpoint that is overloaded at the start, or sends a portal's page, is no reason to give a mailbox up.
 #[test]
 fn an_endpoint_in_trouble_is_asked_again() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, dir) = signed_in();
     // The answer that is cut off would spend the token that was sent.
     sim.issuer().rotate(false);
     for action in [
@@ -128,8 +122,6 @@ fn an_endpoint_in_trouble_is_asked_again() {
     ] {
         sim.add_fault(Fault::new(action).on("Token"));
     }
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
     let mut options = users(&sim, &token, dir.path());
     options.set("call_timeout", "5s").unwrap();
     let mut desk = Desk::open(&options);
@@ -156,9 +148,7 @@ fn a_program_has_no_mailbox_of_its_own() {
 // A host without a store would start tomorrow with a refresh token that the issuer does not take any more, and be signed out.
 #[test]
 fn without_a_store_the_host_keeps_the_refresh_token() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let first = sim.issuer().sign_in(APP, ADA);
+    let (sim, first, _) = signed_in();
     let with = |token: &str| options(&sim, &[("user", ADA), ("oauth_refresh_token", token)]);
     let mut desk = Desk::open(&with(&first));
     let rotated = desk.until("TokenRotated", |e| e.kind == EventKind::TokenRotated);
