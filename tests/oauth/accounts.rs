@@ -13,12 +13,6 @@ fn of(sim: &Sim, refresh_token: &str, more: &[(&str, &str)]) -> Options {
     options
 }
 
-fn company() -> Sim {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    sim
-}
-
 /// Waits until the host was told, for this account, of the refresh token that counts.
 fn kept(desk: &mut Desk, sim: &Sim, account: &str) -> String {
     loop {
@@ -38,8 +32,7 @@ fn kept(desk: &mut Desk, sim: &Sim, account: &str) -> String {
 // both for a thief's, and the user has to sign in.
 #[test]
 fn one_refresh_token_is_spent_once() {
-    let sim = company();
-    let first = sim.issuer().sign_in(APP, ADA);
+    let (sim, first, _) = signed_in();
     let mut desk = Desk::open(&of(&sim, &first, &[]));
     desk.client.watch(&of(&sim, &first, &[("call_timeout", "77s"), ("account", "second")])).unwrap();
     let mut other = Desk::open(&of(&sim, &first, &[("connect_timeout", "7s"), ("fetch", "summary")]));
@@ -68,8 +61,7 @@ fn one_refresh_token_is_spent_once() {
 // The user has signed in anew for another watch: what goes on with the older sign-in stops when the issuer ends that one.
 #[test]
 fn the_sign_in_that_was_given_last_counts() {
-    let sim = company();
-    let older = sim.issuer().sign_in(APP, ADA);
+    let (sim, older, _) = signed_in();
     let mut desk = Desk::open(&of(&sim, &older, &[]));
     desk.connected();
     kept(&mut desk, &sim, ADA);
@@ -92,8 +84,7 @@ fn the_sign_in_that_was_given_last_counts() {
 // Whoever knows a user's name could read the user's mail by the token of another watch, or end that watch.
 #[test]
 fn a_refresh_token_that_the_issuer_does_not_take_leads_nowhere() {
-    let sim = company();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, _) = signed_in();
     let mut desk = Desk::open(&of(&sim, &token, &[]));
     desk.connected();
     let mut made_up = Desk::open(&of(&sim, "made-up", &[]));
@@ -109,8 +100,7 @@ fn a_refresh_token_that_the_issuer_does_not_take_leads_nowhere() {
 // "Sign in anew, and add the watch again": with the new refresh token, in the program that runs.
 #[test]
 fn a_newer_one_is_taken_after_a_refusal() {
-    let sim = company();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, _) = signed_in();
     let mut desk = Desk::open(&of(&sim, &token, &[]));
     desk.connected();
     sim.issuer().revoke_refresh();

@@ -51,10 +51,7 @@ fn the_server_is_found_with_one_token_for_all_questions() {
 // What check says is what an administrator goes by: here, that it is the issuer who refuses, and not the server.
 #[test]
 fn check_names_the_issuers_refusal() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, dir) = signed_in();
     let (summary, told) = checked(&users(&sim, &token, dir.path()));
     assert_eq!((summary.failed, summary.sign_in), (0, false), "{told}");
     // Another program may have the tokens: a check takes what is stored, and spends nothing.
@@ -73,11 +70,8 @@ fn check_names_the_issuers_refusal() {
 // An issuer that hangs must not keep a program from ending.
 #[test]
 fn a_client_closes_while_the_issuer_hangs() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, dir) = signed_in();
     sim.add_fault(Fault::new(Action::NoAnswer).on("Token"));
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
     let desk = Desk::open(&users(&sim, &token, dir.path()));
     assert!(sim.wait_until(LONG, |_| sim.issuer().counts().under_way == 1));
     assert!(desk.client.close_within(Duration::from_millis(200)), "a thread is left");
@@ -86,11 +80,8 @@ fn a_client_closes_while_the_issuer_hangs() {
 // Closed in the middle of a renewal, the answer is waited for: it may bring the only refresh token that is good from now on.
 #[test]
 fn an_answer_that_is_on_its_way_is_stored_before_the_end() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, dir) = signed_in();
     sim.add_fault(Fault::new(Action::SlowHead { delay: Duration::from_millis(700) }).on("Token"));
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
     let options = users(&sim, &token, dir.path());
     let desk = Desk::open(&options);
     // The answer is made at once, and its first byte is sent late.
@@ -106,10 +97,8 @@ fn an_answer_that_is_on_its_way_is_stored_before_the_end() {
 // another thread reads no further than `Closed`.
 #[test]
 fn a_token_that_comes_while_closing_is_told_before_the_end() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, _) = signed_in();
     sim.add_fault(Fault::new(Action::SlowHead { delay: Duration::from_millis(700) }).on("Token"));
-    let token = sim.issuer().sign_in(APP, ADA);
     let desk = Desk::open(&options(&sim, &[("user", ADA), ("oauth_refresh_token", &token)]));
     assert!(sim.wait_until(LONG, |_| sim.issuer().counts().requests == 1));
     std::thread::scope(|scope| {
@@ -132,10 +121,8 @@ fn a_token_that_comes_while_closing_is_told_before_the_end() {
 // Where the issuer hangs, or has nothing to bring, whoever waits for an event is let go in time.
 #[test]
 fn a_wait_ends_with_the_close_while_the_issuer_hangs() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, _) = signed_in();
     sim.add_fault(Fault::new(Action::NoAnswer).on("Token"));
-    let token = sim.issuer().sign_in(APP, ADA);
     let desk = Desk::open(&options(&sim, &[("user", ADA), ("oauth_refresh_token", &token)]));
     assert!(sim.wait_until(LONG, |_| sim.issuer().counts().under_way == 1));
     let began = std::time::Instant::now();
@@ -147,11 +134,8 @@ fn a_wait_ends_with_the_close_while_the_issuer_hangs() {
 // A client that is closed and kept, as hosts do with handles, must not keep other clients of the account from renewing.
 #[test]
 fn a_client_that_is_closed_has_given_the_lock_back() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, dir) = signed_in();
     sim.add_fault(Fault::new(Action::SlowHead { delay: Duration::from_millis(700) }).on("Token"));
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
     let options = users(&sim, &token, dir.path());
     let desk = Desk::open(&options);
     assert!(sim.wait_until(LONG, |_| sim.issuer().counts().requests == 1));

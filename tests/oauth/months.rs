@@ -10,11 +10,8 @@ use super::support::*;
 #[test]
 fn two_second_tokens_while_the_stream_stands() {
     let seconds = std::env::var("EWSN_OAUTH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, dir) = signed_in();
     sim.issuer().set_life(Duration::from_secs(2));
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
     let mut options = users(&sim, &token, dir.path());
     // Each event is a request, with a token that is good.
     options.set("fetch", "summary").unwrap();

@@ -10,10 +10,7 @@ const URL: &str = "EWSN_TEST_OAUTH_URL";
 // would take both for a thief's.
 #[test]
 fn two_processes_renew_once() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, dir) = signed_in();
     let spawn = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "processes::role", "--nocapture", "--test-threads=1"]);

@@ -61,10 +61,7 @@ fn a_token_of_the_wrong_kind_leads_to_the_option() {
 // The event says to add the watch again: in the program that runs, and not in half an hour.
 #[test]
 fn a_watch_that_is_added_again_signs_in() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, dir) = signed_in();
     sim.issuer().refuse_next(400, "invalid_grant", "AADSTS65001: The user has not consented.", &[65_001]);
     let mut desk = Desk::open(&users(&sim, &token, dir.path()));
     desk.until("Closed", |e| e.kind == EventKind::Closed);

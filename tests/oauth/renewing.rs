@@ -10,10 +10,7 @@ use super::support::*;
 // An issuer that hangs stopped all mail for as long as a request may take, with a token in hand that is good for minutes.
 #[test]
 fn a_renewal_ahead_of_time_holds_nobody() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
+    let (sim, token, dir) = signed_in();
     let mut options = users(&sim, &token, dir.path());
     // Each event is a request.
     options.set("fetch", "summary").unwrap().set("call_timeout", "1h").unwrap();
@@ -49,13 +46,10 @@ fn a_renewal_ahead_of_time_holds_nobody() {
 // Without a token there is nothing to go on with: the watch is told that it waits, and for whom, though the issuer never answers.
 #[test]
 fn who_has_no_token_is_told_of_an_issuer_that_hangs() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
+    let (sim, token, dir) = signed_in();
     // The answer that does not come would spend the token that was sent.
     sim.issuer().rotate(false);
     sim.add_fault(Fault::new(Action::NoAnswer).on("Token"));
-    let dir = tempfile::tempdir().unwrap();
-    let token = sim.issuer().sign_in(APP, ADA);
     let mut options = users(&sim, &token, dir.path());
     options.set("call_timeout", "1s").unwrap();
     let mut desk = Desk::open(&options);
