@@ -5,32 +5,27 @@
 //!  DIR/oauth-ID.lock   empty, never removed: who renews the account's tokens has a POSIX lock on it
 //! ```
 //!
-//! DIR is a state directory, or one that several share (option `oauth_token_store`). The lock is as that of [`super::lock`], for the
-//! same reasons: a child that the host forks does not have it, and a table of the process keeps its clients apart.
+//! DIR is a state directory, or one that several share (option `oauth_token_store`). The lock is one of
+//! [`super::lock`]: a child that the host forks does not have it, and clients of one process are kept apart too.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::files::{is_trusted, prepare, trouble};
+use super::lock::{FileLock, Tried};
 use crate::{Error, ErrorKind, Result};
 
 /// No file is longer.
 const MAX_BYTES: u64 = 256 * 1024;
 /// How often it is looked whether the lock is free: a renewal takes a fraction of a second.
 const TICK: Duration = Duration::from_millis(20);
-
-/// The accounts whose lock this process has, by device and inode of the directory, with the process that took it.
-static HELD: Mutex<BTreeMap<(u64, u64, String), u32>> = Mutex::new(BTreeMap::new());
 
 /// A directory of tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,9 +36,7 @@ pub(crate) struct TokenStore(PathBuf);
 pub(crate) struct TokenLock {
     dir: PathBuf,
     account: String,
-    key: (u64, u64, String),
-    owner: u32,
-    file: Option<File>,
+    _lock: FileLock,
 }
 
 impl TokenStore {
@@ -57,11 +50,9 @@ impl TokenStore {
     /// Waits for the account's lock, until a time, or until `stop` says so.
     pub fn lock(&self, account: &str, until: Instant, stop: &dyn Fn() -> bool) -> Result<TokenLock> {
         let TokenStore(dir) = self;
-        let met = fs::metadata(dir).map_err(|e| trouble("look at the directory of tokens", dir, &e))?;
-        let key = (met.dev(), met.ino(), account.to_owned());
         loop {
-            if let Some(lock) = TokenLock::try_take(dir, account, &key)? {
-                return Ok(lock);
+            if let Tried::Taken(lock) = FileLock::take(dir, &format!("oauth-{account}.lock"))? {
+                return Ok(TokenLock { dir: dir.clone(), account: account.to_owned(), _lock: lock });
             }
             if stop() {
                 return Err(Error::new(
@@ -83,28 +74,6 @@ impl TokenStore {
 }
 
 impl TokenLock {
-    fn try_take(dir: &Path, account: &str, key: &(u64, u64, String)) -> Result<Option<TokenLock>> {
-        let me = std::process::id();
-        // Held to the end: two threads must not both find no entry.
-        let mut held = held();
-        if held.get(key) == Some(&me) {
-            return Ok(None);
-        }
-        let path = dir.join(format!("oauth-{account}.lock"));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-        let file = options.open(&path).map_err(|e| trouble("open the lock file", &path, &e))?;
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
-            Err(e) => return Err(trouble("lock the file", &path, &e.into())),
-        }
-        held.insert(key.clone(), me);
-        let (dir, account, key) = (dir.to_owned(), account.to_owned(), key.clone());
-        Ok(Some(TokenLock { dir, account, key, owner: me, file: Some(file) }))
-    }
-
     fn path(&self) -> PathBuf {
         self.dir.join(format!("oauth-{}.json", self.account))
     }
@@ -159,23 +128,6 @@ impl TokenLock {
         }
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)
     }
-}
-
-impl Drop for TokenLock {
-    fn drop(&mut self) {
-        if self.owner != std::process::id() {
-            std::mem::forget(self.file.take());
-            return;
-        }
-        let mut held = held();
-        // Closed first: while there is an entry, nobody else here opens the file.
-        drop(self.file.take());
-        held.remove(&self.key);
-    }
-}
-
-fn held() -> MutexGuard<'static, BTreeMap<(u64, u64, String), u32>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
