@@ -8,9 +8,9 @@
 //!
 //! Hosts may give different ones for one account, by mistake or because the user has signed in anew. One that the account has had already,
 //! given or come by renewal, however old, leads to the newest. One that it has not had is a line of its own: nobody gets a token by it
-//! before the issuer has taken it, so that made-up ones lead to nobody's mail and spoil nothing. When it has, it is the newest, and all
-//! lines before it go: whoever came by them signs in with this one from then on. So the one that was given last wins, if it is any good;
-//! and one that is given after `sign-in-refused` is tried at once.
+//! before the issuer has taken it, so that made-up ones lead to nobody's mail and spoil nothing. When it has, it is the newest, and the
+//! lines before it that have worked go: whoever came by them signs in with this one from then on. So the one that was given last wins, if it is
+//! any good; and one that is given after `sign-in-refused` is tried at once.
 //!
 //! A program that acts for itself has no refresh token; who proves itself otherwise is a line of its own, which stays.
 
@@ -52,6 +52,8 @@ pub(super) struct State {
 
 struct Line {
     number: u64,
+    /// Those whose place it has taken.
+    took: Vec<u64>,
     keeper: Keeper,
 }
 
@@ -136,30 +138,43 @@ impl State {
             }
             None => {
                 let keeper = Keeper::new(account.clone(), durable, fastrand::u64(..));
-                self.lines.push(Line { number: member, keeper });
+                self.lines.push(Line { number: member, took: Vec::new(), keeper });
                 member
             }
         };
         Seat { member, line }
     }
 
-    /// The keeper of a seat: that of its line, or of the one that has taken its place, which is the next that there is.
+    /// The keeper of a seat: that of its line, or of the one that has taken its place.
     pub fn keeper(&mut self, seat: Seat) -> &mut Keeper {
         let at = self.at(seat);
         &mut self.lines[at].keeper
     }
 
     fn at(&self, seat: Seat) -> usize {
-        self.lines.iter().position(|line| line.number >= seat.line).unwrap_or(self.lines.len() - 1)
+        let is_its = |line: &Line| line.number == seat.line || line.took.contains(&seat.line);
+        // There always is one.
+        self.lines.iter().position(is_its).unwrap_or_default()
     }
 
-    /// Something has come of a job: where a line of a user works, those before it go.
+    /// Something has come of a job: where a line of a user works, those before it that have worked go. One that never has stays by itself:
+    /// nobody knows that it is the user's.
     pub fn settle(&mut self, seat: Seat) {
         let at = self.at(seat);
         let keeper = &self.lines[at].keeper;
-        if at > 0 && keeper.works() && !keeper.account().app_only {
-            let older = self.lines.drain(..at).collect::<Vec<_>>();
-            older.iter().rev().for_each(|line| self.lines[0].keeper.replace(&line.keeper));
+        if at == 0 || !keeper.works() || keeper.account().app_only {
+            return;
+        }
+        let newer = self.lines.split_off(at);
+        let (older, stay) = std::mem::take(&mut self.lines).into_iter().partition(|line| line.keeper.works());
+        let older: Vec<Line> = older;
+        self.lines = stay;
+        let at = self.lines.len();
+        self.lines.extend(newer);
+        for line in older.into_iter().rev() {
+            self.lines[at].keeper.replace(&line.keeper);
+            self.lines[at].took.extend(line.took);
+            self.lines[at].took.push(line.number);
         }
     }
 

@@ -85,7 +85,7 @@ fn the_sign_in_that_was_given_last_counts() {
 #[test]
 fn a_refresh_token_that_the_issuer_does_not_take_leads_nowhere() {
     let (sim, token, _) = signed_in();
-    let mut desk = Desk::open(&of(&sim, &token, &[]));
+    let mut desk = Desk::open(&of(&sim, &token, &[("fetch", "summary")]));
     desk.connected();
     let mut made_up = Desk::open(&of(&sim, "made-up", &[]));
     let closed = made_up.until("Closed", |e| e.kind == EventKind::Closed);
@@ -93,8 +93,17 @@ fn a_refresh_token_that_the_issuer_does_not_take_leads_nowhere() {
     assert_eq!(made_up.count(EventKind::Connected), 0, "{}", made_up.told());
     let mut again = Desk::open(&of(&sim, &token, &[]));
     again.connected();
+    // Nor by a sign-in that comes later, and takes the place of the good one.
+    let newer = sim.issuer().sign_in(APP, ADA);
+    let mut other = Desk::open(&of(&sim, &newer, &[]));
+    other.connected();
+    made_up.client.watch(&Options::new()).unwrap();
+    made_up.until("Closed", |e| e.kind == EventKind::Closed);
+    assert_eq!(made_up.count(EventKind::Connected), 0, "{}", made_up.told());
+    sim.issuer().revoke_access();
     desk.mail(&sim, "still there");
     assert_eq!(desk.count(EventKind::Error), 0, "{}", desk.told());
+    assert_eq!((sim.issuer().counts().old, sim.issuer().counts().most), (0, 1));
 }
 
 // "Sign in anew, and add the watch again": with the new refresh token, in the program that runs.
