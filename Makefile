@@ -1,6 +1,8 @@
-# Builds the library for C, C++, Python and PHP, and installs it: make install PREFIX=/usr/local DESTDIR=
+# Builds the library for C, C++, Python and PHP, and installs it: make install PREFIX=/usr/local DESTDIR= FEATURES=
 
 PREFIX ?= /usr/local
+# Cargo features of the library: gssapi for Kerberos.
+FEATURES ?=
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
@@ -15,7 +17,7 @@ SONAME = libewsnotify.so.$(firstword $(NUMBERS)).$(word 2,$(NUMBERS))
 .PHONY: all install uninstall
 
 all:
-	$(CARGO) build --release --lib
+	$(CARGO) build --release --lib --features '$(FEATURES)'
 
 install: all
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ewsnotify $(DESTDIR)$(INCLUDEDIR)

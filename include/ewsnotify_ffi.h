@@ -720,9 +720,13 @@ void ewsn_event_free(ewsn_event *e);
 ewsn_options *ewsn_options_new(void);
 
 /*
- Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit.
+ Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit. Kerberos
+ (`auth`, `negotiate`) is there only where the library was built with its cargo feature `gssapi`: otherwise `ewsn_watch` refuses it
+ with `EWSN_E_UNSUPPORTED`.
  */
-ewsn_status ewsn_options_set(ewsn_options *o, const char *key, const char *value);
+ewsn_status ewsn_options_set(ewsn_options *o,
+                             const char *key,
+                             const char *value);
 
 /*
  Sets one whose value is a number.

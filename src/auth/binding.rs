@@ -6,18 +6,22 @@ use der::{Reader, SliceReader, Tag, TagNumber, Tagged};
 use md5::{Digest, Md5};
 use ring::digest::{self, SHA256, SHA384, SHA512};
 
-/// The digest of a `gss_channel_bindings` structure without addresses, as `MsvAvChannelBindings` wants it ([MS-NLMP] section
-/// 2.2.2.1), for this certificate (DER); `None` where its signature says no hash, so that nothing is defined.
-pub(crate) fn md5_of_binding(certificate: &[u8]) -> Option<[u8; 16]> {
-    const NAME: &[u8] = b"tls-server-end-point:";
+/// The application data of the binding to the server that has this certificate (DER); `None` where its signature says no hash, so
+/// that nothing is defined.
+pub(crate) fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let hash = digest::digest(hash_of(certificate)?, certificate);
-    let len = u32::try_from(NAME.len() + hash.as_ref().len()).ok()?;
+    Some([b"tls-server-end-point:", hash.as_ref()].concat())
+}
+
+/// The digest of a `gss_channel_bindings` structure without addresses, as `MsvAvChannelBindings` wants it ([MS-NLMP] section
+/// 2.2.2.1).
+pub(crate) fn md5_of_binding(certificate: &[u8]) -> Option<[u8; 16]> {
+    let data = server_end_point(certificate)?;
     let mut md5 = Md5::new();
     // Types and lengths of the initiator's and the acceptor's address.
     md5.update([0; 16]);
-    md5.update(len.to_le_bytes());
-    md5.update(NAME);
-    md5.update(hash.as_ref());
+    md5.update(u32::try_from(data.len()).ok()?.to_le_bytes());
+    md5.update(&data);
     Some(md5.finalize().into())
 }
 

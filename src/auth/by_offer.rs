@@ -1,8 +1,9 @@
-//! The way to sign in that the server offers, the strongest first: NTLM, then Basic.
+//! The way to sign in that the server offers, the strongest first: Kerberos where it is built in and there is a ticket, NTLM, then Basic.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ntlm::{Scheme, Turns};
+use super::kerberos::{self, Kerberos};
+use super::ntlm::{self, Scheme};
 use super::offers::Offers;
 use super::{Answer, Auth, Basic, Context, Handshake, Manner, Ntlm, Secret, in_the_clear};
 use crate::Result;
@@ -16,6 +17,7 @@ pub struct ByOffer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     who: String,
+    kerberos: Option<Kerberos>,
     ntlm: Ntlm,
     basic: Option<Basic>,
     /// The last server, and what was taken there.
@@ -24,17 +26,27 @@ struct Inner {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
+    Kerberos,
     Ntlm(Scheme),
     Basic,
 }
 
 /// Strongest first.
-const WAYS: [Way; 3] = [Way::Ntlm(Scheme::Ntlm), Way::Ntlm(Scheme::Negotiate), Way::Basic];
+const WAYS: [Way; 4] = [Way::Kerberos, Way::Ntlm(Scheme::Ntlm), Way::Ntlm(Scheme::Negotiate), Way::Basic];
 
 impl Way {
     fn scheme(self) -> &'static str {
         match self {
+            Way::Kerberos => Scheme::Negotiate.name(),
             Way::Ntlm(scheme) => scheme.name(),
+            Way::Basic => "Basic",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Way::Kerberos => "Kerberos",
+            Way::Ntlm(_) => "NTLM",
             Way::Basic => "Basic",
         }
     }
@@ -56,20 +68,34 @@ impl ByOffer {
     /// ```
     pub fn new(user: &str, ntlm: Ntlm, basic: Option<Basic>) -> ByOffer {
         let who = format!("user {}", cut(user, 100));
-        ByOffer(Arc::new(Inner { who, ntlm, basic, taken: Mutex::default() }))
+        ByOffer(Arc::new(Inner { who, kerberos: None, ntlm, basic, taken: Mutex::default() }))
+    }
+
+    /// The same with Kerberos ahead of all, where there is a ticket. Before the first sign-in.
+    #[cfg(feature = "gssapi")]
+    pub fn with_kerberos(mut self, kerberos: Kerberos) -> ByOffer {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.kerberos = Some(kerberos);
+        }
+        self
     }
 }
 
 impl Inner {
     fn can(&self, way: Way) -> bool {
-        way != Way::Basic || self.basic.is_some()
+        match way {
+            Way::Kerberos => self.kerberos.is_some(),
+            Way::Ntlm(_) => true,
+            Way::Basic => self.basic.is_some(),
+        }
     }
 
     fn start(&self, way: Way) -> Taken {
-        match (way, &self.basic) {
-            (Way::Basic, Some(basic)) => Taken::Basic(basic.start()),
-            (Way::Ntlm(scheme), _) => Taken::Ntlm(self.ntlm.start(scheme)),
-            (Way::Basic, None) => Taken::Nothing,
+        match (way, &self.kerberos, &self.basic) {
+            (Way::Kerberos, Some(kerberos), _) => Taken::Kerberos(kerberos.turns()),
+            (Way::Ntlm(scheme), ..) => Taken::Ntlm(self.ntlm.start(scheme)),
+            (Way::Basic, _, Some(basic)) => Taken::Basic(basic.start()),
+            (Way::Kerberos | Way::Basic, ..) => Taken::Nothing,
         }
     }
 
@@ -91,7 +117,14 @@ impl Auth for ByOffer {
     }
 
     fn start(&self) -> Box<dyn Handshake> {
-        Box::new(Choosing { by: self.0.clone(), way: None, taken: Taken::Nothing, spent: Vec::new() })
+        Box::new(Choosing {
+            by: self.0.clone(),
+            way: None,
+            taken: Taken::Nothing,
+            spent: Vec::new(),
+            why_not: None,
+            remark: None,
+        })
     }
 
     fn who(&self) -> String {
@@ -111,10 +144,16 @@ impl Auth for ByOffer {
     }
 
     fn ways(&self) -> &'static [&'static str] {
-        match self.0.basic {
-            Some(_) => &["NTLM", "Negotiate", "Basic"],
-            None => &["NTLM", "Negotiate"],
+        match (&self.0.kerberos, &self.0.basic) {
+            (Some(_), Some(_)) => &["Negotiate", "NTLM", "Basic"],
+            (Some(_), None) => &["Negotiate", "NTLM"],
+            (None, Some(_)) => &["NTLM", "Negotiate", "Basic"],
+            (None, None) => &["NTLM", "Negotiate"],
         }
+    }
+
+    fn taken(&self, endpoint: &Endpoint) -> Option<&'static str> {
+        self.0.known(endpoint).map(Way::name)
     }
 }
 
@@ -125,11 +164,15 @@ struct Choosing {
     taken: Taken,
     /// Ways that turned out not to be had.
     spent: Vec<Way>,
+    /// Of Kerberos: why.
+    why_not: Option<String>,
+    remark: Option<String>,
 }
 
 enum Taken {
     Nothing,
-    Ntlm(Turns),
+    Kerberos(kerberos::Turns),
+    Ntlm(ntlm::Turns),
     Basic(Box<dyn Handshake>),
 }
 
@@ -137,6 +180,7 @@ impl Taken {
     fn handshake(&self) -> Option<&dyn Handshake> {
         match self {
             Taken::Nothing => None,
+            Taken::Kerberos(turns) => Some(turns),
             Taken::Ntlm(turns) => Some(turns),
             Taken::Basic(basic) => Some(&**basic),
         }
@@ -145,6 +189,7 @@ impl Taken {
     fn handshake_mut(&mut self) -> Option<&mut dyn Handshake> {
         match self {
             Taken::Nothing => None,
+            Taken::Kerberos(turns) => Some(turns),
             Taken::Ntlm(turns) => Some(turns),
             Taken::Basic(basic) => Some(&mut **basic),
         }
@@ -159,11 +204,19 @@ impl Choosing {
     /// Whether the server has looked at the password. Another way would only try it a second time.
     fn was_tried(&self, offers: &Offers<'_>) -> bool {
         match &self.taken {
-            Taken::Nothing => false,
+            // Kerberos shows a ticket.
+            Taken::Nothing | Taken::Kerberos(_) => false,
             Taken::Ntlm(turns) => turns.was_tried(),
             // It is not remembered for ever: the server may have offered it when it was asked last.
             Taken::Basic(_) => offers.has("Basic"),
         }
+    }
+
+    fn give_up(&mut self, way: Way) {
+        if let Taken::Kerberos(turns) = &self.taken {
+            self.why_not = turns.why_not();
+        }
+        self.spent.push(way);
     }
 }
 
@@ -186,7 +239,7 @@ impl Handshake for Choosing {
             if self.was_tried(&offers) {
                 return Ok(Answer::Refused);
             }
-            self.spent.push(way);
+            self.give_up(way);
         }
         for way in WAYS {
             if !self.by.can(way) || self.spent.contains(&way) || !offers.has(way.scheme()) {
@@ -195,11 +248,26 @@ impl Handshake for Choosing {
             self.take(way);
             self.by.remember(cx.endpoint, Some(way));
             if let Some(header) = self.first(cx)? {
+                let why = self.why_not.as_ref().filter(|_| way != Way::Kerberos);
+                self.remark = why.map(|why| format!("{}: {} is taken, since {why}", cx.endpoint, way.name()));
                 return Ok(Answer::Again(header));
             }
+            self.give_up(way);
         }
         self.by.remember(cx.endpoint, None);
         Ok(Answer::Refused)
+    }
+
+    fn answered(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<()> {
+        self.taken.handshake_mut().map_or(Ok(()), |taken| taken.answered(challenges, cx))
+    }
+
+    fn remark(&mut self) -> Option<String> {
+        self.remark.take()
+    }
+
+    fn shows_password(&self) -> bool {
+        !matches!(self.taken, Taken::Kerberos(_))
     }
 
     fn manner(&self) -> Manner {
@@ -207,7 +275,7 @@ impl Handshake for Choosing {
     }
 
     fn refusal(&self) -> Option<String> {
-        match &self.taken {
+        let refusal = match &self.taken {
             Taken::Ntlm(turns) if turns.was_tried() => turns.refusal(),
             Taken::Basic(_) if !self.spent.contains(&Way::Basic) => None,
             _ => Some(match self.by.basic {
@@ -217,6 +285,10 @@ impl Handshake for Choosing {
                 }
                 None => "NTLM (auth=ntlm) is not to be had there".to_owned(),
             }),
+        };
+        match (refusal, &self.why_not) {
+            (Some(refusal), Some(why)) => Some(format!("{refusal}; {why}")),
+            (refusal, why) => refusal.or_else(|| why.clone()),
         }
     }
 }

@@ -5,20 +5,27 @@
 //! 1. For each socket one [`Handshake`] is [started](Auth::start).
 //! 2. Before each request [`Handshake::first`] gives the `Authorization` header to send, if there is one to send unasked.
 //! 3. On a 401 [`Handshake::challenged`] sees the challenges and answers with a header for the same request on the same
-//!    socket, or gives up. NTLM takes two such turns for a socket, a bearer token one (a fresh token), Basic none.
+//!    socket, or gives up. NTLM takes two such turns for a socket, Kerberos one, a bearer token one (a fresh token), Basic none.
 //! 4. [`Handshake::manner`] says how that header wants to be sent: NTLM's first without the request's body, its second on the
 //!    very socket that the challenge came by.
+//! 5. [`Handshake::answered`] sees what came with the answer, where it was no 401.
 
 mod basic;
 mod bearer;
 mod binding;
 mod by_offer;
+#[cfg(feature = "gssapi")]
+mod kerberos;
+#[cfg(not(feature = "gssapi"))]
+mod no_kerberos;
 mod ntlm;
 pub mod oauth;
 mod offers;
 mod secret;
 mod secrets;
 
+#[cfg(not(feature = "gssapi"))]
+use self::no_kerberos as kerberos;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +36,8 @@ use crate::{Error, ErrorKind, Result};
 pub use basic::Basic;
 pub use bearer::{Bearer, Tokens};
 pub use by_offer::ByOffer;
+#[cfg(feature = "gssapi")]
+pub use kerberos::Kerberos;
 pub use ntlm::{Fresh, Ntlm};
 pub(crate) use offers::{Directory, Offers, by_token, misfit, parts, schemes};
 pub use secret::Secret;
@@ -65,6 +74,11 @@ pub trait Auth: Send + Sync + Debug {
         false
     }
 
+    /// By which way the last sign-in to this server went, where there are several.
+    fn taken(&self, _: &Endpoint) -> Option<&'static str> {
+        None
+    }
+
     /// Whether handshakes want to see the server's certificate (channel binding).
     fn wants_certificate(&self) -> bool {
         false
@@ -73,11 +87,27 @@ pub trait Auth: Send + Sync + Debug {
 
 /// The signing in on one socket.
 pub trait Handshake: Send {
-    /// The `Authorization` header for a new request, or `None` to wait for a challenge. A bearer token is fetched fresh here.
+    /// The `Authorization` header for a new request, or `None` to wait for a challenge. A bearer token is fetched fresh here. Of the
+    /// socket, `cx` knows nothing yet.
     fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>>;
 
     /// What to do about a 401 with these `WWW-Authenticate` values.
     fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer>;
+
+    /// The answer came, and it is no 401: the server may prove by its `WWW-Authenticate` who it is.
+    fn answered(&mut self, _challenges: &[String], _: &Context<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What somebody may want to know of a sign-in that went on all the same, once: why a better way was not taken.
+    fn remark(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Whether the header that was given last is made of a password, so that a refusal counts as a wrong one.
+    fn shows_password(&self) -> bool {
+        true
+    }
 
     /// How the header that was given last wants to be sent.
     fn manner(&self) -> Manner {
@@ -121,6 +151,14 @@ pub enum Answer {
     Again(Secret),
     /// The sign-in was refused.
     Refused,
+}
+
+/// Whether Kerberos is built in (feature `gssapi`).
+pub(crate) const HAS_KERBEROS: bool = cfg!(feature = "gssapi");
+
+/// Signs in by Kerberos alone.
+pub(crate) fn by_kerberos(user: &str, password: Option<Secret>) -> Result<Arc<dyn Auth>> {
+    Ok(Arc::new(kerberos::Kerberos::new(user, password)?))
 }
 
 /// Plain http is for this machine, or for whoever insists.

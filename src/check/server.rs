@@ -7,7 +7,7 @@ use super::{Grade, Report, Topic, advice};
 use crate::auth::{self, Auth};
 use crate::engine::paths::{self, FolderPath};
 use crate::engine::{self, Answer, answer};
-use crate::net::{Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Told};
+use crate::net::{Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Tap, Told};
 use crate::options::{Access, WatchConfig};
 use crate::proto::{
     self, Body, FolderRef, FrameLimits, Framer, Header, NoticeKind, Request, RequestVersion, Scope,
@@ -47,7 +47,7 @@ pub(super) fn look(
     let link = HttpLink::with_lookups(
         endpoint.clone(),
         config.net.clone(),
-        auth,
+        auth.clone(),
         asker.tls.clone(),
         asker.counters.clone(),
         asker.lookups.clone(),
@@ -59,6 +59,8 @@ pub(super) fn look(
     };
     let mut server = Server {
         config,
+        tap: asker.tap.clone(),
+        taken: auth,
         link: Arc::new(link),
         cancel,
         version: RequestVersion::default(),
@@ -132,16 +134,30 @@ fn look_at_offers(endpoint: &Endpoint, told: &Told, auth: &dyn Auth, report: &mu
             report.say(Topic::SignIn, Grade::Warning, text);
         }
         false => {
-            let way = auth.ways().iter().find(|way| told.offers.iter().any(|o| o.eq_ignore_ascii_case(way)));
-            let taken = way.map(|way| format!("; {way} is taken")).unwrap_or_default();
-            report.say(
-                Topic::SignIn,
-                Grade::Ok,
-                format!("the server offers {}{taken}", told.offers.join(", ")),
-            );
+            let taken = way_taken(auth.ways(), &told.offers);
+            let text = format!("the server offers {}{taken}", told.offers.join(", "));
+            report.say(Topic::SignIn, Grade::Ok, text);
         }
     }
     true
+}
+
+/// By which way the sign-in will go, and what is to be known of it.
+fn way_taken(ways: &[&str], offers: &[String]) -> String {
+    let offered = |way: &str| offers.iter().any(|offer| offer.eq_ignore_ascii_case(way));
+    let Some(way) = ways.iter().find(|way| offered(way)) else { return String::new() };
+    let has_ntlm = ways.contains(&"NTLM");
+    match *way {
+        "Negotiate" if !has_ntlm => "; Kerberos is taken, by Negotiate".to_owned(),
+        "Negotiate" if auth::HAS_KERBEROS && ways.first() == Some(way) => {
+            let else_ = ways.iter().skip(1).find(|way| offered(way)).unwrap_or(&"NTLM");
+            format!("; Kerberos is taken, by Negotiate, where there is a ticket, else {else_}")
+        }
+        way if has_ntlm && offered("Negotiate") && !auth::HAS_KERBEROS => {
+            format!("; {way} is taken; Kerberos is not built in (cargo feature gssapi)")
+        }
+        way => format!("; {way} is taken"),
+    }
 }
 
 fn inbox() -> Vec<FolderRef> {
@@ -150,6 +166,9 @@ fn inbox() -> Vec<FolderRef> {
 
 struct Server<'a> {
     config: &'a WatchConfig,
+    tap: Arc<Tap>,
+    /// Knows which way was taken.
+    taken: Arc<dyn Auth>,
     link: Arc<HttpLink>,
     cancel: &'a Cancel,
     version: RequestVersion,
@@ -166,14 +185,19 @@ impl Server<'_> {
             true => inbox().into_iter().map(FolderPath::from).collect(),
             false => self.config.folders.clone(),
         };
-        let found = match self.find(&folders) {
+        let found = self.find(&folders);
+        for remark in self.tap.take_remarks() {
+            report.say(Topic::SignIn, Grade::Note, remark);
+        }
+        let found = match found {
             Ok(found) => found,
             Err(e) => {
                 let topic = if e.kind() == ErrorKind::Auth { Topic::SignIn } else { Topic::Connection };
                 return tell(report, topic, e);
             }
         };
-        report.say(Topic::SignIn, Grade::Ok, format!("{} may sign in", self.config.user));
+        let by = self.taken.taken(self.link.endpoint()).map(|way| format!(", by {way}")).unwrap_or_default();
+        report.say(Topic::SignIn, Grade::Ok, format!("{} may sign in{by}", self.config.user));
         self.look_at_version(report);
         let mut ids = Vec::new();
         for (folder, found) in folders.iter().zip(found) {

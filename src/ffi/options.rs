@@ -33,7 +33,9 @@ pub extern "C" fn ewsn_options_new() -> *mut ewsn_options {
     guard_or(std::ptr::null_mut(), || handle::insert_options(Handle(Mutex::new(Options::new()))))
 }
 
-/// Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit.
+/// Sets one. `ewsn_options_describe` lists the keys. Nothing is changed where the key is unknown or the value does not fit. Kerberos
+/// (`auth`, `negotiate`) is there only where the library was built with its cargo feature `gssapi`: otherwise `ewsn_watch` refuses it
+/// with `EWSN_E_UNSUPPORTED`.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_options_set(
     o: *mut ewsn_options,

@@ -292,8 +292,8 @@ impl Connector<()> for Connect {
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Wire>, ureq::Error> {
         if !self.slot.may_connect() {
             let text = format!(
-                "{}: the connection was closed in the middle of an NTLM sign-in, several times, by the server or a proxy on the way: \
-                 NTLM needs connections that stay",
+                "{}: the connection was closed in the middle of a sign-in by NTLM or Kerberos, several times, by the server or a proxy on \
+                 the way: they need connections that stay",
                 self.ground.endpoint
             );
             return Err(self.slot.fail(Error::new(ErrorKind::Io, text)));

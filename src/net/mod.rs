@@ -4,6 +4,8 @@
 //! real one. Every wait in here has an end: a time-out, or a [`Cancel`] from another thread.
 
 mod answer;
+#[cfg(any(feature = "gssapi", test))]
+mod aside;
 mod ask;
 mod buffers;
 mod cancel;
@@ -35,6 +37,8 @@ use crate::{Error, ErrorKind, Result};
 
 pub use crate::cookies::Cookies;
 pub(crate) use answer::cut;
+#[cfg(feature = "gssapi")]
+pub(crate) use aside::aside;
 pub use ask::{Asker, Question, Session, Told};
 pub use cancel::Cancel;
 pub(crate) use cancel::Wake;

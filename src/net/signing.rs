@@ -9,7 +9,7 @@ use super::tries::Try;
 use crate::auth::{self, Auth, Context, Manner, Offers, Secret};
 use crate::{Error, ErrorKind, Result};
 
-/// A question for what is offered, a way that turns out not to be had, two turns of NTLM; some more where a socket was lost.
+/// A question for what is offered, a way that turns out not to be had, two turns of NTLM or one of Kerberos; some more where a socket was lost.
 const MAX_CHALLENGES: u32 = 8;
 /// How often a sign-in begins anew since its connection was lost in the middle.
 const MAX_LOST: u32 = 2;
@@ -83,6 +83,7 @@ impl<'a> Signing<'a> {
     pub fn begin(&mut self, lane: &Lane, until: Instant, allowed: Duration) {
         let header = self.authorization.take();
         self.sent = match (&header, self.manner) {
+            _ if !lane.handshake.shows_password() => Sent::Other,
             (Some(_), Manner::Opening) => Sent::Opening,
             (Some(_), Manner::Closing) => Sent::Closing,
             (Some(header), Manner::Request) if header.expose().starts_with("Basic ") => Sent::Basic,
@@ -175,11 +176,14 @@ impl<'a> Signing<'a> {
             }
             auth::Answer::Again(header) => self.authorization = Some(header),
         }
+        if let Some(remark) = lane.handshake.remark() {
+            lane.slot.tap().remark(remark);
+        }
         self.manner = lane.handshake.manner();
         if self.stays() && answer.closes {
             let text = format!(
                 "{}: HTTP 401: the connection is closed after the server's challenge, by the server or a proxy on the way (HTTP/1.0 or \
-                 Connection: close), so that NTLM, which signs a connection in, cannot go on: let it stay, or set auth=basic",
+                 Connection: close), so that NTLM and Kerberos, which sign a connection in, cannot go on: let it stay, or set auth=basic",
                 self.cx.endpoint
             );
             return Err(Error::new(ErrorKind::Auth, text).with_http_status(401));
@@ -223,12 +227,13 @@ impl<'a> Signing<'a> {
         }
         if self.is_empty() && matches!(answer.status, 200 | 500) {
             let text = format!(
-                "{}: HTTP {} to the first message of an NTLM sign-in, where a challenge (401) belongs: does something on the way take \
-                 the Authorization header out?",
+                "{}: HTTP {} to the first message of a sign-in by NTLM or Kerberos, where a challenge (401) belongs: does something on \
+                 the way take the Authorization header out, or let everybody in?",
                 self.cx.endpoint, answer.status
             );
             return Err(Error::new(ErrorKind::Protocol, text));
         }
+        lane.handshake.answered(&answer::challenges(answer), &self.cx)?;
         // IIS says so where it is set up to ask at each request, or where it sees a proxy before it.
         if answer.header("persistent-auth").is_some_and(|v| v.trim().eq_ignore_ascii_case("false"))
             && let Some(auth) = self.auth

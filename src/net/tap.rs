@@ -1,5 +1,7 @@
 //! What a client's connections report to.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::wire_log::{self, Way, WireLog};
 use crate::auth::Secrets;
 
@@ -10,9 +12,27 @@ pub struct Tap {
     pub secrets: Secrets,
     /// Where requests and answers are written down, if anybody wants that.
     pub wire_log: WireLog,
+    /// What is no error and may be of interest, until somebody asks for it.
+    remarks: Mutex<Vec<String>>,
 }
 
+/// So many remarks are kept for who asks seldom, or never.
+const MAX_REMARKS: usize = 20;
+
 impl Tap {
+    pub(super) fn remark(&self, text: String) {
+        // Nothing panics while it is held.
+        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        if remarks.len() < MAX_REMARKS && !remarks.contains(&text) {
+            remarks.push(text);
+        }
+    }
+
+    /// What has been remarked since this was asked last: that a sign-in goes by a weaker way than it could, and why.
+    pub(crate) fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Writes what a server has sent by itself, and what it was answered.
     pub(super) fn say_push(&self, connection: u64, body: &[u8], head: &str, reply: &str) {
         if self.wire_log.is_on() {

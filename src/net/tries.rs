@@ -270,6 +270,10 @@ impl Auth for Rationed {
         self.auth.ways()
     }
 
+    fn taken(&self, endpoint: &Endpoint) -> Option<&'static str> {
+        self.auth.taken(endpoint)
+    }
+
     fn who(&self) -> String {
         self.auth.who()
     }

@@ -8,7 +8,7 @@ use super::folders::{folder, words};
 use super::oauth::OAuth;
 use super::table::{domain, duration, event, list};
 use super::{AUTO, Ack, Fetch, Mode, Options};
-use crate::auth::Secret;
+use crate::auth::{self, Secret};
 use crate::autodiscover;
 use crate::engine::{self, AfterAck, FolderPath};
 use crate::net::{self, Endpoint};
@@ -63,6 +63,8 @@ pub(crate) enum Access {
 pub(crate) enum SignIn {
     /// `user` and a password.
     Password(Secret, Ways),
+    /// `user`'s ticket, or one that a password brings.
+    Kerberos(Option<Secret>),
     /// Tokens that the host gives for this account.
     HostTokens(String),
     /// Tokens that an issuer gives.
@@ -83,7 +85,7 @@ impl SignIn {
     pub fn host_account(&self) -> Option<&str> {
         match self {
             SignIn::HostTokens(account) => Some(account),
-            SignIn::Password(..) | SignIn::OAuth(_) => None,
+            SignIn::Password(..) | SignIn::Kerberos(_) | SignIn::OAuth(_) => None,
         }
     }
 
@@ -101,6 +103,11 @@ impl SignIn {
         Ok(match options.value("auth") {
             _ if is_oauth(options) => SignIn::OAuth(OAuth::read(options, endpoint, user)?),
             "host" => SignIn::HostTokens(options.get("account").unwrap_or(user).to_owned()),
+            "negotiate" => {
+                // Refused now where it is not built in.
+                auth::by_kerberos(user, None)?;
+                SignIn::Kerberos(options.secret("password").cloned())
+            }
             auth => {
                 let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
                 let ways = match auth {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::core::Core;
 use super::oauth::OAuthTokens;
 use super::threads::lock;
-use crate::auth::{Context, Secret, Tokens};
+use crate::auth::{self, Auth, Context, Secret, Tokens};
 use crate::engine::Input;
 use crate::net::Tries;
 use crate::{Error, ErrorKind, Reason, Result};
@@ -18,6 +18,9 @@ const OWED: Duration = Duration::from_secs(60);
 /// A token is renewed so long before its end, and not before the last tenth of its life.
 const AHEAD: Duration = Duration::from_secs(300);
 
+/// A user, with a password where there is one.
+type Whose = (String, Option<Secret>);
+
 /// All accounts of a client.
 #[derive(Default)]
 pub(crate) struct Accounts {
@@ -25,6 +28,8 @@ pub(crate) struct Accounts {
     pub(super) oauths: Mutex<Vec<Arc<OAuthTokens>>>,
     /// What is known of each user's password, whatever mailbox and server it is for.
     passwords: Mutex<Vec<(String, Secret, Arc<Tries>)>>,
+    /// Those who sign in by Kerberos: what is known of a password or keytab is known to all of a client's connections.
+    kerberos: Mutex<Vec<(Whose, Arc<dyn Auth>)>>,
     /// Where the host is told of what is needed; nowhere where there is no client (`check`).
     pub(super) core: Arc<OnceLock<Weak<Core>>>,
 }
@@ -34,6 +39,17 @@ impl Accounts {
     pub(super) fn tell(&self, core: Weak<Core>) {
         // There is one client.
         let _ = self.core.set(core);
+    }
+
+    /// The sign-in by Kerberos of a user.
+    pub(super) fn kerberos(&self, user: &str, password: &Option<Secret>) -> Result<Arc<dyn Auth>> {
+        let mut known = lock(&self.kerberos);
+        if let Some((_, auth)) = known.iter().find(|((who, secret), _)| who == user && secret == password) {
+            return Ok(auth.clone());
+        }
+        let auth = auth::by_kerberos(user, password.clone())?;
+        known.push(((user.to_owned(), password.clone()), auth.clone()));
+        Ok(auth)
     }
 
     /// What is known of a user's password.

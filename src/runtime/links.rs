@@ -178,10 +178,16 @@ pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts, asker: &Asker) -> 
             let auth: Arc<dyn Auth> = match ways {
                 Ways::Basic => Arc::new(basic()?),
                 Ways::Ntlm => Arc::new(auth::ByOffer::new(user, ntlm()?, None)),
-                Ways::Offered => Arc::new(auth::ByOffer::new(user, ntlm()?, Some(basic()?))),
+                Ways::Offered => {
+                    let by_offer = auth::ByOffer::new(user, ntlm()?, Some(basic()?));
+                    #[cfg(feature = "gssapi")]
+                    let by_offer = by_offer.with_kerberos(auth::Kerberos::new(user, None)?);
+                    Arc::new(by_offer)
+                }
             };
             Arc::new(Rationed::new(auth, accounts.tries(user, password)))
         }
+        SignIn::Kerberos(password) => accounts.kerberos(&config.user, password)?,
         SignIn::HostTokens(account) => Arc::new(auth::Bearer::new(accounts.host(account))),
         SignIn::OAuth(oauth) => Arc::new(auth::Bearer::new(accounts.oauth(oauth, asker)?)),
     })

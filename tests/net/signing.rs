@@ -310,7 +310,7 @@ fn connections_that_never_stay_are_told() {
     let (link, _) = link(&server, by_offer());
     let e = link.call(&post(), &Cancel::new()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Io, "{e}");
-    assert!(e.to_string().contains("in the middle of an NTLM sign-in"), "{e}");
+    assert!(e.to_string().contains("in the middle of a sign-in by NTLM or Kerberos"), "{e}");
     let turns = turns.lock().unwrap();
     assert!(turns.iter().all(|(_, kind, _)| *kind != "authenticate"), "not on another connection: {turns:?}");
     assert_eq!(turns.iter().filter(|(_, kind, _)| *kind == "negotiate").count(), 3, "bounded");
@@ -351,7 +351,7 @@ fn an_answer_to_an_empty_request_is_not_taken_for_one() {
         let (link, _) = link(&server, by_offer());
         let e = link.call(&post(), &Cancel::new()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Protocol, "{e}");
-        assert!(e.to_string().contains("first message of an NTLM sign-in"), "{e}");
+        assert!(e.to_string().contains("first message of a sign-in by NTLM or Kerberos"), "{e}");
     }
 }
 

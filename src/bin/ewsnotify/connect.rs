@@ -164,6 +164,7 @@ impl With {
     fn takes_tokens(&self, options: &Options) -> bool {
         let wanted = self.password_env.is_some() || self.password_stdin;
         match options.get("auth") {
+            Some("negotiate") => !wanted,
             Some(auth) => matches!(auth, "oauth" | "host"),
             None => options.get("oauth_client_id").is_some() && !wanted,
         }

@@ -11,7 +11,7 @@ use super::{Core, State, closed};
 use crate::engine::{Command, ConnId, Input};
 use crate::net::Cancel;
 use crate::proto::Request;
-use crate::{Event, Result};
+use crate::{Event, Level, Result};
 
 impl Core {
     /// A stream is over.
@@ -41,6 +41,9 @@ impl Core {
             let Some(input) = news.or_else(|| inputs.pop_front()) else { break };
             let now = self.now();
             if let Some(wanted) = self.log {
+                for remark in self.tap.take_remarks() {
+                    log::tell(state, &self.tap.secrets, now.wall, wanted, log::line(Level::Info, 0, remark));
+                }
                 log::tell(state, &self.tap.secrets, now.wall, wanted, log::input(&input));
             }
             let handled = guarded("deciding what to do", || {

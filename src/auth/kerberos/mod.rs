@@ -1,0 +1,343 @@
+//! Kerberos, wrapped by SPNEGO and announced as `Negotiate` (RFC 4559, [MS-SPNG], [MS-KILE]), by way of the system's GSSAPI.
+//!
+//! A token names the TLS channel, so there has to be one first: on a new socket a question goes out without a sign-in and with an empty
+//! body, and the token goes with the request itself, on that very socket and no other. From then on the socket needs no header.
+
+mod gss;
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+use self::gss::{Ask, Failure, Tried, Turn};
+use super::binding::server_end_point;
+use super::offers::Offers;
+use super::{Answer, Auth, Context, Handshake, Manner, Secret, in_the_clear};
+use crate::net::{Endpoint, aside, cut};
+use crate::{Error, ErrorKind, Result};
+
+const SCHEME: &str = "Negotiate";
+/// Longer than any principal's name.
+const MAX_NAME: usize = 1024;
+/// A ticket with the groups of a user's may have 64 KiB ([MS-KILE], MaxTokenSize); an answer has no such.
+const MAX_TOKEN: usize = 64 * 1024;
+
+/// Signs in by Kerberos. The tickets are the system's: those of the process's cache (`KRB5CCNAME`, which `kinit` fills), or fetched by a
+/// keytab for clients (`KRB5_CLIENT_KTNAME`) or a password; each sign-in looks for them anew, and nothing is kept. A password or keytab
+/// that the KDC has refused is not sent again for five minutes by this and its clones: a few wrong ones lock the account. GSSAPI reads its
+/// environment and files and asks the KDC, which may take half a minute where that is silent: it does so on a short-lived thread of its
+/// own, so that whoever waits can leave.
+#[derive(Clone)]
+pub struct Kerberos(Arc<Credentials>);
+
+struct Credentials {
+    who: String,
+    principals: Vec<String>,
+    password: Option<Secret>,
+    tried: Arc<Tried>,
+}
+
+impl Kerberos {
+    /// For the principal `NAME@REALM`, `NAME` or `DOMAIN\NAME` of the default realm. A realm in lower case, as a mail domain is, is taken
+    /// in upper case, and only then as it stands. Without `password`, there has to be a ticket of that principal, or a keytab.
+    ///
+    /// ```
+    /// use ewsnotify::auth::{Auth, Kerberos};
+    ///
+    /// let kerberos = Kerberos::new("ada@example.test", None)?;
+    /// assert_eq!(kerberos.ways(), ["Negotiate"]);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is empty, longer than 1,024 bytes, or has a control character in it, and for such a password.
+    pub fn new(user: &str, password: Option<Secret>) -> Result<Kerberos> {
+        let name = user.split_once('\\').map_or(user, |(_, name)| name);
+        let bad =
+            |what: &str| Err(Error::new(ErrorKind::Invalid, format!("{what}, which Kerberos cannot use")));
+        if name.is_empty() || user.len() > MAX_NAME || user.chars().any(char::is_control) {
+            return bad("the user name is empty, too long, or has a control character in it");
+        }
+        if password.as_ref().is_some_and(|p| p.is_empty() || p.expose().contains('\0')) {
+            return bad("the password is empty, or has a zero in it");
+        }
+        let as_it_stands = name.to_owned();
+        let upper = name.rsplit_once('@').map(|(name, realm)| format!("{name}@{}", realm.to_uppercase()));
+        let mut principals: Vec<String> = upper.into_iter().collect();
+        if !principals.contains(&as_it_stands) {
+            principals.push(as_it_stands);
+        }
+        let who = format!("user {}", cut(user, 100));
+        Ok(Kerberos(Arc::new(Credentials { who, principals, password, tried: Arc::default() })))
+    }
+
+    /// A handshake for one socket, which tells a failure of ours as a refusal.
+    pub(super) fn turns(&self) -> Turns {
+        Turns {
+            kerberos: self.clone(),
+            state: State::New,
+            turn: None,
+            bound: None,
+            failure: None,
+            on_socket: false,
+        }
+    }
+
+    fn ask(&self, host: &str, binding: Option<Vec<u8>>) -> Ask {
+        let Credentials { principals, password, tried, .. } = &*self.0;
+        let (principals, password, tried) = (principals.clone(), password.clone(), tried.clone());
+        Ask { principals, password, tried, host: host.to_owned(), binding }
+    }
+}
+
+impl fmt::Debug for Kerberos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kerberos").field("principals", &self.0.principals).finish()
+    }
+}
+
+impl Auth for Kerberos {
+    /// Over plain http whoever is on the way could take the connection over once it is signed in, and nothing binds the sign-in to it.
+    fn check(&self, endpoint: &Endpoint, allow_plaintext: bool) -> Result<()> {
+        in_the_clear(endpoint, allow_plaintext, "the sign-in, and could take the connection over")
+    }
+
+    fn start(&self) -> Box<dyn Handshake> {
+        Box::new(Alone(self.turns()))
+    }
+
+    fn ways(&self) -> &'static [&'static str] {
+        &[SCHEME]
+    }
+
+    fn who(&self) -> String {
+        self.0.who.clone()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.0.password.iter().cloned().collect()
+    }
+
+    fn wants_certificate(&self) -> bool {
+        true
+    }
+
+    fn signs_connections(&self) -> bool {
+        true
+    }
+}
+
+/// The signing in on one socket.
+pub(super) struct Turns {
+    kerberos: Kerberos,
+    state: State,
+    /// What GSSAPI knows of the sign-in that is under way.
+    turn: Option<Turn>,
+    /// Whether the last token named the channel; `None` where there is none.
+    bound: Option<bool>,
+    /// Why there is no token.
+    failure: Option<Failure>,
+    /// Whether the last token is good on the socket alone that is there.
+    on_socket: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    /// The question is out, by which a socket and its certificate come about.
+    Asked,
+    /// A token is out.
+    Sent,
+    /// It was taken, so the socket is signed in, for all that is known.
+    SignedIn,
+    /// There is no token.
+    Failed,
+}
+
+impl Turns {
+    /// Why there was no token, or what a refusal of it means.
+    pub fn why_not(&self) -> Option<String> {
+        match (&self.failure, self.state) {
+            (Some(failure), _) => Some(failure.text.clone()),
+            (None, State::Sent) => self.refusal(),
+            _ => None,
+        }
+    }
+
+    /// The first token of a sign-in; `None` where there is none to be had.
+    fn token(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
+        let binding = cx.certificate.map(server_end_point);
+        self.bound = binding.as_ref().map(Option::is_some);
+        let ask = self.kerberos.ask(cx.endpoint.host(), binding.flatten());
+        let begun = match aside("Kerberos", cx.cancel, cx.until, move || ask.begin()) {
+            Ok(begun) => begun,
+            Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => return Err(e),
+            Err(e) => Err(Failure::of_wait(&e)),
+        };
+        match begun {
+            Ok((turn, token)) => {
+                (self.turn, self.failure, self.state) = (Some(turn), None, State::Sent);
+                self.on_socket = cx.certificate.is_some();
+                Ok(Some(header(&token)))
+            }
+            Err(failure) => {
+                (self.turn, self.failure, self.state) = (None, Some(failure), State::Failed);
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Handshake for Turns {
+    fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
+        match self.state {
+            State::Sent | State::SignedIn => {
+                self.state = State::SignedIn;
+                Ok(None)
+            }
+            State::New | State::Asked | State::Failed
+                if cx.certificate.is_none() && cx.endpoint.is_https() =>
+            {
+                self.state = State::Asked;
+                Ok(None)
+            }
+            State::New | State::Asked | State::Failed => self.token(cx),
+        }
+    }
+
+    fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer> {
+        let offers = Offers::read(challenges);
+        let Some(token) = offers.token(SCHEME) else { return Ok(Answer::Refused) };
+        let header = match (self.state, token, &mut self.turn) {
+            (State::Sent, Some(token), Some(turn)) if !turn.is_complete() => {
+                let token =
+                    decode(token).ok_or_else(|| bad_token(cx.endpoint, "is too long or no base64"))?;
+                // What it cannot be answered to is a refusal: SPNEGO tells one by a token too.
+                self.on_socket = true;
+                turn.step(&token).ok().flatten().filter(|token| !token.is_empty()).map(|token| header(&token))
+            }
+            (State::Sent | State::Failed, ..) => None,
+            // The socket is another one, or the server forgot.
+            (State::New | State::Asked | State::SignedIn, ..) => self.token(cx)?,
+        };
+        Ok(header.map_or(Answer::Refused, Answer::Again))
+    }
+
+    fn answered(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<()> {
+        let Some(mut turn) = self.turn.take() else { return Ok(()) };
+        // The server has proved who it is by its certificate; where it does by Kerberos too, that must fit.
+        let Some(Some(token)) = Offers::read(challenges).token(SCHEME) else { return Ok(()) };
+        let token = decode(token).ok_or_else(|| bad_token(cx.endpoint, "is too long or no base64"))?;
+        match turn.step(&token) {
+            Ok(_) if turn.is_complete() => Ok(()),
+            Ok(_) => Err(bad_token(cx.endpoint, "leaves the sign-in open, though the answer came")),
+            Err(why) => Err(bad_token(cx.endpoint, &format!("does not prove who the server is ({why})"))),
+        }
+    }
+
+    fn manner(&self) -> Manner {
+        match self.state {
+            State::Asked => Manner::Opening,
+            State::Sent if self.on_socket => Manner::Closing,
+            State::New | State::Sent | State::SignedIn | State::Failed => Manner::Request,
+        }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        if let Some(failure) = &self.failure {
+            return Some(failure.text.clone());
+        }
+        let check = "Kerberos was refused: check that the server's account has this host's service name alone (setspn -Q HTTP/HOST), and \
+                     that the clocks agree";
+        Some(match (self.state, self.bound) {
+            (State::Sent, Some(true)) => format!(
+                "{check}; if they are right, it may be the server's Extended Protection, where a proxy before it ends TLS with another \
+                 certificate: let the proxy have the server's certificate"
+            ),
+            (State::Sent, Some(false)) => format!(
+                "{check}; if they are right, it may be the server's Extended Protection: its certificate is signed by an algorithm \
+                 (Ed25519, say) for which no channel binding is defined (RFC 5929), so it needs another certificate"
+            ),
+            (State::Sent, None) => check.to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+/// Kerberos and nothing else: what keeps us from a token is told as it is, and not as a refusal of the server's.
+struct Alone(Turns);
+
+impl Handshake for Alone {
+    fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
+        let first = self.0.first(cx)?;
+        self.failed(cx)?;
+        Ok(first)
+    }
+
+    fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer> {
+        let answer = self.0.challenged(challenges, cx)?;
+        self.failed(cx)?;
+        Ok(answer)
+    }
+
+    fn answered(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<()> {
+        self.0.answered(challenges, cx)
+    }
+
+    fn shows_password(&self) -> bool {
+        false
+    }
+
+    fn manner(&self) -> Manner {
+        self.0.manner()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.0.refusal()
+    }
+}
+
+impl Alone {
+    fn failed(&mut self, cx: &Context<'_>) -> Result<()> {
+        self.0.failure.take().map_or(Ok(()), |failure| Err(failure.into_error(cx.endpoint)))
+    }
+}
+
+fn header(token: &[u8]) -> Secret {
+    let mut header = String::with_capacity(SCHEME.len() + 1 + token.len().div_ceil(3) * 4);
+    header.push_str(SCHEME);
+    header.push(' ');
+    BASE64_STANDARD.encode_string(token, &mut header);
+    Secret::new(header)
+}
+
+fn decode(token: &str) -> Option<Vec<u8>> {
+    Some(token).filter(|token| token.len() <= MAX_TOKEN).and_then(|token| BASE64_STANDARD.decode(token).ok())
+}
+
+fn bad_token(endpoint: &Endpoint, what: &str) -> Error {
+    Error::new(ErrorKind::Auth, format!("{endpoint}: the server's token for Kerberos (Negotiate) {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A user is written as a mail address, and realms are in upper case; the wrong one of them finds no ticket.
+    #[test]
+    fn a_user_becomes_principals() {
+        let of = |user: &str| Kerberos::new(user, None).unwrap().0.principals.clone();
+        assert_eq!(of("ada@example.test"), ["ada@EXAMPLE.TEST", "ada@example.test"]);
+        assert_eq!(of("ada@EXAMPLE.TEST"), ["ada@EXAMPLE.TEST"]);
+        assert_eq!(of("ada"), ["ada"]);
+        assert_eq!(of("EXAMPLE\\ada"), ["ada"]);
+        for user in ["", "EXAMPLE\\", "a\0da", &"a".repeat(2000)] {
+            assert_eq!(Kerberos::new(user, None).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        for password in ["", "a\0b"] {
+            let e = Kerberos::new("ada", Some(Secret::new(password))).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Invalid);
+        }
+    }
+}
