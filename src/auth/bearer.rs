@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::offers::parts;
+use super::offers::{Element, elements};
 use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
 use crate::net::{Endpoint, cut};
 use crate::{Error, ErrorKind, Result};
@@ -58,6 +58,11 @@ impl Auth for Bearer {
     }
 }
 
+/// Whether a text can be a token (RFC 6750 section 2.1, and a little more); anything else would bring headers of its own along.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 struct Turn {
     tokens: Arc<dyn Tokens>,
     sent: Option<Secret>,
@@ -71,8 +76,7 @@ impl Turn {
     fn header(&mut self, cx: &Context<'_>) -> Result<Secret> {
         let token = self.tokens.token(cx)?;
         let text = token.expose();
-        // RFC 6750 section 2.1; anything else would let a token bring headers of its own.
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        if !is_token(text) {
             let text = format!("the token of {} is none: it must be letters, digits and signs", self.who());
             return Err(Error::new(ErrorKind::Auth, text));
         }
@@ -137,29 +141,25 @@ struct Challenge {
 impl Challenge {
     /// Reads `WWW-Authenticate` values; `None` if all are of other ways to sign in. One value may have several ways.
     fn read(values: &[String]) -> Option<Challenge> {
-        let mut found = None;
-        for value in values {
-            let mut ours = false;
-            for part in parts(value).map(str::trim) {
-                let (name, rest) = part.split_at(part.find([' ', '\t', '=']).unwrap_or(part.len()));
-                let parameter = match rest.trim_start().starts_with('=') {
-                    true => part,
-                    false => {
-                        ours = name.eq_ignore_ascii_case("bearer");
-                        rest.trim_start()
-                    }
-                };
-                if !ours {
-                    continue;
+        let (mut found, mut ours) = (None, false);
+        for element in elements(values) {
+            let parameter = match element {
+                Element::Parameter(parameter) => parameter,
+                Element::Way(name, rest) => {
+                    ours = name.eq_ignore_ascii_case("bearer");
+                    rest
                 }
-                let challenge: &mut Challenge = found.get_or_insert_default();
-                let Some((name, value)) = parameter.split_once('=') else { continue };
-                let value = value.trim().trim_matches('"').to_owned();
-                match name.trim().to_ascii_lowercase().as_str() {
-                    "error" => challenge.error = Some(value),
-                    "claims" => challenge.claims = Some(value),
-                    _ => {}
-                }
+            };
+            if !ours {
+                continue;
+            }
+            let challenge: &mut Challenge = found.get_or_insert_default();
+            let Some((name, value)) = parameter.split_once('=') else { continue };
+            let value = value.trim().trim_matches('"').to_owned();
+            match name.trim().to_ascii_lowercase().as_str() {
+                "error" => challenge.error = Some(value),
+                "claims" => challenge.claims = Some(value),
+                _ => {}
             }
         }
         found

@@ -34,6 +34,7 @@ use crate::net::{Cancel, Endpoint, Tries};
 use crate::{Error, ErrorKind, Result};
 
 pub use basic::Basic;
+pub(crate) use bearer::is_token;
 pub use bearer::{Bearer, Tokens};
 pub use by_offer::ByOffer;
 #[cfg(feature = "gssapi")]

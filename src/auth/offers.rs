@@ -12,18 +12,33 @@ pub(crate) enum Directory {
     Autodiscover,
 }
 
-/// The names of the ways in some challenges (`WWW-Authenticate`, RFC 9110, 11.6.1), each once. One header may have several.
-pub(crate) fn schemes(challenges: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for part in challenges.iter().flat_map(|challenge| parts(challenge)) {
+/// What stands between the commas of some challenges.
+pub(super) enum Element<'a> {
+    /// A way's name, and what follows it: a token, or its first parameter.
+    Way(&'a str, &'a str),
+    /// A further parameter of the way before: `realm="x"`.
+    Parameter(&'a str),
+}
+
+/// The elements of some challenges (`WWW-Authenticate`, RFC 9110, 11.6.1). One header may have several ways.
+pub(super) fn elements(challenges: &[String]) -> impl Iterator<Item = Element<'_>> {
+    challenges.iter().flat_map(|challenge| parts(challenge)).map(|part| {
         let part = part.trim();
         let (name, rest) = part.split_at(part.find([' ', '\t', '=']).unwrap_or(part.len()));
-        // A parameter of the one before: realm="x".
-        if name.is_empty() || rest.trim_start().starts_with('=') {
-            continue;
+        match rest.trim_start() {
+            value if value.starts_with('=') => Element::Parameter(part),
+            rest => Element::Way(name, rest),
         }
+    })
+}
+
+/// The names of the ways in some challenges, each once.
+pub(crate) fn schemes(challenges: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for element in elements(challenges) {
+        let Element::Way(name, _) = element else { continue };
         let name = cut(name, 30);
-        if !names.contains(&name) && names.len() < NAMED {
+        if !name.is_empty() && !names.contains(&name) && names.len() < NAMED {
             names.push(name);
         }
     }
@@ -35,9 +50,11 @@ pub(crate) struct Offers<'a>(Vec<(&'a str, Option<&'a str>)>);
 
 impl<'a> Offers<'a> {
     pub fn read(challenges: &'a [String]) -> Offers<'a> {
-        let parts = challenges.iter().flat_map(|challenge| parts(challenge));
-        let named = parts.map(|part| part.trim().split_once(' ').unwrap_or((part.trim(), "")));
-        Offers(named.map(|(name, rest)| (name, Some(rest.trim()).filter(|rest| !rest.is_empty()))).collect())
+        let ways = elements(challenges).filter_map(|element| match element {
+            Element::Way(name, rest) => Some((name, Some(rest).filter(|rest| !rest.is_empty()))),
+            Element::Parameter(_) => None,
+        });
+        Offers(ways.collect())
     }
 
     /// Whether this scheme is offered.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -24,10 +25,9 @@ pub struct Pin([u8; 32]);
 impl Pin {
     /// Of a certificate in DER.
     pub fn of(certificate: &[u8]) -> Pin {
-        let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-        let hash = suite.tls13().map(|suite| suite.common.hash_provider.hash(certificate));
-        let bytes = hash.as_ref().and_then(|hash| hash.as_ref().try_into().ok());
-        Pin(bytes.unwrap_or_else(|| unreachable!("a suite of TLS 1.3 with SHA-256 has that hash")))
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        Pin(bytes)
     }
 }
 

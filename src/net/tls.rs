@@ -71,6 +71,11 @@ impl Tls {
         Tls { wanted: config.tls.clone(), ca_file: config.ca_file.clone(), ..Tls::default() }.begun()
     }
 
+    /// Whether it is what [`of`](Self::of) makes of these settings.
+    pub(crate) fn is_of(&self, config: &Config) -> bool {
+        self.ca_file == config.ca_file && self.wanted == config.tls
+    }
+
     fn begun(self) -> Result<Tls> {
         self.held().files = self.read()?;
         Ok(self)
@@ -79,7 +84,8 @@ impl Tls {
     fn read(&self) -> Result<Files> {
         // Before the reading: what is written meanwhile is read again.
         let stamps = self.stamps();
-        let extra = self.ca_file.as_deref().map(read_ca_file).transpose()?.unwrap_or_default();
+        let extra =
+            self.ca_file.as_deref().map(|file| read_chain("ca_file", file)).transpose()?.unwrap_or_default();
         let own = self.wanted.certificate.as_deref();
         let own = own.map(|file| read_own(file, self.wanted.key.as_deref().unwrap_or(file))).transpose()?;
         Ok(Files { extra, own, stamps })
@@ -171,15 +177,18 @@ fn stamp(file: &Path) -> Stamp {
     Some((about.len(), about.modified().ok()?, number))
 }
 
-fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// The certificates in the file that an option names.
+pub(super) fn read_chain(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|e| invalid(format!("ca_file {shown} cannot be read: {e}")))?;
+    // The key may stand in the same file.
+    let bytes = std::fs::read(path).map(Zeroizing::new);
+    let bytes = bytes.map_err(|e| invalid(format!("{option} {shown} cannot be read: {e}")))?;
     let certs = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| invalid(format!("ca_file {shown} is not PEM: {e}")))?;
+        .map_err(|e| invalid(format!("{option} {shown} is not PEM: {e}")))?;
     if certs.is_empty() {
         return Err(invalid(format!(
-            "ca_file {shown} has no certificate in it: it must be PEM, with '-----BEGIN CERTIFICATE-----' lines"
+            "{option} {shown} has no certificate in it: it must be PEM, with '-----BEGIN CERTIFICATE-----' lines"
         )));
     }
     Ok(certs)
@@ -188,16 +197,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 /// Our own certificate with its chain, and the key to it.
 fn read_own(file: &Path, key_file: &Path) -> Result<Arc<SingleCertAndKey>> {
     let (shown, shown_key) = (file.display(), key_file.display());
-    let bytes = std::fs::read(file).map_err(|e| invalid(format!("tls_cert {shown} cannot be read: {e}")))?;
-    let bytes = Zeroizing::new(bytes);
-    let chain = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| invalid(format!("tls_cert {shown} is not PEM: {e}")))?;
-    if chain.is_empty() {
-        return Err(invalid(format!(
-            "tls_cert {shown} has no certificate in it: it must be PEM, with '-----BEGIN CERTIFICATE-----' lines"
-        )));
-    }
+    let chain = read_chain("tls_cert", file)?;
     let bytes = std::fs::read(key_file)
         .map_err(|e| invalid(format!("tls_key {shown_key} cannot be read: {e}")))
         .map(Zeroizing::new)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::core::Core;
 use super::oauth::OAuthTokens;
 use super::threads::lock;
-use crate::auth::{self, Auth, Context, Secret, Tokens};
+use crate::auth::{self, Auth, Context, Secret, Tokens, is_token};
 use crate::engine::Input;
 use crate::net::Tries;
 use crate::{Error, ErrorKind, Reason, Result};
@@ -99,7 +99,7 @@ impl HostTokens {
     pub fn set(&self, token: Secret, expires: Option<SystemTime>, now: SystemTime) -> Result<()> {
         let account = &self.account;
         let bad = |why: String| Err(Error::new(ErrorKind::Invalid, why));
-        if token.is_empty() || !token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        if !is_token(token.expose()) {
             return bad(format!(
                 "the token for account {account} is none: it must be letters, digits and signs, without the word Bearer"
             ));

@@ -1,6 +1,5 @@
 //! Which watches share a server and a sign-in, and so a link: its pool of connections, its back-off, its workers.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
@@ -9,8 +8,7 @@ use super::locate::Locations;
 use super::threads::lock;
 use crate::auth::{self, Auth};
 use crate::net::{
-    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Rationed, Reply, Tap,
-    Tls, TlsConfig,
+    self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Rationed, Reply, Tap, Tls,
 };
 use crate::options::{Access, SignIn, WatchConfig, Ways};
 use crate::proto::{Header, RequestVersion};
@@ -55,8 +53,8 @@ pub(super) struct Links {
 
 #[derive(Default)]
 struct Known {
-    /// With the settings that make one different from another.
-    tls: Vec<(Option<PathBuf>, TlsConfig, Arc<Tls>)>,
+    /// One for all links with the same settings of TLS.
+    tls: Vec<Arc<Tls>>,
     /// By number; without a link where the server has to be found first.
     links: Vec<(Key, Option<Arc<dyn Link>>)>,
 }
@@ -154,12 +152,11 @@ impl Known {
     }
 
     fn tls(&mut self, config: &net::Config) -> Result<Arc<Tls>> {
-        let same = |known: &&(_, _, _)| known.0 == config.ca_file && known.1 == config.tls;
-        if let Some((_, _, tls)) = self.tls.iter().find(same) {
+        if let Some(tls) = self.tls.iter().find(|tls| tls.is_of(config)) {
             return Ok(tls.clone());
         }
         let tls = Arc::new(Tls::of(config)?);
-        self.tls.push((config.ca_file.clone(), config.tls.clone(), tls.clone()));
+        self.tls.push(tls.clone());
         Ok(tls)
     }
 }

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{Error, ErrorKind, Result, signals};
 
@@ -55,15 +55,9 @@ impl Threads {
     /// Waits until no thread is left; false if the time was over before.
     pub fn wait(&self, deadline: Instant) -> bool {
         let (count, changed) = &*self.0;
-        let mut live = lock(count);
-        while *live > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                return false;
-            }
-            live = changed.wait_timeout(live, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = changed.wait_timeout_while(lock(count), left, |live| *live > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
     }
 }
 
@@ -81,6 +75,8 @@ pub(super) fn guarded<T>(what: &str, run: impl FnOnce() -> Result<T>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A bug of ours in a thread would end the host, or closing would wait for the thread for ever.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::auth::Secret;
+use crate::auth::{Secret, is_token};
 use crate::net::cut;
 use crate::{Error, ErrorKind};
 
@@ -146,8 +146,7 @@ pub fn read(
         return Err(Denied::later(text, retry_after));
     };
     let token = |text: &Text<'_>| {
-        let good =
-            !text.0.is_empty() && text.0.len() <= MAX_TOKEN && text.0.bytes().all(|b| b.is_ascii_graphic());
+        let good = text.0.len() <= MAX_TOKEN && is_token(&text.0);
         // Exactly as long: no copies are left behind.
         good.then(|| Secret::new(String::from(&*text.0)))
     };

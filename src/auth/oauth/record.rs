@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::auth::Secret;
+use crate::auth::{Secret, is_token};
 use crate::{Error, ErrorKind, Result};
 
 /// No record is longer.
@@ -87,9 +87,7 @@ impl Record {
             return bad("it is of another account");
         }
         let at = |millis: u64| UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH);
-        let token = |text: &mut Option<String>| {
-            text.take().filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_graphic())).map(Secret::new)
-        };
+        let token = |text: &mut Option<String>| text.take().filter(|t| is_token(t)).map(Secret::new);
         Ok(Record {
             account: std::mem::take(&mut text.account),
             given: text.given.take(),

@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use self::conn::{Conn, Over};
 use self::request::Step;
 use super::tap::Tap;
+use super::tls::read_chain;
 use crate::auth::Secret;
 use crate::{Error, ErrorKind, Result};
 
@@ -100,16 +101,7 @@ pub struct Listener {
 /// [`ErrorKind::Invalid`] for files that cannot be read or do not belong together.
 pub fn server_tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let invalid = |text: String| Error::new(ErrorKind::Invalid, text);
-    let certs = CertificateDer::pem_file_iter(cert)
-        .and_then(|certs| certs.collect::<std::result::Result<Vec<_>, _>>());
-    let certs =
-        certs.map_err(|e| invalid(format!("push_cert {} cannot be read as PEM: {e}", cert.display())))?;
-    if certs.is_empty() {
-        return Err(invalid(format!(
-            "push_cert {} has no certificate in it: it must be PEM",
-            cert.display()
-        )));
-    }
+    let certs = read_chain("push_cert", cert)?;
     let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| {
         invalid(format!("push_key {} has no private key that can be read (PEM): {e}", key.display()))
     })?;

@@ -118,38 +118,44 @@ fn body(r: &mut Reader, start: Start) -> Result<Body> {
 
 /// `ResponseMessages`, whose children may have any name (gromox calls that of GetEvents `x`). `part` reads a child of a
 /// message that is not one of those which every message has.
-#[inline(never)]
 fn responses<T: Default>(
     r: &mut Reader,
     part: impl Fn(&mut Reader, Start, &mut T) -> Result<()>,
 ) -> Result<Vec<Response<T>>> {
     let mut found = Vec::new();
-    r.children(|r, start| match start.name.as_str() {
-        "ResponseMessages" => r.children(|r, start| {
-            r.count_thing()?;
-            found.push(response(r, start, &part)?);
-            Ok(())
-        }),
-        _ => Ok(()),
+    messages(r, &mut |r, start| {
+        let mut body = T::default();
+        let Response { class, code, text, back_off, body: () } =
+            message(r, start, &mut |r, child| part(r, child, &mut body))?;
+        found.push(Response { class, code, text, back_off, body });
+        Ok(())
     })?;
     Ok(found)
 }
 
-#[inline(never)]
-fn response<T: Default>(
-    r: &mut Reader,
-    start: Start,
-    part: impl Fn(&mut Reader, Start, &mut T) -> Result<()>,
-) -> Result<Response<T>> {
+/// What reads a child. The same code serves all sorts of responses: as generics, its copies would be a hundredth of the library.
+type Part<'a> = &'a mut dyn FnMut(&mut Reader, Start) -> Result<()>;
+
+fn messages(r: &mut Reader, each: Part<'_>) -> Result<()> {
+    r.children(|r, start| match start.name.as_str() {
+        "ResponseMessages" => r.children(|r, start| {
+            r.count_thing()?;
+            each(r, start)
+        }),
+        _ => Ok(()),
+    })
+}
+
+/// What every message has.
+fn message(r: &mut Reader, start: Start, part: Part<'_>) -> Result<Response<()>> {
     let (mut code, mut text, mut back_off) = (None, None, None);
-    let mut body = T::default();
     r.children(|r, child| {
         match child.name.as_str() {
             "ResponseCode" => code = r.text()?.map(response_code),
             "MessageText" => text = r.text()?.map(cut),
             "MessageXml" => back_off = message_xml(r)?,
             "DescriptiveLinkKey" => {}
-            _ => part(r, child, &mut body)?,
+            _ => part(r, child)?,
         }
         Ok(())
     })?;
@@ -165,7 +171,7 @@ fn response<T: Default>(
         ResponseClass::Error => ResponseCode(Cow::Borrowed("")),
         ResponseClass::Success | ResponseClass::Warning => ResponseCode::NO_ERROR,
     });
-    Ok(Response { class, code, text, back_off, body })
+    Ok(Response { class, code, text, back_off, body: () })
 }
 
 /// A fault of SOAP 1.1 (`faultcode`, `faultstring`, `detail`) or 1.2 (`Code`, `Reason`, `Detail`).

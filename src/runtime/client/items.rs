@@ -203,7 +203,7 @@ impl Client {
         let request = Request::GetItem { items: vec![item], mime };
         let fetch = |request: &Request| {
             self.in_its_version(watch, |version, cancel| {
-                ask_item(&self.core.spool, watch, version, request, cancel)
+                get(&self.core.spool, watch, version, request, cancel)
             })
         };
         let fetched = match fetch(&request) {
@@ -248,7 +248,7 @@ fn save(path: &Path, ask: impl FnOnce() -> Result<Spooled>) -> Result<()> {
     saved
 }
 
-fn ask_item(
+fn get(
     spool: &Spool,
     watch: &Watch,
     version: RequestVersion,

@@ -1,7 +1,7 @@
 //! Closing, whatever hangs.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::threads::lock;
@@ -73,15 +73,8 @@ impl Core {
     }
 
     fn wait_finished(&self, deadline: Instant) {
-        let mut finished = lock(&self.finished);
-        while !*finished {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                return;
-            }
-            finished =
-                self.finished_changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        drop(self.finished_changed.wait_timeout_while(lock(&self.finished), left, |finished| !*finished));
     }
 
     /// The last one, of a client that is closed.
