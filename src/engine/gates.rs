@@ -14,6 +14,7 @@ impl Engine {
         }
         let now = self.now.mono;
         if error.awaits_token() {
+            self.token_was_missing(watch);
             return self
                 .endpoint(endpoint)
                 .gate

@@ -248,6 +248,7 @@ impl Engine {
 
     /// What follows from everything that was handled.
     fn finish_input(&mut self) {
+        self.tokens_crossed();
         while let Some(timer) = self.timers.pop(self.now.mono) {
             match timer {
                 Timer::Watch(watch) => self.watch_due(watch),

@@ -32,6 +32,8 @@ pub(super) struct Tokens {
     by_name: BTreeMap<Arc<str>, usize>,
     /// New refresh tokens that the host has and has not acknowledged: whose by `seq`, and which one.
     given: BTreeMap<u64, (usize, u64)>,
+    /// Whose token came before the news that it was missing: who failed for it goes on at once.
+    crossed: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -93,12 +95,35 @@ impl Engine {
         let (now, at) = (self.now.mono, self.account(account));
         let a = &mut self.tokens.accounts[at];
         (a.need, a.renew_at, a.set_at) = (None, renew_at, Some(now));
-        let wait = if a.refused >= REFUSED { REFUSED_WAIT } else { Duration::ZERO };
         self.delivery.drop_need(account);
         self.token_due(at);
-        let until = now + wait;
+        self.go_on_with_token(at);
+    }
+
+    /// Something failed for want of a token. The host may have answered the question for it already, as quick as it is.
+    pub(super) fn token_was_missing(&mut self, watch: u64) {
+        let Some(account) = self.watches.get(&watch).and_then(|w| w.spec.account.clone()) else { return };
+        let at = self.account(&account);
+        let a = &self.tokens.accounts[at];
+        if a.need.is_none() && a.set_at.is_some() && !self.closing {
+            self.tokens.crossed.insert(at);
+        }
+    }
+
+    /// After all that follows from a failure.
+    pub(super) fn tokens_crossed(&mut self) {
+        while let Some(at) = self.tokens.crossed.pop_first() {
+            self.go_on_with_token(at);
+        }
+    }
+
+    /// Who waits for a token goes on.
+    fn go_on_with_token(&mut self, at: usize) {
+        let a = &self.tokens.accounts[at];
+        let wait = if a.refused >= REFUSED { REFUSED_WAIT } else { Duration::ZERO };
+        let (account, until) = (a.name.clone(), a.set_at.unwrap_or_default() + wait);
         let mut endpoints = BTreeSet::new();
-        for id in self.watches_of(account) {
+        for id in self.watches_of(&account) {
             let Some(w) = self.watches.get(&id) else { continue };
             endpoints.insert(w.spec.endpoint);
             let waits = w.failing.or(w.down) == Some(Reason::TokenNeeded);

@@ -60,6 +60,26 @@ fn a_watch_waits_for_its_token_and_goes_on_at_once() {
     assert_eq!(d.story(), ["1 Connected"]);
 }
 
+// A program that has its token at hand answers sooner than the question comes to its end: the watch would begin a minute late.
+#[test]
+fn a_token_that_crosses_the_news_that_it_is_missing_is_used_at_once() {
+    let mut d = desk();
+    let (call, ..) = d.call();
+    need(&mut d, Reason::TokenNeeded);
+    set(&mut d, None);
+    d.fail(call, no_token());
+    d.wait(0.0);
+    d.subscribe("s1");
+    let (conn, _) = d.open();
+    need(&mut d, Reason::TokenExpiring);
+    set(&mut d, None);
+    d.end(conn, Err(no_token()));
+    d.wait(0.0);
+    let (conn, _) = d.open();
+    d.begin(conn);
+    assert_eq!(d.engine.status().watches[0].down, None);
+}
+
 // A program that was not told again, or was told by every call, would not notice, or drown.
 #[test]
 fn a_token_that_is_owed_is_asked_for_every_five_minutes() {
