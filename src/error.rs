@@ -231,7 +231,7 @@ impl Error {
         self.0.http_status
     }
 
-    /// How long the server asked to wait (`BackOffMilliseconds`, `Retry-After`).
+    /// How long the server asked to wait (`BackOffMilliseconds`, `Retry-After`), or a password is not sent again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

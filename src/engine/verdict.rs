@@ -112,11 +112,11 @@ pub(super) fn of_error(error: &Error) -> Verdict {
     }
 }
 
-/// Whether it holds back the whole endpoint.
+/// Whether it holds back the whole endpoint. A refused sign-in holds back whom it was refused: others may be signed in.
 pub(super) fn throttles(error: &Error) -> bool {
     throttling_code(error.code())
         || matches!(error.http_status(), Some(429 | 503))
-        || error.retry_after().is_some()
+        || (error.retry_after().is_some() && error.http_status() != Some(401))
 }
 
 /// Whether a code holds back the whole endpoint.

@@ -176,7 +176,9 @@ fn not_sent(endpoint: &Endpoint, who: &str, shut: Shut, now: Instant) -> Error {
                 "{endpoint}: HTTP 401: the sign-in of {who} was refused {ago} ago, and for {left} the same password is not sent again, \
                  since a few wrong ones lock the account; another password is tried at once"
             );
+            // Whoever waits meets another answer then, and not this one once more.
             let error = Error::new(ErrorKind::Auth, text).with_http_status(401);
+            let error = error.with_retry_after(Some(shut.until - now));
             if shut.passes { error.with_refused_lately() } else { error }
         }
         false => {
@@ -394,5 +396,8 @@ mod tests {
         first.refused();
         let e = tries.enter(&endpoint, "ada", &limits).unwrap_err();
         assert_eq!((e.kind(), e.http_status()), (ErrorKind::Auth, Some(401)), "{e}");
+        // A watch that has worked asks when it may be sent; sooner, each such answer would count as a refusal, and the third ends it.
+        let wait = e.retry_after().unwrap();
+        assert!(wait > WAITS[1] && wait <= WAITS[NEVER_TAKEN], "{wait:?}");
     }
 }

@@ -48,6 +48,29 @@ fn a_refusal_after_success_is_tried_twice_more_and_slowly() {
     assert!(d.calls.iter().all(|c| matches!(c.3, Request::Unsubscribe { .. })), "{:?}", d.calls);
 }
 
+// The others of the same user have found the password refused, so that it is not sent for minutes: a watch that only asks whether it is
+// would end, though the directory is well again and nothing was sent.
+#[test]
+fn a_watch_waits_until_its_password_is_sent_again() {
+    let (mut d, _) = streaming(1);
+    d.message(1, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
+    for _ in 0..2 {
+        let (call, ..) = d.call();
+        d.fail(call, http(401).with_retry_after(Some(Duration::from_secs(283))));
+        d.wait(282.0);
+        assert!(d.calls.is_empty(), "{:?}", d.calls);
+        d.wait(2.0);
+    }
+    let (call, ..) = d.call();
+    d.fail(call, http(401).with_retry_after(Some(Duration::from_secs(283))));
+    assert_eq!(d.told().last(), Some(&(1, EventKind::Closed)), "nor for ever");
+    // Who is signed in, or has another password, goes on meanwhile.
+    d.add(2, |_| {});
+    d.wait(0.0);
+    let asked = d.calls.iter().any(|c| !matches!(c.3, Request::Unsubscribe { .. }));
+    assert!(asked, "{:?}", d.calls);
+}
+
 // A directory has a bad moment, and one mailbox hears of it: a watch that is added just then would end, though its password is right.
 #[test]
 fn who_comes_while_a_good_password_is_refused_waits() {
