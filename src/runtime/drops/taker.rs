@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -31,7 +31,7 @@ const STALE: Duration = Duration::from_secs(3600);
 /// So many subscriptions are remembered as unwanted, the newest; a file that is larger than they ever are is none of ours.
 const MOST_UNWANTED: usize = 1000;
 const LARGEST_UNWANTED: u64 = 4 << 20;
-/// A file that cannot be read holds up those after it for so long, since they are to be taken in order.
+/// A file that cannot be read holds up those after it until it is so old, since they are to be taken in order.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many files that can be neither read nor removed are passed by; those that cannot be read are tried again after [`PATIENCE`].
 const MOST_STUCK: usize = 10_000;
@@ -158,7 +158,9 @@ impl<'a> Taker<'a> {
                     self.remove(core, &path, name);
                     continue;
                 }
-                Err(Unread::Later(e)) if self.waits(&name, Instant::now()) => {
+                Err(Unread::Later(e))
+                    if self.waits(&name, age(fs::symlink_metadata(&path)), Instant::now()) =>
+                {
                     let text =
                         format!("cannot read {}: {e}{}; it is tried again", path.display(), advice(&e));
                     self.fail(core, "later", text);
@@ -199,9 +201,7 @@ impl<'a> Taker<'a> {
             let entry = entry?;
             let name = entry.file_name();
             if name.as_bytes().starts_with(b".") {
-                let written = entry.metadata().and_then(|m| m.modified());
-                let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-                if age.is_some_and(|age| age > STALE) {
+                if age(entry.metadata()).is_some_and(|age| age > STALE) {
                     let _ = fs::remove_file(entry.path());
                 }
             } else if name.as_bytes().ends_with(b".xml")
@@ -217,9 +217,10 @@ impl<'a> Taker<'a> {
         Ok(first.into_sorted_vec())
     }
 
-    /// Whether a file that could not be read is still waited for.
-    fn waits(&mut self, name: &OsStr, now: Instant) -> bool {
-        if self.unread.contains_key(name) {
+    /// Whether a file that could not be read is still waited for. From when it was written, so that any number of them hold the others up no
+    /// longer than one; where the clocks differ, each has its own time.
+    fn waits(&mut self, name: &OsStr, age: Option<Duration>, now: Instant) -> bool {
+        if self.unread.contains_key(name) || age.is_some_and(|age| age >= PATIENCE) {
             return false;
         }
         match &self.awaited {
@@ -293,6 +294,11 @@ impl<'a> Taker<'a> {
     }
 }
 
+/// How long ago a file was written; `None` where that is not known, or to come.
+fn age(met: io::Result<Metadata>) -> Option<Duration> {
+    SystemTime::now().duration_since(met.and_then(|met| met.modified()).ok()?).ok()
+}
+
 /// Where the system tells that a file has come.
 #[cfg(target_os = "linux")]
 fn news_of(dir: &Path) -> Option<OwnedFd> {
@@ -353,15 +359,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let drops = drops(dir.path());
         let (mut taker, now) = (Taker::new(&drops), Instant::now());
-        assert!(taker.waits(OsStr::new("a.xml"), now));
-        assert!(taker.waits(OsStr::new("a.xml"), now + PATIENCE - Duration::from_secs(1)));
-        assert!(!taker.waits(OsStr::new("a.xml"), now + PATIENCE));
-        assert!(taker.waits(OsStr::new("b.xml"), now + PATIENCE), "another one has its own time");
+        assert!(taker.waits(OsStr::new("a.xml"), None, now));
+        assert!(taker.waits(OsStr::new("a.xml"), None, now + PATIENCE - Duration::from_secs(1)));
+        assert!(!taker.waits(OsStr::new("a.xml"), None, now + PATIENCE));
+        assert!(taker.waits(OsStr::new("b.xml"), None, now + PATIENCE), "another one has its own time");
+        // A web process with the wrong umask has left many: they held up those that can be read, a minute each.
+        let old = |secs| Some(Duration::from_secs(secs));
+        assert!(taker.waits(OsStr::new("c.xml"), old(59), now));
+        assert!(!taker.waits(OsStr::new("d.xml"), old(60), now));
+        assert!(!taker.waits(OsStr::new("c.xml"), old(61), now));
         // What is passed by is tried again, and holds up nobody then; until its mode was mended, say.
         fs::write(dir.path().join("a.xml"), "x").unwrap();
         taker.pass_by("a.xml".into(), now);
         assert!(taker.oldest().unwrap().is_empty());
-        assert!(!taker.waits(OsStr::new("a.xml"), now + PATIENCE));
+        assert!(!taker.waits(OsStr::new("a.xml"), None, now + PATIENCE));
         taker.unread.insert("a.xml".into(), now);
         assert_eq!(taker.oldest().unwrap(), ["a.xml"]);
     }
