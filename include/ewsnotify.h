@@ -605,7 +605,8 @@ const char *ewsn_status_json(ewsn_client *c);
 
 /*
  Writes every request and answer from now on to this file (mode 0600, behind what is in it), or, with NULL, to none any more.
- Secrets are left out, of mails all but their beginning. At 16 MiB the file becomes FILE.1, and a new one begins. Option
+ What is said to token endpoints and proxies, and the pushes that `push_listen` takes, are among that. Secrets are left out,
+ of mails all but their beginning. At 16 MiB the file becomes FILE.1, and a new one begins. Option
  `trace_wire` does the same from the start. A file that cannot be written any more is told once, by an `EWSN_ERROR` event.
  */
 ewsn_status ewsn_trace_wire(ewsn_client *c, const char *path_or_null);

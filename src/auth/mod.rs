@@ -21,6 +21,7 @@ mod no_kerberos;
 mod ntlm;
 pub mod oauth;
 mod offers;
+pub(crate) mod pem;
 mod secret;
 mod secrets;
 

@@ -109,7 +109,7 @@ impl Lane {
             let first = format!("{} {}", request.method(), request.uri());
             let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
             let body = wire_log::body(content_type, body, body.len() as u64);
-            self.slot.show_request(&wire_log::head(&first, request.headers()), &body);
+            self.slot.show_request(wire_log::head(&first, request.headers()), body);
         }
     }
 
@@ -321,6 +321,7 @@ impl Connect {
         let (socket, registration) = self.slot.step(Phase::Connect, config.connect_timeout, |limits| {
             Socket::connect(&addresses, limits, counters)
         })?;
+        self.slot.number();
         let mut forward = None;
         match proxy {
             // As curl has it: what would only be sent on is sent on, and all else gets a connection. So does a sign-in by NTLM: who sends
@@ -335,10 +336,14 @@ impl Connect {
             }
             Some(proxy) => {
                 let mut tunnel = Tunnel::new(proxy, host, port, &config.user_agent);
+                self.slot.say_lazily(Way::Out, || tunnel.shown());
                 let dug = self
                     .slot
-                    .step(Phase::Tunnel, config.connect_timeout, |limits| tunnel.dig(&socket, limits))?;
-                dug.map_err(|refusal| refusal.into_error(endpoint, proxy))?;
+                    .step(Phase::Tunnel, config.connect_timeout, |limits| tunnel.dig(&socket, limits));
+                if let Some(answer) = tunnel.answer() {
+                    self.slot.say(Way::In, answer, "");
+                }
+                dug?.map_err(|refusal| refusal.into_error(endpoint, proxy))?;
             }
             None => {}
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::ask::Session;
 use super::cancel::{Cancel, Registration, Wake};
 use super::socket::{Limits, Socket, Stop};
@@ -56,8 +58,8 @@ struct State {
     attempt: Option<Try>,
     /// Those that went out: known until the operation is over, since the answer may quote them.
     sent: Vec<(&'static str, Secret)>,
-    /// The request as the wire log shows it, until it goes out.
-    request: Option<String>,
+    /// The request's head and body as the wire log shows them, until it goes out.
+    request: Option<(String, String)>,
     /// The number of the connection in the wire log.
     connection: u64,
     /// Nothing of the request has gone out yet.
@@ -244,7 +246,11 @@ impl Slot {
         state.registration = Some(registration);
         state.wants_certificate = wants_certificate;
         state.fresh = true;
-        state.connection = self.tap.wire_log.connection();
+    }
+
+    /// What follows is said over a new socket.
+    pub fn number(&self) {
+        self.state().connection = self.tap.wire_log.connection();
     }
 
     /// The server asks for a sign-in, by a connection that it has this certificate for.
@@ -277,24 +283,19 @@ impl Slot {
         state.sent.extend(taken.iter().cloned());
         let request = state.request.take();
         drop(state);
-        if let Some(request) = request {
-            self.say(Way::Out, &request, "");
+        if let Some((mut head, body)) = request {
+            taken.iter().for_each(|(name, value)| head += &wire_log::signature(name, value.expose()));
+            if !body.is_empty() {
+                head += "\n\n";
+            }
+            self.say(Way::Out, &head, &body);
         }
         taken
     }
 
     /// Has the wire log show the request when it goes out.
-    pub fn show_request(&self, head: &str, body: &str) {
-        let mut state = self.state();
-        let mut text = head.to_owned();
-        for (name, value) in &state.signatures {
-            text += &wire_log::signature(name, value.expose());
-        }
-        if !body.is_empty() {
-            text += "\n\n";
-            text += body;
-        }
-        state.request = Some(text);
+    pub fn show_request(&self, head: String, body: String) {
+        self.state().request = Some((head, body));
     }
 
     /// What is told of what goes and comes.
@@ -307,6 +308,13 @@ impl Slot {
         if self.tap.wire_log.is_on() {
             let connection = self.state().connection;
             self.tap.wire_log.say(&self.tap.secrets, connection, way, first, rest);
+        }
+    }
+
+    /// The same for what takes some making.
+    pub fn say_lazily(&self, way: Way, first: impl FnOnce() -> Zeroizing<String>) {
+        if self.tap.wire_log.is_on() {
+            self.say(way, &first(), "");
         }
     }
 

@@ -33,12 +33,21 @@ impl Tap {
         std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes what a server has sent by itself, and what it was answered.
-    pub(super) fn say_push(&self, connection: u64, body: &[u8], head: &str, reply: &str) {
-        if self.wire_log.is_on() {
+    /// Writes what a server has sent by itself, and what it was answered. What strangers send has no `head` here: they must not be able
+    /// to fill the log.
+    pub(super) fn say_push(
+        &self,
+        connection: u64,
+        head: Option<&str>,
+        body: &[u8],
+        answer: &str,
+        reply: &str,
+    ) {
+        if let Some(head) = head.filter(|_| self.wire_log.is_on()) {
+            let head = format!("{head}\n\n");
             let text = wire_log::body(Some("text/xml"), body, body.len() as u64);
-            self.wire_log.say(&self.secrets, connection, Way::In, "POST (push)", &text);
-            self.wire_log.say(&self.secrets, connection, Way::Out, head, reply);
+            self.wire_log.say(&self.secrets, connection, Way::In, &head, &text);
+            self.wire_log.say(&self.secrets, connection, Way::Out, answer, reply);
         }
     }
 }

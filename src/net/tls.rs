@@ -14,6 +14,7 @@ use super::Config;
 use super::answer::cut;
 use super::pin::{OtherCertificate, Pin, Pinned};
 use super::url::Endpoint;
+use crate::auth::pem;
 use crate::{Error, ErrorKind, Result};
 
 /// What TLS has to be like.
@@ -185,7 +186,7 @@ pub(super) fn read_chain(option: &str, path: &Path) -> Result<Vec<CertificateDer
     let bytes = bytes.map_err(|e| invalid(format!("{option} {shown} cannot be read: {e}")))?;
     let certs = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| invalid(format!("{option} {shown} is not PEM: {e}")))?;
+        .map_err(|e| invalid(format!("{option} {shown} is not PEM: {}", pem::why(&e))))?;
     if certs.is_empty() {
         return Err(invalid(format!(
             "{option} {shown} has no certificate in it: it must be PEM, with '-----BEGIN CERTIFICATE-----' lines"
@@ -201,16 +202,15 @@ fn read_own(file: &Path, key_file: &Path) -> Result<Arc<SingleCertAndKey>> {
     let bytes = std::fs::read(key_file)
         .map_err(|e| invalid(format!("tls_key {shown_key} cannot be read: {e}")))
         .map(Zeroizing::new)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| {
+    let key = pem::private_key(&bytes).map_err(|why| {
         let what = match memchr::memmem::find(&bytes, b"ENCRYPTED") {
             Some(_) => "is protected by a passphrase, which cannot be given here: take it off (openssl pkey)"
                 .to_owned(),
-            None => format!("has no private key that can be read, in PEM: {e}"),
+            None => format!("has no private key that can be read, in PEM: {why}"),
         };
         invalid(format!("tls_key {shown_key} {what}"))
     })?;
-    let provider = rustls::crypto::ring::default_provider();
-    let own = CertifiedKey::from_der(chain, key, &provider).map_err(|e| {
+    let own = certified(chain, &key).map_err(|e| {
         invalid(match e {
             rustls::Error::InconsistentKeys(_) => {
                 format!("tls_key {shown_key} is not the key of the certificate that comes first in tls_cert {shown}")
@@ -219,6 +219,18 @@ fn read_own(file: &Path, key_file: &Path) -> Result<Arc<SingleCertAndKey>> {
         })
     })?;
     Ok(Arc::new(SingleCertAndKey::from(own)))
+}
+
+/// As `CertifiedKey::from_der`, which takes the key and does not wipe it.
+pub(super) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'_>,
+) -> std::result::Result<CertifiedKey, rustls::Error> {
+    let own = CertifiedKey::new(chain, rustls::crypto::ring::sign::any_supported_type(key)?);
+    match own.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(own),
+        Err(e) => Err(e),
+    }
 }
 
 fn invalid(text: String) -> Error {

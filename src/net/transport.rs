@@ -96,10 +96,11 @@ impl Transport for Wire {
         self.slot.enter(Phase::Send);
         let limits = self.slot.limits();
         let mut signed = Zeroizing::new(Vec::new());
-        let mut signatures = self.slot.take_signatures();
         let forward = self.forward.as_ref().filter(|_| self.slot.take_head());
-        let by_proxy = forward.and_then(|forward| forward.authorization.clone());
-        signatures.extend(by_proxy.map(|value| ("Proxy-Authorization", value)));
+        if let Some(value) = forward.and_then(|forward| forward.authorization.clone()) {
+            self.slot.sign_with("Proxy-Authorization", value);
+        }
+        let signatures = self.slot.take_signatures();
         let origin = forward.map_or("", |forward| &forward.origin);
         if !signatures.is_empty() || !origin.is_empty() {
             sign(&self.buffers.output()[..amount], &signatures, origin, &mut signed);

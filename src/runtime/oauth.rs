@@ -360,6 +360,7 @@ impl Drop for Busy {
 
 /// Sends a form, and reads the answer.
 pub(crate) fn request(asker: &Asker, form: &Form, cancel: &Cancel) -> Result<Granted, Denied> {
+    form.signature.iter().for_each(|signature| asker.tap.secrets.add(signature));
     let redact = |text: &str| asker.tap.secrets.redact(text).into_owned();
     let (status, body, retry_after) = send(asker, form, cancel).map_err(|e| match e.kind() {
         // Of our own making: nothing gets better by asking again.

@@ -33,6 +33,7 @@
 
 mod kept;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,13 +58,20 @@ pub struct SignIn {
 }
 
 /// A sign-in with a browser that has begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Begun {
     /// Where to send the browser.
     pub url: String,
     /// For [`SignIn::finish`].
     pub kept: Secret,
+}
+
+/// The URL has what proves that it is this sign-in's.
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").field("url", &self.url.split('?').next()).finish_non_exhaustive()
+    }
 }
 
 /// A sign-in on another device that has begun: what to show to the user.
@@ -217,7 +225,8 @@ impl SignIn {
         self.store()?;
         let form = Form::device(&self.oauth.account)?;
         let (status, body, retry_after) = runtime::send(&self.asker, &form, cancel)?;
-        let read = oauth::Device::read(status, &body, retry_after);
+        let redact = |text: &str| self.asker.tap.secrets.redact(text).into_owned();
+        let read = oauth::Device::read(status, &body, retry_after, &redact);
         let oauth::Device { code, user_code, uri, whole_uri, life, interval } =
             read.map_err(|e| e.context(&form.to))?;
         let now = SystemTime::now();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::auth::{Secret, is_token};
 use crate::net::cut;
@@ -119,10 +118,11 @@ impl Number {
 }
 
 #[derive(Deserialize)]
-struct Refused {
-    error: String,
-    #[serde(default)]
-    error_description: Option<String>,
+struct Refused<'a> {
+    #[serde(borrow)]
+    error: Text<'a>,
+    #[serde(borrow, default)]
+    error_description: Option<Text<'a>>,
     #[serde(default)]
     error_codes: Vec<u64>,
 }
@@ -164,7 +164,10 @@ pub fn read(
     };
     let token_type = told.token_type.as_ref().map_or("", |text| &text.0);
     if !token_type.eq_ignore_ascii_case("bearer") {
-        return nonsense(format!("has a token of type {:?}, and Bearer is wanted", cut(token_type, 30)));
+        return nonsense(format!(
+            "has a token of type {:?}, and Bearer is wanted",
+            cut(&redact(token_type), 30)
+        ));
     }
     let life = match &told.expires_in {
         None => DEFAULT_LIFE,
@@ -183,9 +186,9 @@ pub(super) fn denied(
     retry_after: Option<Duration>,
     redact: &dyn Fn(&str) -> String,
 ) -> Denied {
-    let refused: Option<Refused> =
+    let refused: Option<Refused<'_>> =
         (body.len() <= MAX_BODY).then(|| serde_json::from_slice(body).ok()).flatten();
-    let Some(refused) = refused.filter(|refused| !refused.error.is_empty()) else {
+    let Some(refused) = refused.filter(|refused| !refused.error.0.is_empty()) else {
         let what = match status {
             300..=399 => "a redirect, which is not followed: is the address right?".to_owned(),
             429 => "it is asked too often".to_owned(),
@@ -194,9 +197,8 @@ pub(super) fn denied(
         };
         return Denied::later(format!("HTTP {status}: {what}"), retry_after);
     };
-    let code = cut(&refused.error, 60);
-    let description =
-        Zeroizing::new(redact(first_line(refused.error_description.as_deref().unwrap_or_default())));
+    let code = cut(&redact(&refused.error.0), 60);
+    let description = redact(first_line(refused.error_description.as_ref().map_or("", |text| &text.0)));
     let said = if description.is_empty() { String::new() } else { format!(": {}", cut(&description, 300)) };
     match code.as_str() {
         "authorization_pending" => return Denied::Pending,

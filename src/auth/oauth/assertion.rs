@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::hash::{base64url, sha1, sha256};
-use crate::auth::Secret;
+use crate::auth::{Secret, pem};
 use crate::{Error, ErrorKind, Result};
 
 /// How long an assertion is good: it is used once, at once.
@@ -33,12 +33,11 @@ impl Signer {
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Signer> {
         let bad = |what: &str| Error::new(ErrorKind::Invalid, what.to_owned());
         let certificate = CertificateDer::from_pem_slice(certificate)
-            .map_err(|e| bad(&format!("there is no certificate (PEM) in it: {e}")))?;
-        // The parser's own text is not repeated: it may quote the key.
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-            bad("there is no private key (PEM) in it, or it has a password, which it must not have here")
+            .map_err(|e| bad(&format!("there is no certificate (PEM) in it: {}", pem::why(&e))))?;
+        let key = pem::private_key(key).map_err(|why| {
+            bad(&format!("there is no private key (PEM) in it, or it has a password, which it must not have here: {why}"))
         })?;
-        let key = match &key {
+        let key = match &*key {
             PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
             _ => return Err(bad("the private key is not of RSA, which is what issuers take")),

@@ -60,13 +60,18 @@ struct Told {
 }
 
 impl Device {
-    /// Reads the answer to [`Form::device`](super::Form::device).
+    /// Reads the answer to [`Form::device`](super::Form::device). `redact` takes our own secrets out of what the endpoint says.
     ///
     /// # Errors
     /// As of [`answer::read`], and `Protocol` for what is none.
-    pub fn read(status: u16, body: &[u8], retry_after: Option<Duration>) -> Result<Device> {
+    pub fn read(
+        status: u16,
+        body: &[u8],
+        retry_after: Option<Duration>,
+        redact: &dyn Fn(&str) -> String,
+    ) -> Result<Device> {
         if status != 200 {
-            return Err(answer::denied(status, body, retry_after, &|text| text.to_owned()).error());
+            return Err(answer::denied(status, body, retry_after, redact).error());
         }
         let told: Option<Told> =
             (body.len() <= answer::MAX_BODY).then(|| serde_json::from_slice(body).ok()).flatten();
@@ -74,6 +79,7 @@ impl Device {
             let text = "the answer to the question for a device code is none (RFC 8628, section 3.2): is the address right?";
             Error::new(ErrorKind::Protocol, text)
         })?;
+        let code = Secret::new(told.device_code);
         // They are shown at a terminal, and opened with a browser.
         let page = |uri: String| {
             uri.starts_with("https://")
@@ -89,7 +95,7 @@ impl Device {
         let interval =
             told.interval.map_or(INTERVAL, Duration::from_secs).clamp(Duration::from_secs(1), MAX_INTERVAL);
         Ok(Device {
-            code: Secret::new(told.device_code),
+            code,
             user_code: told.user_code,
             uri: cut(&told.verification_uri, 500),
             whole_uri: told

@@ -15,6 +15,8 @@ pub struct Form {
     pub to: Endpoint,
     /// The body.
     pub body: Secret,
+    /// What in it is secret beside what its makers know: the signature of an assertion.
+    pub signature: Option<Secret>,
     /// Whether the endpoint may have acted on it although no answer came: then an answer is worth waiting for, because a refresh
     /// token may come with it that replaces the one that was sent.
     pub spends: bool,
@@ -91,7 +93,7 @@ impl Form {
             Error::new(ErrorKind::Invalid, text)
         })?;
         let pairs = [("client_id", account.client_id.as_str()), ("scope", &account.scope)];
-        Ok(Form { to, body: encode(&pairs), spends: false })
+        Ok(Form { to, body: encode(&pairs), signature: None, spends: false })
     }
 
     /// Asks whether the user has signed in there (RFC 8628, section 3.4).
@@ -114,6 +116,7 @@ fn form(
     random: &mut Random<'_>,
 ) -> Result<Form> {
     let to = account.endpoints.token.clone();
+    let mut signature = None;
     let assertion;
     let mut pairs: Vec<(&str, &str)> = grant;
     pairs.push(("client_id", &account.client_id));
@@ -125,11 +128,12 @@ fn form(
             let audience = to.to_string();
             let old = account.endpoints.issuer == Issuer::AdFs;
             assertion = signer.assertion(&account.client_id, &audience, id.expose(), now, old)?;
+            signature = assertion.expose().rsplit('.').next().map(Secret::new);
             pairs.push(("client_assertion_type", ASSERTION));
             pairs.push(("client_assertion", assertion.expose()));
         }
     }
-    Ok(Form { to, body: encode(&pairs), spends })
+    Ok(Form { to, body: encode(&pairs), signature, spends })
 }
 
 /// `a=b&c=d`. All at once: a text that grows leaves copies behind that nobody wipes.

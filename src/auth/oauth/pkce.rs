@@ -1,11 +1,14 @@
 //! A user signs in with a browser: the authorization code flow (RFC 6749, section 4.1) with PKCE (RFC 7636).
 
+use std::fmt;
+
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::form::percent;
 use super::{Random, hash};
-use crate::auth::Secret;
+use crate::auth::{Secret, Secrets};
 use crate::net::cut;
 use crate::{Error, ErrorKind, Result};
 
@@ -13,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 const MAX_QUERY: usize = 64 * 1024;
 
 /// A sign-in that has begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Authorization {
     /// Where to send the browser.
     pub url: String,
@@ -97,24 +100,26 @@ impl Authorization {
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         if let Some(error) = find("error") {
+            let secrets = Secrets::default();
+            secrets.add(state);
+            let said = |text: &str, most| cut(&secrets.redact(text), most);
             let description = find("error_description").unwrap_or_default();
-            let text = format!(
-                "the sign-in was refused: {}: {}",
-                cut(&error, 60),
-                cut(super::answer::first_line(&description), 300)
-            );
-            return Err(Error::new(ErrorKind::Auth, text).with_code(cut(&error, 60)));
+            let code = said(&error, 60);
+            let description = said(super::answer::first_line(&description), 300);
+            let text = format!("the sign-in was refused: {code}: {description}");
+            return Err(Error::new(ErrorKind::Auth, text).with_code(code));
         }
         match find("code") {
-            Some(code) if !code.is_empty() => Ok(Secret::new(code)),
+            Some(mut code) if !code.is_empty() => Ok(Secret::new(std::mem::take(&mut *code))),
             _ => Err(Error::new(ErrorKind::Invalid, "the browser came back without a code: begin again")),
         }
     }
 }
 
-fn unescaped(value: &str) -> String {
+/// All at once: a text that grows leaves copies behind that nobody wipes.
+fn unescaped(value: &str) -> Zeroizing<String> {
     let bytes = value.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    let (mut out, mut at) = (Zeroizing::new(Vec::with_capacity(bytes.len())), 0);
     while at < bytes.len() {
         let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
         match (bytes[at], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
@@ -128,7 +133,18 @@ fn unescaped(value: &str) -> String {
         }
         at += 1;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    Zeroizing::new(match std::str::from_utf8(&out) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(&out).into_owned(),
+    })
+}
+
+/// The URL has the state in it.
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.url.split('?').next();
+        f.debug_struct("Authorization").field("url", &place).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

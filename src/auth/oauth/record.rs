@@ -87,7 +87,10 @@ impl Record {
             return bad("it is of another account");
         }
         let at = |millis: u64| UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH);
-        let token = |text: &mut Option<String>| text.take().filter(|t| is_token(t)).map(Secret::new);
+        let token = |text: &mut Option<String>| {
+            let token = text.take().map(Secret::new);
+            token.filter(|t| is_token(t.expose()))
+        };
         Ok(Record {
             account: std::mem::take(&mut text.account),
             given: text.given.take(),

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::sign::SingleCertAndKey;
+use zeroize::Zeroizing;
 
 use self::conn::{Conn, Over};
 use self::request::Step;
 use super::tap::Tap;
-use super::tls::read_chain;
-use crate::auth::Secret;
+use super::tls;
+use crate::auth::{Secret, pem};
 use crate::{Error, ErrorKind, Result};
 
 /// How long a connection may wait for a further request.
@@ -101,9 +101,19 @@ pub struct Listener {
 /// [`ErrorKind::Invalid`] for files that cannot be read or do not belong together.
 pub fn server_tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let invalid = |text: String| Error::new(ErrorKind::Invalid, text);
-    let certs = read_chain("push_cert", cert)?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| {
-        invalid(format!("push_key {} has no private key that can be read (PEM): {e}", key.display()))
+    let certs = tls::read_chain("push_cert", cert)?;
+    let bytes = std::fs::read(key)
+        .map_err(|e| invalid(format!("push_key {} cannot be read: {e}", key.display())))
+        .map(Zeroizing::new)?;
+    let key_der = pem::private_key(&bytes).map_err(|why| {
+        invalid(format!("push_key {} has no private key that can be read (PEM): {why}", key.display()))
+    })?;
+    let certified = tls::certified(certs, &key_der).map_err(|e| {
+        invalid(format!(
+            "push_cert {} and push_key {} do not fit together: {e}",
+            cert.display(),
+            key.display()
+        ))
     })?;
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -111,14 +121,7 @@ pub fn server_tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
             Error::new(ErrorKind::Internal, format!("the TLS library has no protocol version: {e}"))
         })?
         .with_no_client_auth()
-        .with_single_cert(certs, key_der)
-        .map_err(|e| {
-            invalid(format!(
-                "push_cert {} and push_key {} do not fit together: {e}",
-                cert.display(),
-                key.display()
-            ))
-        })?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     Ok(Arc::new(config))
 }
 
@@ -342,6 +345,7 @@ impl Listener {
     ) -> std::result::Result<(), Over> {
         let secret = self.config.secret.expose().as_bytes();
         while !conn.closing && conn.has_sent_all() {
+            conn.parser.keeps_heads = self.config.tap.wire_log.is_on();
             let mut refuse = |conn: &mut Conn, status, what| {
                 let why = (status == 413).then(|| {
                     let most = self.config.max_bytes;
@@ -351,7 +355,9 @@ impl Listener {
                 let lost = conn.parser.posts && status != 503;
                 note(Refused { why, lost, ..Refused::of(what, conn.peer) });
                 conn.closing = true;
-                conn.say(head(status, 0, true).as_bytes());
+                let answer = head(status, 0, true);
+                self.config.tap.say_push(conn.number, conn.parser.shown(), &[], &answer, "");
+                conn.say(answer.as_bytes());
             };
             match conn.parser.next(&mut conn.inbox, secret, self.config.max_bytes) {
                 Step::More if full && conn.parser.held() > 0 => {
@@ -369,9 +375,10 @@ impl Listener {
                             (400, "")
                         }
                     };
-                    self.config.tap.say_push(conn.number, &body, &format!("HTTP/1.1 {status}"), reply);
+                    let answer = head(status, reply.len(), !stays);
+                    self.config.tap.say_push(conn.number, conn.parser.shown(), &body, &answer, reply);
                     conn.closing = !stays;
-                    conn.say(head(status, reply.len(), !stays).as_bytes());
+                    conn.say(answer.as_bytes());
                     conn.say(reply.as_bytes());
                     let wait = if conn.inbox.is_empty() { IDLE } else { self.config.timeout };
                     conn.deadline = Instant::now() + wait;

@@ -2,6 +2,9 @@
 
 use httparse::Status;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::net::wire_log;
 
 /// The longest head, and how many headers it may have.
 const HEAD: usize = 16 << 10;
@@ -33,6 +36,9 @@ pub(super) struct Parser {
     pub known: bool,
     /// Whether the one that is under way has, and posts: who knows the secret has something to say.
     pub posts: bool,
+    /// Whether the heads are wanted of those that name the secret, for the wire log, and the last one.
+    pub keeps_heads: bool,
+    shown: Option<Zeroizing<String>>,
     /// Up to where no end of a head was found.
     seen: usize,
 }
@@ -131,6 +137,11 @@ impl Parser {
         self.body.len()
     }
 
+    /// The head of the last request that has named the secret, as the wire log shows it, if that is wanted.
+    pub fn shown(&self) -> Option<&str> {
+        self.shown.as_ref().map(|head| head.as_str())
+    }
+
     /// Nothing of the request under way is wanted any more.
     pub fn let_go(&mut self) {
         self.body = Vec::new();
@@ -162,6 +173,7 @@ impl Parser {
             };
         };
         (self.seen, self.posts) = (0, false);
+        self.shown = None;
         if end > HEAD {
             return Err((431, "a head that is too long"));
         }
@@ -181,6 +193,9 @@ impl Parser {
                 return Err((404, "a path without the secret"));
             }
             self.known = true;
+            if self.keeps_heads {
+                self.shown = Some(shown(&inbox[..end], secret));
+            }
             if request.method != Some("POST") {
                 return Err((405, "another method than POST"));
             }
@@ -211,6 +226,18 @@ impl Parser {
         inbox.drain(..end);
         Ok(Some((state, waits && inbox.is_empty())))
     }
+}
+
+/// A head for the wire log, without the secret: also where a proxy on the way repeats the path in a header of its own.
+fn shown(head: &[u8], secret: &[u8]) -> Zeroizing<String> {
+    let (mut clean, mut rest) = (Vec::with_capacity(head.len()), head);
+    while let Some(at) = memchr::memmem::find(rest, secret).filter(|_| !secret.is_empty()) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(b"***");
+        rest = &rest[at + secret.len()..];
+    }
+    clean.extend_from_slice(rest);
+    wire_log::raw_head(&clean)
 }
 
 fn length<'a>(mut values: impl Iterator<Item = &'a [u8]>, most: usize) -> Result<usize, (u16, &'static str)> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::super::proxy::Proxy;
+use super::super::wire_log;
 use super::{Refusal, State, Tunnel, failed};
 use crate::ErrorKind;
 
@@ -19,6 +20,7 @@ impl Tunnel<'_> {
         let mut answer = httparse::Response::new(&mut headers);
         match answer.parse(&self.input) {
             Ok(httparse::Status::Complete(used)) => {
+                self.answer = Some(wire_log::raw_head(&self.input[..used]));
                 let status = answer.code.unwrap_or_default();
                 if (200..300).contains(&status) {
                     self.state = State::Open;

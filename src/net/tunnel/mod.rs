@@ -12,8 +12,12 @@ use super::answer::cut;
 use super::proxy::{Dialect, Proxy, authority};
 use super::socket::{Limits, Socket, Stop};
 use super::url::{Endpoint, Host};
+use super::wire_log;
 use crate::auth::{Auth, Secrets};
 use crate::{Error, ErrorKind};
+
+/// Most heads fit into this: one that grows leaves copies behind that nobody wipes.
+const FEW: usize = 4096;
 
 /// The way through a proxy to one place.
 pub(super) struct Tunnel<'a> {
@@ -21,9 +25,11 @@ pub(super) struct Tunnel<'a> {
     host: &'a Host,
     port: u16,
     state: State,
-    /// What came and has not been understood yet.
-    input: Vec<u8>,
+    /// What came and has not been understood yet. It may quote the sign-in.
+    input: Zeroizing<Vec<u8>>,
     output: Option<Zeroizing<Vec<u8>>>,
+    /// What it has answered, as the wire log shows it.
+    answer: Option<Zeroizing<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +78,24 @@ impl<'a> Tunnel<'a> {
             Dialect::Http => (State::Head, http::connect(proxy, &authority(host, port), user_agent)),
             Dialect::Socks5 => (State::Method, socks::greeting(proxy)),
         };
-        Tunnel { proxy, host, port, state, input: Vec::new(), output: Some(output) }
+        let input = Zeroizing::new(Vec::with_capacity(FEW));
+        Tunnel { proxy, host, port, state, input, output: Some(output), answer: None }
+    }
+
+    /// What it is asked, as the wire log shows it. Before [`dig`](Self::dig).
+    pub fn shown(&self) -> Zeroizing<String> {
+        match (self.proxy.dialect, &self.output) {
+            (Dialect::Http, Some(head)) => wire_log::raw_head(head),
+            _ => {
+                let signs = if self.proxy.login.is_some() { ", with a sign-in if it wants one" } else { "" };
+                Zeroizing::new(format!("SOCKS5 CONNECT {}{signs}", self.target()))
+            }
+        }
+    }
+
+    /// What it has answered, as the wire log shows it.
+    pub fn answer(&self) -> Option<&str> {
+        self.answer.as_ref().map(|answer| answer.as_str())
     }
 
     /// What comes next; what it says has been done when it is asked again.
@@ -151,6 +174,7 @@ impl<'a> Tunnel<'a> {
 
     /// What the proxy said, fit for a text: it may repeat what it was sent.
     fn quoted(&self, text: String, max: usize) -> String {
+        let text = Zeroizing::new(text);
         match &self.proxy.login {
             Some(login) => {
                 let (secrets, own) = (Secrets::default(), login.secrets());

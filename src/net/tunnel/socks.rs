@@ -86,6 +86,7 @@ impl Tunnel<'_> {
     pub(super) fn reply(&mut self) -> Result<usize, Refusal> {
         self.is_version(5)?;
         let Some(code) = self.input.get(1) else { return Ok(0) };
+        self.answer = Some(Zeroizing::new(format!("SOCKS5 reply {code}")));
         let target = self.target();
         let (what, todo) = match code {
             0 => ("", ""),

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::auth::Secrets;
 use crate::{Error, ErrorKind, Result};
 use shown::MAX_BODY;
-pub(super) use shown::{body, head, signature};
+pub(super) use shown::{body, head, raw_head, signature};
 
 /// At this size the file becomes `FILE.1`, in the place of an earlier one, and a new one begins.
 const MAX_FILE: u64 = 16 << 20;
@@ -269,15 +269,16 @@ impl Coming {
     }
 
     /// The body as far as it came; nothing if there is none.
-    pub fn take(&mut self) -> Option<String> {
+    pub fn take(&mut self) -> Option<Zeroizing<String>> {
         let text = (self.length > 0).then(|| body(self.content_type.as_deref(), &self.bytes, self.length));
+        let text = text.map(Zeroizing::new);
         self.bytes.clear();
         self.length = 0;
         text
     }
 
     /// Of one that goes on: up to the last tag's end, so that nothing is cut in two.
-    pub fn take_whole(&mut self) -> Option<String> {
+    pub fn take_whole(&mut self) -> Option<Zeroizing<String>> {
         let end = memchr::memrchr(b'>', &self.bytes)? + 1;
         if self.length > self.bytes.len() as u64 {
             return self.take();
@@ -285,7 +286,7 @@ impl Coming {
         let text = body(self.content_type.as_deref(), &self.bytes[..end], end as u64);
         self.bytes.drain(..end);
         self.length = self.bytes.len() as u64;
-        Some(text)
+        Some(Zeroizing::new(text))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use ureq::http::HeaderMap;
+use zeroize::Zeroizing;
 
 use crate::auth::parts;
 
@@ -36,6 +37,27 @@ pub(in crate::net) fn head(first: &str, headers: &HeaderMap) -> String {
     for (name, value) in headers {
         let value = String::from_utf8_lossy(value.as_bytes());
         let _ = write!(out, "\n{name}: {}", header(name.as_str(), &value));
+    }
+    out
+}
+
+/// A head as it went over the wire, as it is shown.
+pub(in crate::net) fn raw_head(bytes: &[u8]) -> Zeroizing<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines();
+    // All at once: a text that grows leaves copies behind that nobody wipes. Stars may be longer than what they stand for.
+    let room = text.len() + 8 * memchr::memchr_iter(b'\n', bytes).count() + 8;
+    let mut out = Zeroizing::new(String::with_capacity(room));
+    out.push_str(&Zeroizing::new(query(lines.next().unwrap_or_default())));
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let _ = match line.split_once(':') {
+            Some((name, value)) if !line.starts_with([' ', '\t']) => {
+                let value = Zeroizing::new(header(&name.trim().to_ascii_lowercase(), value.trim()));
+                write!(out, "\n{name}: {}", *value)
+            }
+            // The rest of a value that may be anything.
+            _ => write!(out, "\n  {STARS}"),
+        };
     }
     out
 }

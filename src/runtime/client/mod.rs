@@ -192,7 +192,8 @@ impl Client {
     }
 
     /// Writes every request and answer from now on to this file (mode 0600, behind what is in it), or to none any more: for whoever
-    /// looks for what goes wrong. Passwords, tokens, cookies and other secrets are left out, of mails all but their beginning; who
+    /// looks for what goes wrong. What is said to token endpoints and to a proxy (CONNECT; SOCKS5 in a line each way), and the pushes that came
+    /// to `push_listen` and knew the secret, are among that. Passwords, tokens, cookies and other secrets are left out, of mails all but their beginning; who
     /// writes to whom about what is not. At 16 MiB the file becomes `FILE.1`, and a new one begins. Option `trace_wire` does
     /// the same from the start.
     ///

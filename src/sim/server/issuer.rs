@@ -62,6 +62,8 @@ struct State {
     refusals: VecDeque<Refusal>,
     counts: Counts,
     last: u64,
+    /// What the next tokens end with.
+    texts: VecDeque<String>,
 }
 
 #[derive(Debug)]
@@ -223,6 +225,11 @@ impl Issuer {
     /// A refresh token of a user who has signed in to the program.
     pub fn sign_in(&self, client_id: &str, user: &str) -> String {
         self.lock().new_refresh(client_id, user)
+    }
+
+    /// What the next tokens and codes end with, in turn, in place of random texts: for tests that look for them.
+    pub fn next_texts(&self, texts: impl IntoIterator<Item = String>) {
+        self.lock().texts.extend(texts);
     }
 
     /// Who sits at the browser that comes to `authorize` or `devicelogin`: the user, who says yes; or nobody, who says no.
@@ -389,7 +396,8 @@ fn sha256(text: &str) -> String {
 impl State {
     fn new_token(&mut self, prefix: &str) -> String {
         self.last += 1;
-        format!("{prefix}{}.{:032x}{:032x}", self.last, fastrand::u128(..), fastrand::u128(..))
+        let random = || format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
+        format!("{prefix}{}.{}", self.last, self.texts.pop_front().unwrap_or_else(random))
     }
 
     fn new_refresh(&mut self, client: &str, user: &str) -> String {
