@@ -31,7 +31,7 @@ const OURS: [&str; 18] = [
     "src/net/slot.rs",
     "src/net/tls.rs",
     "src/net/transport.rs",
-    "src/net/tunnel.rs",
+    "src/net/tunnel/",
     "src/net/wire_log/",
     "src/options/",
     "src/runtime/oauth.rs",
@@ -130,7 +130,7 @@ fn whose(trace: &str) -> String {
             }
         }
         let Some(place) = line.strip_prefix("at ") else { continue };
-        if place.contains("tests/freed/") || place.contains("/rustc/") {
+        if ["tests/freed/", "/rustc/", "/rust/deps/"].iter().any(|p| place.contains(p)) {
             continue;
         }
         if let Some((_, rest)) = place.split_once("/registry/src/") {
@@ -146,8 +146,9 @@ fn whose(trace: &str) -> String {
 /// The first of our files that a free was on the way through.
 fn on_behalf_of(trace: &str) -> String {
     let places = trace.lines().filter_map(|line| line.trim().strip_prefix("at "));
-    let mut ours =
-        places.filter(|place| !["/registry/", "/rustc/", "tests/"].iter().any(|p| place.contains(p)));
+    let mut ours = places.filter(|place| {
+        !["/registry/", "/rustc/", "/rust/deps/", "tests/"].iter().any(|p| place.contains(p))
+    });
     let file = ours.find_map(|place| Some(place.split_once("/src/")?.1));
     file.map_or("the test".to_owned(), |file| format!("src/{}", file.split(':').next().unwrap_or_default()))
 }
