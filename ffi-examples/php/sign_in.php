@@ -18,13 +18,25 @@ class_exists(Ewsnotify\Client::class) || require __DIR__ . '/Ewsnotify.php';
 
 use Ewsnotify\Client;
 
-// Lax: the browser comes back from the issuer's site, and must bring the cookie along.
-session_start(['cookie_httponly' => true, 'cookie_samesite' => 'Lax', 'use_strict_mode' => true]);
 header('Content-Type: text/html; charset=utf-8');
 
-// Nobody is sent off by a link from elsewhere.
-if ($_SERVER['REQUEST_METHOD'] !== 'POST') {
-    exit('<!DOCTYPE html><title>Mailbox</title><form method="post"><button>Connect the mailbox</button></form>');
+// Nobody is sent off by a link or a form from elsewhere: it takes this page's own form, with the session's token in it. A stranger's form
+// comes without the cookie (Lax), and gets no new session, which would take the place of the administrator's.
+$posted = $_SERVER['REQUEST_METHOD'] === 'POST';
+if (!$posted || isset($_COOKIE[session_name()])) {
+    // Lax: the browser comes back from the issuer's site, and must bring the cookie along.
+    session_start(['cookie_httponly' => true, 'cookie_samesite' => 'Lax', 'use_strict_mode' => true]);
+}
+if (!$posted) {
+    $token = $_SESSION['ewsnotify_token'] ??= bin2hex(random_bytes(32));
+    exit('<!DOCTYPE html><title>Mailbox</title><form method="post"><input type="hidden" name="token" value="' . $token . '">'
+        . '<button>Connect the mailbox</button></form>');
+}
+$token = $_SESSION['ewsnotify_token'] ?? null;
+if ($token === null || !hash_equals($token, (string) filter_input(INPUT_POST, 'token'))) {
+    http_response_code(403);
+    exit('<!DOCTYPE html><title>Mailbox</title><p>This did not come from the form of this page, or the session has ended: '
+        . '<a href="sign_in.php">begin again</a>.');
 }
 try {
     $options = json_decode((string) getenv('EWSNOTIFY_OPTIONS'), true, 512, JSON_THROW_ON_ERROR);

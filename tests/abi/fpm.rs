@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::hosts::{ADA, options};
 use super::install::prefix;
+use super::sign_in::{cookie, form};
 use super::{example, program};
 
 fn fpm() -> PathBuf {
@@ -23,6 +24,11 @@ fn fpm() -> PathBuf {
 
 /// A request as a web server makes it; what came.
 fn ask(socket: &Path, page: &Path, extra: &[(&str, &str)]) -> String {
+    post(socket, page, extra, "")
+}
+
+/// The same with a form, for what is asked by POST.
+fn post(socket: &Path, page: &Path, extra: &[(&str, &str)], form: &str) -> String {
     let script = page.to_str().unwrap();
     let mut parameters = Vec::new();
     let mut add = |name: &str, value: &str| {
@@ -33,7 +39,9 @@ fn ask(socket: &Path, page: &Path, extra: &[(&str, &str)]) -> String {
         parameters.extend(value.as_bytes());
     };
     add("SCRIPT_FILENAME", script);
-    add("REQUEST_METHOD", "GET");
+    add("REQUEST_METHOD", if form.is_empty() { "GET" } else { "POST" });
+    add("CONTENT_TYPE", "application/x-www-form-urlencoded");
+    add("CONTENT_LENGTH", &form.len().to_string());
     extra.iter().for_each(|(name, value)| add(name, value));
     let record = |kind: u8, content: &[u8]| {
         let mut record = vec![1, kind, 0, 1];
@@ -45,6 +53,9 @@ fn ask(socket: &Path, page: &Path, extra: &[(&str, &str)]) -> String {
     let mut request = record(1, &[0, 1, 0, 0, 0, 0, 0, 0]);
     request.extend(record(4, &parameters));
     request.extend(record(4, b""));
+    if !form.is_empty() {
+        request.extend(record(5, form.as_bytes()));
+    }
     request.extend(record(5, b""));
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -109,15 +120,16 @@ fn a_page_of_php_fpm_uses_the_library() {
         assert!(text.contains("\"Connected\"") && text.contains("done"), "{round}: {text}");
         assert!(!text.contains("not restricted"), "{text}");
     }
+    let page = ask(&socket, &example("php/sign_in.php"), &[]);
     let sign_in = [
-        ("REQUEST_METHOD", "POST"),
+        ("HTTP_COOKIE", &*cookie(&page)),
         ("EWSNOTIFY_REDIRECT", "https://desk.example.test/signed_in.php"),
         (
             "EWSNOTIFY_OPTIONS",
             r#"{"user":"ada@example.test","oauth_tenant":"example.test","oauth_client_id":"desk"}"#,
         ),
     ];
-    let sent = ask(&socket, &example("php/sign_in.php"), &sign_in);
+    let sent = post(&socket, &example("php/sign_in.php"), &sign_in, &form(&page));
     assert!(sent.contains("Location: https://login.microsoftonline.com/example.test/"), "{sent}");
     let back = ask(&socket, &example("php/signed_in.php"), &[]);
     assert!(back.contains("begin again"), "{back}");

@@ -138,12 +138,19 @@ impl Pages {
     }
 
     /// What a browser with this cookie gets.
-    fn ask(&self, method: &str, path: &str, cookie: &str) -> String {
+    fn get(&self, path: &str, cookie: &str) -> String {
+        self.ask("GET", path, cookie, "")
+    }
+
+    /// The same with a form.
+    fn ask(&self, method: &str, path: &str, cookie: &str, form: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         // In one piece: PHP's server gives up on a request that comes in several.
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: desk.example.test\r\nCookie: a=b; {cookie}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: desk.example.test\r\nCookie: a=b; {cookie}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{form}",
+            form.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -164,13 +171,26 @@ fn header<'a>(answer: &'a str, name: &str) -> &'a str {
     lines.find(|(n, _)| n.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("{name}: {answer}")).1
 }
 
+/// The cookie that a page sets.
+pub(super) fn cookie(answer: &str) -> String {
+    header(answer, "Set-Cookie").split(';').next().unwrap().to_owned()
+}
+
+/// What a browser sends when the button of this page is pressed.
+pub(super) fn form(page: &str) -> String {
+    let token = page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    format!("token={}", token.unwrap_or_else(|| panic!("{page}")))
+}
+
 /// Where the browser is sent, and the cookie that it has then.
 fn set_out(pages: &Pages) -> (String, String) {
-    let answer = pages.ask("POST", "/sign_in.php", "");
+    let page = pages.get("/sign_in.php", "");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<form method=\"post\">"), "{page}");
+    let cookie = cookie(&page);
+    let answer = pages.ask("POST", "/sign_in.php", &cookie, &form(&page));
     assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
     assert!(!answer.contains("ewsn-sign-in"), "what is kept must not go to the browser: {answer}");
-    let cookie = header(&answer, "Set-Cookie").split(';').next().unwrap();
-    (header(&answer, "Location").to_owned(), cookie.to_owned())
+    (header(&answer, "Location").to_owned(), cookie)
 }
 
 /// An administrator who clicks "connect the mailbox" comes back to another process of the web server: it must go on there, once, for
@@ -184,30 +204,60 @@ fn pages_in_php_let_a_user_sign_in_with_a_browser() {
     std::fs::create_dir(&sessions).unwrap();
     let options = options(&sim, &store);
     let first = Pages::serve(&options, &sessions);
-    let answer = first.ask("GET", "/sign_in.php", "");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("<form method=\"post\">"), "{answer}");
     let (url, cookie) = set_out(&first);
     drop(first);
 
     let second = Pages::serve(&options, &sessions);
     let query = sim.issuer().visit(&url).unwrap();
     let back = format!("/signed_in.php?{query}&session_state=0a1b");
-    let stranger = second.ask("GET", &back, "");
+    let stranger = second.get(&back, "");
     assert!(stranger.starts_with("HTTP/1.1 400"), "{stranger}");
-    let answer = second.ask("GET", &back, &cookie);
+    let answer = second.get(&back, &cookie);
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("is connected"), "{answer}");
-    let again = second.ask("GET", &back, &cookie);
+    let again = second.get(&back, &cookie);
     assert!(again.starts_with("HTTP/1.1 400") && again.contains("begin again"), "{again}");
     is_watched(&sim, &options);
 
     // Somebody says no; somebody else's code; what is told is shown as text.
     sim.issuer().browser(None);
     let (url, cookie) = set_out(&second);
-    let answer = second.ask("GET", &format!("/signed_in.php?{}", sim.issuer().visit(&url).unwrap()), &cookie);
+    let answer = second.get(&format!("/signed_in.php?{}", sim.issuer().visit(&url).unwrap()), &cookie);
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("access_denied"), "{answer}");
     let (_, cookie) = set_out(&second);
-    let answer = second.ask("GET", "/signed_in.php?code=x&state=%3Cscript%3E", &cookie);
+    let answer = second.get("/signed_in.php?code=x&state=%3Cscript%3E", &cookie);
     assert!(answer.contains("another sign-in") && !answer.contains("<script>"), "{answer}");
+}
+
+/// A page of a stranger's whose form submits itself would connect the mailbox with nobody having pressed anything, where the issuer asks
+/// nothing (single sign-on), or log the administrator out.
+#[test]
+fn a_form_of_a_strangers_begins_no_sign_in() {
+    let sim = issuer();
+    let dir = tempfile::tempdir().unwrap();
+    let pages = Pages::serve(&options(&sim, dir.path()), dir.path());
+    let page = pages.get("/sign_in.php", "");
+    let (ours, token) = (cookie(&page), form(&page));
+    let strangers = form(&pages.get("/sign_in.php", ""));
+    let sessions = || std::fs::read_dir(dir.path()).unwrap().count();
+    let before = sessions();
+    for (cookie, form) in [
+        // From elsewhere, the browser sends no cookie.
+        ("", ""),
+        ("", "token="),
+        ("", &*token),
+        (&*ours, ""),
+        (&*ours, "token="),
+        (&*ours, "token[]=x"),
+        (&*ours, &*strangers),
+    ] {
+        let answer = pages.ask("POST", "/sign_in.php", cookie, form);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{cookie} {form}: {answer}");
+        let lower = answer.to_ascii_lowercase();
+        assert!(!lower.contains("location:") && !lower.contains("set-cookie:"), "{cookie} {form}: {answer}");
+        assert_eq!(sessions(), before, "{cookie} {form}");
+    }
+    let answer = pages.ask("POST", "/sign_in.php", &ours, &token);
+    assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
 }
 
 /// A host that keeps the tokens itself gets them, and nothing is written; without that it would have to exchange the code by itself.
