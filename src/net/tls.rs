@@ -102,8 +102,9 @@ impl Tls {
         let mut held = self.held();
         if self.stamps() != held.files.stamps
             && let Ok(files) = self.read()
+            && let Ok(config) = self.build(&files)
         {
-            *held = Held { files, config: None };
+            *held = Held { files, config: Some(config) };
         }
         if let Some(config) = &held.config {
             return Ok(config.clone());

@@ -440,6 +440,9 @@ fn certificates_that_are_renewed_are_read_again() {
     says("refused our certificate");
     replace(&key, &std::fs::read(new_key).unwrap());
     drop(client.open().unwrap());
+    // PEM, and no certificate in it.
+    replace(&ca, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    drop(client.open().unwrap());
     // A disk that is full: what was read before is good still.
     replace(&cert, b"");
     std::fs::remove_file(&ca).unwrap();
