@@ -14,6 +14,11 @@ use crate::auth::Secret;
 use crate::net::Cancel;
 use crate::sign_in::{Polled, SignIn};
 
+thread_local! {
+    static BEGUN: RefCell<Secret> = RefCell::new(Secret::new(""));
+    static FINISHED: RefCell<Secret> = RefCell::new(Secret::new(""));
+}
+
 /// Begins the sign-in of a user by OAuth, without a client, so in any web process. `json` has the options of the watch:
 /// `oauth_tenant` (or `oauth_authority`, `oauth_token_url`), `oauth_client_id`, `user`, with `oauth_client_secret` also
 /// `oauth_grant=refresh_token`, and `oauth_token_store` or `state_dir` where the tokens are to be stored.
@@ -32,6 +37,7 @@ pub extern "C" fn ewsn_sign_in_begin_json(
     redirect_or_null: *const c_char,
 ) -> *const c_char {
     guard_or(std::ptr::null(), || {
+        let _before = taken_back(&BEGUN);
         let sign_in = open(json)?;
         let begun = match optional("redirect_or_null", redirect_or_null)? {
             Some(redirect) => {
@@ -49,8 +55,7 @@ pub extern "C" fn ewsn_sign_in_begin_json(
                 })?
             }
         };
-        thread_local!(static LENT: RefCell<Secret> = RefCell::new(Secret::new("")));
-        lend_secret(&LENT, begun)
+        lend_secret(&BEGUN, begun)
     })
 }
 
@@ -83,6 +88,7 @@ pub extern "C" fn ewsn_sign_in_finish_json(
 ) -> *const c_char {
     let mut text = std::ptr::null();
     guard(|| {
+        let _before = taken_back(&FINISHED);
         let kept = Secret::new(required("kept", kept)?);
         let query = optional("query_or_null", query_or_null)?;
         let sign_in = open(json)?;
@@ -118,8 +124,7 @@ pub extern "C" fn ewsn_sign_in_finish_json(
                 (status, secret_json(&answer)?)
             }
         };
-        thread_local!(static LENT: RefCell<Secret> = RefCell::new(Secret::new("")));
-        text = lend_secret(&LENT, answer)?;
+        text = lend_secret(&FINISHED, answer)?;
         Ok(status)
     });
     text
@@ -191,6 +196,13 @@ impl std::io::Write for Count {
     }
 }
 
+/// What was lent before, wiped when the call is over, also one that fails: until then an argument may be in it.
+fn taken_back(place: &'static std::thread::LocalKey<RefCell<Secret>>) -> Option<Secret> {
+    let taken =
+        place.try_with(|place| Some(std::mem::replace(&mut *place.try_borrow_mut().ok()?, Secret::new(""))));
+    taken.ok().flatten()
+}
+
 /// Gives it to the calling thread, until its next call of the same function, or its end.
 fn lend_secret(
     place: &'static std::thread::LocalKey<RefCell<Secret>>,
@@ -202,4 +214,35 @@ fn lend_secret(
         Some(place.expose().as_ptr().cast())
     });
     lent.ok().flatten().ok_or_else(|| Failure::invalid("this thread is ending"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The tokens of a sign-in would stay in a web server's thread for as long as the calls after it fail.
+    #[test]
+    fn a_call_that_fails_wipes_what_the_one_before_has_lent() {
+        let options =
+            cr#"{"user":"ada@example.test","oauth_tenant":"example.test","oauth_client_id":"desk"}"#;
+        let back = c"https://desk.example.test/signed_in.php";
+        assert!(!ewsn_sign_in_begin_json(options.as_ptr(), back.as_ptr()).is_null());
+        assert!(BEGUN.with_borrow(|lent| lent.expose().contains("kept")));
+        for json in [c"{}".as_ptr(), c"no JSON".as_ptr(), std::ptr::null()] {
+            BEGUN.set(Secret::new("begun\0"));
+            assert!(ewsn_sign_in_begin_json(json, back.as_ptr()).is_null());
+            assert!(BEGUN.with_borrow(Secret::is_empty));
+        }
+
+        // `kept` may be in that text itself: it is read before that is wiped.
+        for json in [options.as_ptr(), std::ptr::null()] {
+            FINISHED.set(Secret::new("finished\0"));
+            let lent = FINISHED.with_borrow(|lent| lent.expose().as_ptr().cast());
+            assert!(ewsn_sign_in_finish_json(json, lent, c"code=x&state=y".as_ptr(), 0).is_null());
+            assert!(FINISHED.with_borrow(Secret::is_empty));
+        }
+        FINISHED.set(Secret::new("finished\0"));
+        assert!(ewsn_sign_in_finish_json(options.as_ptr(), std::ptr::null(), std::ptr::null(), 0).is_null());
+        assert!(FINISHED.with_borrow(Secret::is_empty));
+    }
 }
