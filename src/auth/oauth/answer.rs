@@ -228,6 +228,9 @@ const POLICY: [u64; 4] = [50_076, 50_079, 50_158, 53_003];
 /// What is to be done, by the code, and by Entra's numbers where they say more.
 fn advice(code: &str, numbers: &[u64]) -> &'static str {
     let any = |wanted: &[u64]| numbers.iter().any(|n| wanted.contains(n));
+    if any(&[65_004]) || matches!(code, "access_denied" | "authorization_declined") {
+        return "the user or the administrator declined: begin the sign-in again";
+    }
     if any(&CONSENT) {
         return "the user or the administrator has to consent to what the program asks for";
     }
@@ -259,7 +262,6 @@ fn advice(code: &str, numbers: &[u64]) -> &'static str {
         }
         "invalid_scope" | "invalid_resource" | "invalid_target" => "check oauth_scope",
         "expired_token" | "code_expired" => "the code is too old: begin the sign-in again",
-        "access_denied" | "authorization_declined" => "the user or the administrator said no",
         _ => "the administrator has to look at how the program is registered with the issuer",
     }
 }
@@ -360,6 +362,8 @@ mod tests {
             ("invalid_client", "[7000222]", "oauth_client_secret"),
             ("invalid_client", "[700027]", "oauth_client_cert"),
             ("invalid_grant", "[65001]", "consent"),
+            ("authorization_declined", "[65004]", "declined: begin the sign-in again"),
+            ("access_denied", "[]", "declined: begin the sign-in again"),
             ("interaction_required", "[50076]", "login"),
             ("consent_required", "[]", "consent"),
             ("unauthorized_client", "[700016]", "oauth_client_id"),
