@@ -12,6 +12,9 @@
 //! lines before it that have worked go: whoever came by them signs in with this one from then on. So the one that was given last wins, if it is
 //! any good; and one that is given after `sign-in-refused` is tried at once.
 //!
+//! Who gives none goes on with a line that works, or else with what is stored. So does whose own is refused, where what is stored came of a
+//! login to which none had been given: that much a watch may have that gives none at all.
+//!
 //! A program that acts for itself has no refresh token; who proves itself otherwise is a line of its own, which stays.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -157,24 +160,32 @@ impl State {
         self.lines.iter().position(is_its).unwrap_or_default()
     }
 
-    /// Something has come of a job: where a line of a user works, those before it that have worked go. One that never has stays by itself:
-    /// nobody knows that it is the user's.
+    /// Something has come of a job: where a line of a user works, the newest that does stays of those that have worked, or that go by what
+    /// is stored, which is of such a line now. One that was given a refresh token and never worked stays by itself: nobody knows that it
+    /// is the user's.
     pub fn settle(&mut self, seat: Seat) {
         let at = self.at(seat);
-        let keeper = &self.lines[at].keeper;
-        if at == 0 || !keeper.works() || keeper.account().app_only {
+        let is_good = |line: &&Line| line.keeper.works() && !line.keeper.needs_sign_in();
+        let line = &self.lines[at];
+        if self.lines.len() == 1 || !is_good(&line) || line.keeper.account().app_only {
             return;
         }
-        let newer = self.lines.split_off(at);
-        let (older, stay) = std::mem::take(&mut self.lines).into_iter().partition(|line| line.keeper.works());
-        let older: Vec<Line> = older;
+        let began = line.number;
+        let newest = self.lines.iter().rfind(is_good).map_or(began, |line| line.number);
+        let goes = |line: &Line| {
+            line.number != newest && (line.keeper.works() || line.keeper.account().given().is_none())
+        };
+        let (gone, stay) = std::mem::take(&mut self.lines).into_iter().partition(goes);
+        let gone: Vec<Line> = gone;
         self.lines = stay;
-        let at = self.lines.len();
-        self.lines.extend(newer);
-        for line in older.into_iter().rev() {
-            self.lines[at].keeper.replace(&line.keeper);
-            self.lines[at].took.extend(line.took);
-            self.lines[at].took.push(line.number);
+        let Some(stays) = self.lines.iter_mut().find(|line| line.number == newest) else { return };
+        if gone.iter().any(|line| line.number == began) {
+            stays.keeper.store_anew();
+        }
+        for line in gone.into_iter().rev() {
+            stays.keeper.replace(&line.keeper);
+            stays.took.extend(line.took);
+            stays.took.push(line.number);
         }
     }
 

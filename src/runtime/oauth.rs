@@ -82,7 +82,10 @@ impl Accounts {
         let SignIn::OAuth(oauth) = sign_in else { return };
         let known = lock(&self.oauths).clone();
         for tokens in known.iter().filter(|tokens| tokens.oauth == *oauth) {
-            lock(&tokens.kept.state).keeper(tokens.seat).again(tokens.now());
+            let mut state = lock(&tokens.kept.state);
+            let keeper = state.keeper(tokens.seat);
+            keeper.prove_like(&oauth.account);
+            keeper.again(tokens.now());
         }
     }
 

@@ -126,6 +126,45 @@ fn a_newer_one_is_taken_after_a_refusal() {
     assert_eq!(sim.issuer().counts().most, 1);
 }
 
+// A watch that has a wrong refresh token would end one that goes by the sign-in that is stored, and, added again, have its mail.
+#[test]
+fn a_wrong_one_leaves_alone_who_goes_by_the_store() {
+    let (sim, token, dir) = signed_in();
+    let mut first = Desk::open(&users(&sim, &token, dir.path()));
+    first.connected();
+    assert!(first.client.close());
+    let store = [("user", ADA), ("oauth_token_store", dir.path().to_str().unwrap())];
+    let mut wrong = Desk::open(&users(&sim, "made-up", dir.path()));
+    let mut desk = Desk::open(&options(&sim, &store));
+    desk.connected();
+    for _ in 0..2 {
+        wrong.until("Closed", |e| e.kind == EventKind::Closed);
+        wrong.client.watch(&Options::new()).unwrap();
+    }
+    wrong.until("Closed", |e| e.kind == EventKind::Closed);
+    assert_eq!(wrong.count(EventKind::Connected), 0, "{}", wrong.told());
+    assert_eq!(desk.count(EventKind::Error), 0, "{}", desk.told());
+}
+
+// A sign-in that works only after the next one did would be stored over it: at the next start the host's newest is one that is spent.
+#[test]
+fn a_late_older_sign_in_does_not_take_the_newer_ones_place() {
+    let (sim, older, dir) = signed_in();
+    sim.issuer().refuse_next(400, "invalid_grant", "AADSTS65001: The user has not consented.", &[65_001]);
+    let mut desk = Desk::open(&users(&sim, &older, dir.path()));
+    desk.until("Closed", |e| e.kind == EventKind::Closed);
+    let newer = sim.issuer().sign_in(APP, ADA);
+    let mut other = Desk::open(&users(&sim, &newer, dir.path()));
+    other.connected();
+    desk.client.watch(&Options::new()).unwrap();
+    desk.connected();
+    assert!(desk.client.close() && other.client.close());
+    let mut next = Desk::open(&users(&sim, &newer, dir.path()));
+    next.connected();
+    let counts = sim.issuer().counts();
+    assert_eq!((counts.old, counts.most), (0, 1), "{}", next.told());
+}
+
 // A program's own token must not be handed to whoever merely knows its id.
 #[test]
 fn a_program_gets_by_its_own_secret_only() {

@@ -70,3 +70,31 @@ fn a_watch_that_is_added_again_signs_in() {
     desk.connected();
     assert_eq!(sim.issuer().counts().requests, 2, "{}", desk.told());
 }
+
+// The same by another client of the process, as a web worker's next request opens one.
+#[test]
+fn a_watch_that_another_client_adds_signs_in() {
+    let (sim, token, dir) = signed_in();
+    sim.issuer().refuse_next(400, "invalid_grant", "AADSTS65001: The user has not consented.", &[65_001]);
+    let mut desk = Desk::open(&users(&sim, &token, dir.path()));
+    desk.until("Closed", |e| e.kind == EventKind::Closed);
+    let mut other = Desk::open(&users(&sim, &token, dir.path()));
+    other.connected();
+    assert_eq!(sim.issuer().counts().requests, 2, "{}", other.told());
+}
+
+// The client secret has expired, and the administrator mistypes the new one first.
+#[test]
+fn a_secret_that_is_corrected_is_tried_at_once() {
+    let sim = start();
+    sim.issuer().register(APP, Some(APP_SECRET), None);
+    let token = sim.issuer().sign_in(APP, ADA);
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = Desk::open(users(&sim, &token, dir.path()).set("oauth_client_secret", "expired").unwrap());
+    for secret in ["mistyped", APP_SECRET] {
+        desk.until("Closed", |e| e.kind == EventKind::Closed);
+        desk.client.watch(Options::new().set("oauth_client_secret", secret).unwrap()).unwrap();
+    }
+    desk.connected();
+    assert_eq!(sim.issuer().counts().requests, 3, "{}", desk.told());
+}

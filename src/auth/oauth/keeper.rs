@@ -96,6 +96,8 @@ pub struct Keeper {
     durable: bool,
     held: Option<Held>,
     refresh_token: Option<Secret>,
+    /// Where it was given none: which one had been given when what it took from the store was stored.
+    given_before: Option<String>,
     /// By which those that it was given, or that came, are known again.
     known: VecDeque<String>,
     /// There was a token by it.
@@ -177,6 +179,7 @@ impl Keeper {
             durable,
             held: None,
             refresh_token,
+            given_before: None,
             known,
             works: false,
             spent: None,
@@ -198,19 +201,25 @@ impl Keeper {
     }
 
     /// Whether this is a sign-in of the same account that goes on from one that it has: with a refresh token that it was given or that
-    /// came by renewal, however old, or without one of its own; of a program that acts for itself, with the same proof.
+    /// came by renewal, however old, or without one of its own, where this works or has none either: otherwise what is stored may be
+    /// better. Of a program that acts for itself, with the same proof.
     pub fn knows(&self, other: &Account) -> bool {
         match other.given() {
             _ if other.app_only => other.proof == self.account.proof,
             Some(given) => self.known.contains(&given),
-            None => true,
+            None => self.works || self.account.given().is_none(),
         }
     }
 
-    /// How the program proves who it is may have changed since; the latest word of the host counts.
+    /// How the program proves who it is may have changed since; the latest word of the host counts, and is tried at once.
     pub fn prove_like(&mut self, other: &Account) {
         if self.account.proof != other.proof {
             self.account = Arc::new(Account { proof: other.proof.clone(), ..Account::clone(&self.account) });
+            self.began_anew = None;
+            if let Some(trouble) = self.trouble.as_mut().filter(|t| t.kind == ErrorKind::Auth) {
+                // The reason stays, for when there is no better one.
+                trouble.until = Duration::ZERO;
+            }
         }
     }
 
@@ -225,6 +234,13 @@ impl Keeper {
             if !self.known.contains(known) && self.known.len() < MAX_KNOWN {
                 self.known.push_front(known.clone());
             }
+        }
+    }
+
+    /// One whose place it takes has stored its own over what this one had stored: with the next request it is renewed, and stored.
+    pub fn store_anew(&mut self) {
+        if let Some(held) = self.held.as_mut().filter(|_| self.durable) {
+            held.renew = Moment { mono: Duration::ZERO, wall: SystemTime::UNIX_EPOCH };
         }
     }
 
@@ -314,13 +330,16 @@ impl Keeper {
         }
     }
 
-    /// Takes what is stored, unless the host was given another refresh token since, and that is good.
+    /// Takes what is stored, unless the host was given another refresh token since, and that is good. One that never was leads to nothing
+    /// that came of another one that was given.
     fn adopt(&mut self, record: Record, now: Moment) {
         let given = self.account.given();
         let is_spent = self.spent.is_some() && self.spent == self.account.refresh_token;
-        if given.is_some() && given != record.given && !is_spent {
+        let may_have_it = is_spent && (self.works || record.given.is_none());
+        if given.is_some() && given != record.given && !may_have_it {
             return;
         }
+        self.given_before = record.given.filter(|_| given.is_none());
         if let Some(newest) = record.refresh_token {
             self.renew(newest);
         }
@@ -413,7 +432,8 @@ impl Keeper {
         since: SystemTime,
         until: SystemTime,
     ) -> Record {
-        let (account, given) = (self.account.id(), self.account.given());
+        let account = self.account.id();
+        let given = self.account.given().or_else(|| self.given_before.clone());
         Record { account, given, refresh_token, access_token, since, until }
     }
 

@@ -38,8 +38,9 @@ impl Client {
             return Err(closed());
         }
         let config = self.config(options)?;
-        self.core.links.accounts.again(&config.sign_in);
         let (endpoint, link) = self.core.links.link(&config)?;
+        // After it has joined the account: what was refused may have been another client's, or by another secret.
+        self.core.links.accounts.again(&config.sign_in);
         let id = self.last_watch.fetch_add(1, Ordering::Relaxed) + 1;
         let name = config.name();
         let spec = WatchSpec {

@@ -324,6 +324,59 @@ fn a_watch_that_is_added_again_has_the_issuer_asked_once() {
     assert!(world.token(&mut process).is_err() && world.issuer.requests == 1);
 }
 
+// The administrator has set the new client secret, and the program would not ask for half an hour; nor for a second correction.
+#[test]
+fn another_proof_is_tried_at_once() {
+    let (mut world, mut process, _) = started();
+    let asked = world.issuer.requests;
+    for secret in ["mistyped", "right"] {
+        let denied = answer::read(401, br#"{"error":"invalid_client"}"#, None, &str::to_owned);
+        process.keeper.refused(&Secret::new("a1"), None, world.moment());
+        process.keeper.answered(denied, world.moment());
+        process.keeper.again(world.moment());
+        let proof = Proof::Secret(Secret::new(secret));
+        process.keeper.prove_like(&Account { proof, ..Account::clone(&world.account) });
+        assert!(matches!(world.ask(&mut process), Step::Busy), "{secret}");
+        process.job = None;
+        process.keeper.abandoned();
+    }
+    assert!(world.token(&mut process).is_ok() && world.issuer.requests == asked + 1);
+}
+
+// Whoever knows the user's name, and the store, would read the user's mail by a refresh token that is none, on the second try.
+#[test]
+fn a_refresh_token_that_was_never_taken_leads_to_nothing_stored() {
+    let (mut world, mut process, _) = started();
+    let good = world.account.clone();
+    world.account =
+        Arc::new(Account { refresh_token: Some(Secret::new("made-up")), ..Account::clone(&good) });
+    let mut made_up = world.process(1);
+    // The issuer forgives a guess.
+    let denied = answer::read(400, br#"{"error":"invalid_grant"}"#, None, &str::to_owned);
+    assert!(matches!(world.ask(&mut made_up), Step::Busy));
+    while matches!(made_up.job, Some(Job::Load)) {
+        world.work(&mut made_up);
+    }
+    made_up.job = None;
+    made_up.keeper.answered(denied, world.moment());
+    world.disk.owner = None;
+    for _ in 0..3 {
+        world.pass(60);
+        made_up.keeper.again(world.moment());
+        assert_eq!(world.token(&mut made_up).unwrap_err().code(), Some("invalid_grant"));
+    }
+    assert!(!made_up.keeper.works() && world.issuer.requests == 1);
+    // Who gives none has what is stored, not what a guess leads to; and leaves what had been given as it was.
+    let none = Account { refresh_token: None, ..Account::clone(&good) };
+    assert!(process.keeper.knows(&none) && !made_up.keeper.knows(&none));
+    world.account = Arc::new(none);
+    let mut reader = world.process(2);
+    world.pass(2 * HOUR);
+    world.token(&mut reader).unwrap();
+    assert_eq!(world.stored().given, good.given());
+    assert!(world.token(&mut process).is_ok() && world.issuer.old == 0);
+}
+
 // A host that starts a watch with the refresh token that it kept last week would send one that is spent, and the issuer would end the
 // sign-in for all.
 #[test]
