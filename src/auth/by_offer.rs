@@ -18,6 +18,8 @@ pub struct ByOffer(Arc<Inner>);
 struct Inner {
     who: String,
     kerberos: Option<Kerberos>,
+    /// Why Kerberos can never be taken, where somebody may wonder.
+    no_kerberos: Option<String>,
     ntlm: Ntlm,
     basic: Option<Basic>,
     /// The last server, and what was taken there.
@@ -68,7 +70,14 @@ impl ByOffer {
     /// ```
     pub fn new(user: &str, ntlm: Ntlm, basic: Option<Basic>) -> ByOffer {
         let who = format!("user {}", cut(user, 100));
-        ByOffer(Arc::new(Inner { who, kerberos: None, ntlm, basic, taken: Mutex::default() }))
+        ByOffer(Arc::new(Inner {
+            who,
+            kerberos: None,
+            no_kerberos: None,
+            ntlm,
+            basic,
+            taken: Mutex::default(),
+        }))
     }
 
     /// The same with Kerberos ahead of all, where there is a ticket. Before the first sign-in.
@@ -76,6 +85,15 @@ impl ByOffer {
     pub fn with_kerberos(mut self, kerberos: Kerberos) -> ByOffer {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.kerberos = Some(kerberos);
+        }
+        self
+    }
+
+    /// The same without Kerberos though it is built in, and why. Before the first sign-in.
+    #[cfg(feature = "gssapi")]
+    pub(crate) fn without_kerberos(mut self, why: String) -> ByOffer {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.no_kerberos = Some(why);
         }
         self
     }
@@ -212,6 +230,11 @@ impl Choosing {
         }
     }
 
+    /// Why it is not Kerberos.
+    fn why_not(&self) -> Option<&str> {
+        self.why_not.as_deref().or(self.by.no_kerberos.as_deref())
+    }
+
     fn give_up(&mut self, way: Way) {
         if let Taken::Kerberos(turns) = &self.taken {
             self.why_not = turns.why_not();
@@ -248,7 +271,8 @@ impl Handshake for Choosing {
             self.take(way);
             self.by.remember(cx.endpoint, Some(way));
             if let Some(header) = self.first(cx)? {
-                let why = self.why_not.as_ref().filter(|_| way != Way::Kerberos);
+                let why =
+                    self.why_not().filter(|_| way != Way::Kerberos && offers.has(Way::Kerberos.scheme()));
                 self.remark = why.map(|why| format!("{}: {} is taken, since {why}", cx.endpoint, way.name()));
                 return Ok(Answer::Again(header));
             }
@@ -276,6 +300,7 @@ impl Handshake for Choosing {
 
     fn refusal(&self) -> Option<String> {
         let refusal = match &self.taken {
+            Taken::Ntlm(turns) if turns.was_tried() && self.why_not.is_none() => return turns.refusal(),
             Taken::Ntlm(turns) if turns.was_tried() => turns.refusal(),
             Taken::Basic(_) if !self.spent.contains(&Way::Basic) => None,
             _ => Some(match self.by.basic {
@@ -286,9 +311,9 @@ impl Handshake for Choosing {
                 None => "NTLM (auth=ntlm) is not to be had there".to_owned(),
             }),
         };
-        match (refusal, &self.why_not) {
+        match (refusal, self.why_not()) {
             (Some(refusal), Some(why)) => Some(format!("{refusal}; {why}")),
-            (refusal, why) => refusal.or_else(|| why.clone()),
+            (refusal, why) => refusal.or_else(|| why.map(str::to_owned)),
         }
     }
 }

@@ -38,6 +38,8 @@ pub use basic::Basic;
 pub(crate) use bearer::is_token;
 pub use bearer::{Bearer, Tokens};
 pub use by_offer::ByOffer;
+#[cfg(not(feature = "gssapi"))]
+pub(crate) use kerberos::Kerberos;
 #[cfg(feature = "gssapi")]
 pub use kerberos::Kerberos;
 pub use ntlm::{Fresh, Ntlm};
@@ -157,11 +159,6 @@ pub enum Answer {
 
 /// Whether Kerberos is built in (feature `gssapi`).
 pub(crate) const HAS_KERBEROS: bool = cfg!(feature = "gssapi");
-
-/// Signs in by Kerberos alone.
-pub(crate) fn by_kerberos(user: &str, password: Option<Secret>) -> Result<Arc<dyn Auth>> {
-    Ok(Arc::new(kerberos::Kerberos::new(user, password)?))
-}
 
 /// Plain http is for this machine, or for whoever insists.
 fn in_the_clear(endpoint: &Endpoint, allowed: bool, what: &str) -> Result<()> {

@@ -104,8 +104,8 @@ impl SignIn {
             _ if is_oauth(options) => SignIn::OAuth(OAuth::read(options, endpoint, user)?),
             "host" => SignIn::HostTokens(options.get("account").unwrap_or(user).to_owned()),
             "negotiate" => {
-                // Refused now where it is not built in.
-                auth::by_kerberos(user, None)?;
+                // Refused now where it is not built in, or cannot be of that user.
+                auth::Kerberos::new(user, None)?;
                 SignIn::Kerberos(options.secret("password").cloned())
             }
             auth => {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::core::Core;
 use super::oauth::OAuthTokens;
 use super::threads::lock;
-use crate::auth::{self, Auth, Context, Secret, Tokens, is_token};
+use crate::auth::{Context, Kerberos, Secret, Tokens, is_token};
 use crate::engine::Input;
 use crate::net::Tries;
 use crate::{Error, ErrorKind, Reason, Result};
@@ -29,7 +29,7 @@ pub(crate) struct Accounts {
     /// What is known of each user's password, whatever mailbox and server it is for.
     passwords: Mutex<Vec<(String, Secret, Arc<Tries>)>>,
     /// Those who sign in by Kerberos: what is known of a password or keytab is known to all of a client's connections.
-    kerberos: Mutex<Vec<(Whose, Arc<dyn Auth>)>>,
+    kerberos: Mutex<Vec<(Whose, Kerberos)>>,
     /// Where the host is told of what is needed; nowhere where there is no client (`check`).
     pub(super) core: Arc<OnceLock<Weak<Core>>>,
 }
@@ -42,14 +42,14 @@ impl Accounts {
     }
 
     /// The sign-in by Kerberos of a user.
-    pub(super) fn kerberos(&self, user: &str, password: &Option<Secret>) -> Result<Arc<dyn Auth>> {
+    pub(super) fn kerberos(&self, user: &str, password: &Option<Secret>) -> Result<Kerberos> {
         let mut known = lock(&self.kerberos);
-        if let Some((_, auth)) = known.iter().find(|((who, secret), _)| who == user && secret == password) {
-            return Ok(auth.clone());
+        if let Some((_, known)) = known.iter().find(|((who, secret), _)| who == user && secret == password) {
+            return Ok(known.clone());
         }
-        let auth = auth::by_kerberos(user, password.clone())?;
-        known.push(((user.to_owned(), password.clone()), auth.clone()));
-        Ok(auth)
+        let kerberos = Kerberos::new(user, password.clone())?;
+        known.push(((user.to_owned(), password.clone()), kerberos.clone()));
+        Ok(kerberos)
     }
 
     /// What is known of a user's password.

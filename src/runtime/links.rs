@@ -178,13 +178,16 @@ pub(crate) fn auth(config: &WatchConfig, accounts: &Accounts, asker: &Asker) -> 
                 Ways::Offered => {
                     let by_offer = auth::ByOffer::new(user, ntlm()?, Some(basic()?));
                     #[cfg(feature = "gssapi")]
-                    let by_offer = by_offer.with_kerberos(auth::Kerberos::new(user, None)?);
+                    let by_offer = match accounts.kerberos(user, &None) {
+                        Ok(kerberos) => by_offer.with_kerberos(kerberos),
+                        Err(why) => by_offer.without_kerberos(why.to_string()),
+                    };
                     Arc::new(by_offer)
                 }
             };
             Arc::new(Rationed::new(auth, accounts.tries(user, password)))
         }
-        SignIn::Kerberos(password) => accounts.kerberos(&config.user, password)?,
+        SignIn::Kerberos(password) => Arc::new(accounts.kerberos(&config.user, password)?),
         SignIn::HostTokens(account) => Arc::new(auth::Bearer::new(accounts.host(account))),
         SignIn::OAuth(oauth) => Arc::new(auth::Bearer::new(accounts.oauth(oauth, asker)?)),
     })

@@ -104,6 +104,27 @@ fn kerberos_comes_first_where_there_is_a_ticket() {
     assert_ended(&ended, 4, &["looking for a ticket", "kinit"]);
 }
 
+// Another domain's user of the same name is somebody else, whose ticket or password must not be taken for his.
+#[test]
+fn a_user_of_another_domain_is_not_taken_for_ours() {
+    if !is_possible() {
+        return;
+    }
+    let (mut realm, sim) = (Realm::start(""), sim());
+    let service = Service::start(&realm, &sim);
+    realm.kinit("cache", &[]);
+    let reach = service.reach("bound", HOST);
+    let words = [ADA, "--user", "OTHER\\ada", "--password-env", "EWSN_TEST_PASSWORD"];
+    let ended = Running::start(client(&realm, "cache", "check", &reach, &words)).end();
+    assert_ended(&ended, 4, &["Kerberos cannot sign in OTHER", "NAME@REALM"]);
+    let alone = [&words, &BY_KERBEROS[..2]].concat();
+    let ended = Running::start(client(&realm, "cache", "check", &reach, &alone)).end();
+    assert_ended(&ended, 2, &["Kerberos cannot sign in OTHER", "NAME@REALM"]);
+    let told = service.end();
+    assert!(told.iter().all(|(_, sign_in, _)| !sign_in.contains("ada")), "{told:#?}");
+    assert_eq!(realm.stop(), 1, "by kinit alone");
+}
+
 // A server that takes both: whoever has no ticket signs in by NTLM as before, and can learn why.
 #[test]
 fn ntlm_is_taken_where_there_is_no_ticket() {

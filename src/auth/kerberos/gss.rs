@@ -1,6 +1,6 @@
 //! The system's GSSAPI (RFC 2743; MIT Kerberos or Heimdal), by way of `libgssapi`. Its calls block: they ask the KDC, and read files.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
@@ -10,8 +10,8 @@ use libgssapi::oid::{
     GSS_MECH_KRB5, GSS_MECH_SPNEGO, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL, Oid, OidSet,
 };
 
-use crate::auth::Secret;
-use crate::net::{Endpoint, cut};
+use crate::auth::{Context, Secret};
+use crate::net::{Endpoint, Wake, cut};
 use crate::{Error, ErrorKind};
 
 /// Whom to ask for, and in whose name.
@@ -20,7 +20,6 @@ pub(super) struct Ask {
     /// What the user may be called there; the first that there are credentials for counts.
     pub principals: Vec<String>,
     pub password: Option<Secret>,
-    pub tried: Arc<Tried>,
     pub host: String,
     /// The application data of the channel binding (RFC 5929 section 4).
     pub binding: Option<Vec<u8>>,
@@ -28,12 +27,17 @@ pub(super) struct Ask {
 
 /// What is known of a password or a keytab: of all who have it, one finds out whether it is right.
 #[derive(Default)]
-pub(super) struct Tried(Mutex<Known>);
+pub(super) struct Tried {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
 
 #[derive(Clone, Default)]
 enum Known {
     #[default]
     Nothing,
+    /// Somebody is finding out, which a silent KDC makes long.
+    Trying,
     Good,
     Refused(Instant, Failure),
 }
@@ -47,25 +51,75 @@ pub(super) struct Turn {
     binding: Option<Vec<u8>>,
 }
 
+impl Tried {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it is held.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, known: Known) {
+        *self.known() = known;
+        self.changed.notify_all();
+    }
+
+    /// Waits for whoever is finding out, on the caller's own thread: one that nobody waits for any more must not wait on.
+    pub fn claim(self: &Arc<Self>, cx: &Context<'_>) -> Result<Claim, Failure> {
+        let this: Arc<dyn Wake> = self.clone();
+        let _registered = cx.cancel.register(Arc::downgrade(&this));
+        let mut known = self.known();
+        loop {
+            match &*known {
+                Known::Refused(at, failure) if at.elapsed() < REFUSED_FOR => {
+                    return Err(failure.clone().again());
+                }
+                Known::Good => {
+                    return Ok(Claim { tried: self.clone(), finds_out: false, found: Known::Good });
+                }
+                Known::Nothing | Known::Refused(..) => {
+                    *known = Known::Trying;
+                    return Ok(Claim { tried: self.clone(), finds_out: true, found: Known::Nothing });
+                }
+                Known::Trying => {}
+            }
+            let left = cx.until.saturating_duration_since(Instant::now());
+            if left.is_zero() || cx.cancel.is_cancelled() {
+                let text = "Kerberos: another connection's question to the KDC is not answered yet: does the KDC run?";
+                return Err(Failure::passing(text));
+            }
+            known = self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Wake for Tried {
+    fn wake(&self) {
+        // Under the lock: whoever has looked at the flag sleeps by now.
+        let _known = self.known();
+        self.changed.notify_all();
+    }
+}
+
+/// The right to ask the KDC. Its end tells the others what is known by then, whatever it ends by.
+pub(super) struct Claim {
+    tried: Arc<Tried>,
+    finds_out: bool,
+    found: Known,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let found = std::mem::take(&mut self.found);
+        if self.finds_out || matches!(found, Known::Refused(..)) {
+            self.tried.set(found);
+        }
+    }
+}
+
 impl Ask {
     /// The first token for the server.
-    pub fn begin(&self) -> Result<(Turn, Vec<u8>), Failure> {
-        // Nothing panics while it is held but what would leave it as it was.
-        let lock = || self.tried.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = lock();
-        match &*known {
-            Known::Refused(at, failure) if at.elapsed() < REFUSED_FOR => return Err(failure.clone().again()),
-            Known::Good => drop(known),
-            Known::Nothing | Known::Refused(..) => {
-                let begun = self.begin_now();
-                *known = Known::of(&begun);
-                return begun;
-            }
-        }
+    pub fn begin(&self, mut claim: Claim) -> Result<(Turn, Vec<u8>), Failure> {
         let begun = self.begin_now();
-        if let refused @ Known::Refused(..) = Known::of(&begun) {
-            *lock() = refused;
-        }
+        claim.found = Known::of(&begun);
         begun
     }
 
@@ -252,9 +306,9 @@ impl Failure {
         self
     }
 
-    /// From what the wait for it ended with.
-    pub fn of_wait(error: &Error) -> Failure {
-        Failure { kind: Kind::Passing, text: error.to_string() }
+    /// What may pass by itself.
+    pub fn passing(text: impl Into<String>) -> Failure {
+        Failure { kind: Kind::Passing, text: text.into() }
     }
 }
 
@@ -309,4 +363,50 @@ mod code {
     pub const PREAUTH_GENERIC: i32 = BASE + 210;
     pub const KDC_UNRESOLVED: i32 = BASE + 220;
     pub const NO_REALM: i32 = BASE + 224;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::net::Cancel;
+
+    fn claim(tried: &Arc<Tried>, cancel: &Cancel, wait: u64) -> Result<Claim, Failure> {
+        let endpoint = Endpoint::parse("mail.example.test").unwrap();
+        let until = Instant::now() + Duration::from_secs(wait);
+        tried.claim(&Context { endpoint: &endpoint, certificate: None, cancel, until })
+    }
+
+    // Each call that a silent KDC has held up would leave a thread behind, which asks the KDC in its turn, for nobody: thousands in a day.
+    #[test]
+    fn one_asks_the_kdc_and_whoever_waits_for_it_can_leave() {
+        let (tried, cancel) = (Arc::<Tried>::default(), Cancel::new());
+        let first = claim(&tried, &cancel, 0).unwrap_or_else(|_| panic!("nobody asks yet"));
+        let late = claim(&tried, &cancel, 0).err().unwrap();
+        assert!(late.kind == Kind::Passing && late.text.contains("not answered yet"), "{}", late.text);
+        let (send, left) = channel();
+        let waiting = |cancel: &Cancel| {
+            let (tried, cancel, send) = (tried.clone(), cancel.clone(), send.clone());
+            thread::spawn(move || send.send(claim(&tried, &cancel, 600).map_err(|e| e.text)).unwrap())
+        };
+        waiting(&cancel);
+        cancel.cancel();
+        assert!(left.recv().unwrap().is_err(), "closed");
+        let next = waiting(&Cancel::new());
+        drop(first);
+        next.join().unwrap();
+        let mut second = left.recv().unwrap().unwrap_or_else(|e| panic!("nothing was found out: {e}"));
+        let (one, other) = (waiting(&Cancel::new()), waiting(&Cancel::new()));
+        second.found = Known::Refused(Instant::now(), Failure::passing("wrong"));
+        drop(second);
+        one.join().unwrap();
+        other.join().unwrap();
+        for _ in 0..2 {
+            assert!(
+                left.recv().unwrap().err().unwrap().starts_with("wrong; that was less than five minutes ago")
+            );
+        }
+    }
 }

@@ -39,8 +39,8 @@ struct Credentials {
 }
 
 impl Kerberos {
-    /// For the principal `NAME@REALM`, `NAME` or `DOMAIN\NAME` of the default realm. A realm in lower case, as a mail domain is, is taken
-    /// in upper case, and only then as it stands. Without `password`, there has to be a ticket of that principal, or a keytab.
+    /// For the principal `NAME@REALM`, or `NAME` of the default realm. A realm in lower case, as a mail domain is, is taken in upper case,
+    /// and only then as it stands. Without `password`, there has to be a ticket of that principal, or a keytab.
     ///
     /// ```
     /// use ewsnotify::auth::{Auth, Kerberos};
@@ -51,19 +51,27 @@ impl Kerberos {
     /// ```
     ///
     /// # Errors
-    /// `Invalid` for a name that is empty, longer than 1,024 bytes, or has a control character in it, and for such a password.
+    /// `Invalid` for a name that is empty, longer than 1,024 bytes, has a control character in it, or is `DOMAIN\NAME`, and for such a
+    /// password.
     pub fn new(user: &str, password: Option<Secret>) -> Result<Kerberos> {
-        let name = user.split_once('\\').map_or(user, |(_, name)| name);
         let bad =
             |what: &str| Err(Error::new(ErrorKind::Invalid, format!("{what}, which Kerberos cannot use")));
-        if name.is_empty() || user.len() > MAX_NAME || user.chars().any(char::is_control) {
+        if user.is_empty() || user.len() > MAX_NAME || user.chars().any(char::is_control) {
             return bad("the user name is empty, too long, or has a control character in it");
+        }
+        // By its name alone it would be somebody else of the default realm's.
+        if user.contains('\\') {
+            let text = format!(
+                "Kerberos cannot sign in {}, since nobody here knows the realm of that domain: set user to NAME@REALM",
+                cut(user, 100)
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
         }
         if password.as_ref().is_some_and(|p| p.is_empty() || p.expose().contains('\0')) {
             return bad("the password is empty, or has a zero in it");
         }
-        let as_it_stands = name.to_owned();
-        let upper = name.rsplit_once('@').map(|(name, realm)| format!("{name}@{}", realm.to_uppercase()));
+        let as_it_stands = user.to_owned();
+        let upper = user.rsplit_once('@').map(|(name, realm)| format!("{name}@{}", realm.to_uppercase()));
         let mut principals: Vec<String> = upper.into_iter().collect();
         if !principals.contains(&as_it_stands) {
             principals.push(as_it_stands);
@@ -85,9 +93,22 @@ impl Kerberos {
     }
 
     fn ask(&self, host: &str, binding: Option<Vec<u8>>) -> Ask {
-        let Credentials { principals, password, tried, .. } = &*self.0;
-        let (principals, password, tried) = (principals.clone(), password.clone(), tried.clone());
-        Ask { principals, password, tried, host: host.to_owned(), binding }
+        let Credentials { principals, password, .. } = &*self.0;
+        let (principals, password) = (principals.clone(), password.clone());
+        Ask { principals, password, host: host.to_owned(), binding }
+    }
+
+    /// Begins a sign-in, when it is our turn.
+    fn begin(&self, cx: &Context<'_>, ask: Ask) -> Result<Result<(Turn, Vec<u8>), Failure>> {
+        let claim = match self.0.tried.claim(cx) {
+            Ok(claim) => claim,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        match aside("Kerberos", cx.cancel, cx.until, move || ask.begin(claim)) {
+            Ok(begun) => Ok(begun),
+            Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => Err(e),
+            Err(e) => Ok(Err(Failure::passing(e.to_string()))),
+        }
     }
 }
 
@@ -170,12 +191,7 @@ impl Turns {
         let binding = cx.certificate.map(server_end_point);
         self.bound = binding.as_ref().map(Option::is_some);
         let ask = self.kerberos.ask(cx.endpoint.host(), binding.flatten());
-        let begun = match aside("Kerberos", cx.cancel, cx.until, move || ask.begin()) {
-            Ok(begun) => begun,
-            Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => return Err(e),
-            Err(e) => Err(Failure::of_wait(&e)),
-        };
-        match begun {
+        match self.kerberos.begin(cx, ask)? {
             Ok((turn, token)) => {
                 (self.turn, self.failure, self.state) = (Some(turn), None, State::Sent);
                 self.on_socket = cx.certificate.is_some();
@@ -331,10 +347,11 @@ mod tests {
         assert_eq!(of("ada@example.test"), ["ada@EXAMPLE.TEST", "ada@example.test"]);
         assert_eq!(of("ada@EXAMPLE.TEST"), ["ada@EXAMPLE.TEST"]);
         assert_eq!(of("ada"), ["ada"]);
-        assert_eq!(of("EXAMPLE\\ada"), ["ada"]);
-        for user in ["", "EXAMPLE\\", "a\0da", &"a".repeat(2000)] {
+        for user in ["", "a\0da", &"a".repeat(2000)] {
             assert_eq!(Kerberos::new(user, None).unwrap_err().kind(), ErrorKind::Invalid);
         }
+        let e = Kerberos::new("OTHER\\ada", None).unwrap_err();
+        assert!(e.kind() == ErrorKind::Invalid && e.to_string().contains("NAME@REALM"), "somebody else: {e}");
         for password in ["", "a\0b"] {
             let e = Kerberos::new("ada", Some(Secret::new(password))).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Invalid);
