@@ -26,6 +26,8 @@ type Whose = (String, Option<Secret>);
 pub(crate) struct Accounts {
     hosts: Mutex<BTreeMap<String, Arc<HostTokens>>>,
     pub(super) oauths: Mutex<Vec<Arc<OAuthTokens>>>,
+    /// The newest refresh token that the host was told of, by what it calls the account, and its id.
+    pub(super) told: Mutex<BTreeMap<(Arc<str>, String), Secret>>,
     /// What is known of each user's password, whatever mailbox and server it is for.
     passwords: Mutex<Vec<(String, Secret, Arc<Tries>)>>,
     /// Those who sign in by Kerberos: what is known of a password or keytab is known to all of a client's connections.

@@ -20,7 +20,6 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use super::core::Core;
 use super::oauth::OAuthTokens;
 use super::threads::lock;
 use crate::Result;
@@ -200,15 +199,4 @@ impl State {
     pub fn unstored(&mut self) -> Option<&mut Keeper> {
         self.lines.iter_mut().map(|line| &mut line.keeper).find(|keeper| keeper.unstored().is_some())
     }
-}
-
-/// Once each, though a client may have several members.
-pub(super) fn hosts(of: &[Arc<OAuthTokens>]) -> Vec<(Arc<Core>, Arc<str>)> {
-    let mut hosts: Vec<(Arc<Core>, Arc<str>)> = Vec::new();
-    for (core, name) in of.iter().filter_map(|tokens| tokens.host()) {
-        if !hosts.iter().any(|(known, as_name)| Arc::ptr_eq(known, &core) && *as_name == name) {
-            hosts.push((core, name));
-        }
-    }
-    hosts
 }

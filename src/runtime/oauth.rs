@@ -5,14 +5,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use zeroize::Zeroizing;
 
 use super::accounts::Accounts;
 use super::core::{Core, closed};
-use super::keepers::{Kept, Seat, hosts};
+use super::keepers::{Kept, Seat};
 use super::threads::{guarded, lock};
 use crate::auth::oauth::{Denied, Form, Granted, Job, Moment, Next, Record, Step, answer};
 use crate::auth::{Context, Secret, Tokens};
@@ -41,6 +41,8 @@ pub(crate) struct OAuthTokens {
     closing: AtomicBool,
     /// Only the token that there is may be used.
     spends_no_more: AtomicBool,
+    /// Its own options stand in the way of asking: for the others of the account they say nothing.
+    unfit: Mutex<Option<Error>>,
     core: Arc<OnceLock<Weak<Core>>>,
     this: Weak<OAuthTokens>,
 }
@@ -70,6 +72,7 @@ impl Accounts {
             end: Cancel::new(),
             closing: AtomicBool::new(false),
             spends_no_more: AtomicBool::new(false),
+            unfit: Mutex::default(),
             core: self.core.clone(),
             this,
         })?;
@@ -83,6 +86,7 @@ impl Accounts {
         let known = lock(&self.oauths).clone();
         for tokens in known.iter().filter(|tokens| tokens.oauth == *oauth) {
             let mut state = lock(&tokens.kept.state);
+            *lock(&tokens.unfit) = None;
             let keeper = state.keeper(tokens.seat);
             keeper.prove_like(&oauth.account);
             keeper.again(tokens.now());
@@ -180,9 +184,18 @@ impl OAuthTokens {
         self.asker.tap.secrets.add_beside(secret, &public);
     }
 
-    /// Who is told of what comes, and what the account is called there.
-    pub(super) fn host(&self) -> Option<(Arc<Core>, Arc<str>)> {
-        Some((self.core.get()?.upgrade()?, self.oauth.name.clone()))
+    /// The host is told of the newest refresh token, unless it has it: once for each name of the account, though it may sign in with it in
+    /// several ways. Without the lock of what is kept, for the engine's is taken.
+    fn tell(&self, newest: &Secret) {
+        let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
+        let account = self.oauth.name.clone();
+        let key = (account.clone(), self.oauth.account.id());
+        // Until it is told: whoever finds it told may end then.
+        let mut told = lock(&core.links.accounts.told);
+        if told.get(&key).or(self.oauth.account.refresh_token.as_ref()) != Some(newest) {
+            told.insert(key, newest.clone());
+            core.feed(Input::TokenRotated { account, token: newest.clone() });
+        }
     }
 
     fn finish(&self, until: Instant) {
@@ -233,6 +246,9 @@ impl Tokens for OAuthTokens {
             if self.spends_no_more.load(Ordering::SeqCst) {
                 return good.ok_or_else(closed);
             }
+            if let Some(e) = &*lock(&self.unfit) {
+                return good.ok_or_else(|| self.failed(e));
+            }
             let step = match &good {
                 // One request for the account at a time, though it be of another line.
                 _ if !elsewhere || keeper.is_busy() => keeper.token(now, &mut random),
@@ -240,7 +256,13 @@ impl Tokens for OAuthTokens {
                 None => Step::Busy,
             };
             match step {
-                Step::Use(token) => return Ok(token),
+                Step::Use(token) => {
+                    let newest = keeper.for_host().cloned();
+                    drop(state);
+                    // Who has joined late has not heard of it.
+                    newest.iter().for_each(|newest| self.tell(newest));
+                    return Ok(token);
+                }
                 Step::Fail(e) => return Err(self.failed(&e)),
                 Step::Busy if Instant::now() < cx.until => {
                     drop(self.kept.changed.wait_timeout(state, TICK));
@@ -308,6 +330,10 @@ impl Busy {
                 },
                 Job::Ask(form) => match tokens.ask(&form, cancel) {
                     Err(Denied::Act(e)) if e.kind() == ErrorKind::Closed => return Err(closed()),
+                    Err(Denied::Act(e)) if e.kind() == ErrorKind::Invalid => {
+                        *lock(&tokens.unfit) = Some(e);
+                        return Ok(());
+                    }
                     answer => {
                         let mut state = lock(&kept.state);
                         (state.keeper(seat).answered(answer, tokens.now()), state)
@@ -320,10 +346,12 @@ impl Busy {
                 }
                 // Without a lock: the engines' are taken for it.
                 Job::Tell(token) => {
-                    let like = lock(&kept.state).like(seat);
-                    for (core, account) in hosts(&like) {
-                        core.feed(Input::TokenRotated { account, token: token.clone() });
-                    }
+                    let mut state = lock(&kept.state);
+                    // Another line may have taken this one's place with what it brought.
+                    let newest = state.keeper(seat).for_host().cloned().unwrap_or(token);
+                    let like = state.like(seat);
+                    drop(state);
+                    like.iter().for_each(|tokens| tokens.tell(&newest));
                     let mut state = lock(&kept.state);
                     (state.keeper(seat).told(), state)
                 }

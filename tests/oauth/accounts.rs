@@ -45,9 +45,13 @@ fn one_refresh_token_is_spent_once() {
     let counts = sim.issuer().counts();
     assert_eq!((counts.requests, counts.old, counts.most), (1, 0, 1), "{}", desk.told());
     // What the host kept of it, new and old, leads to the newest.
-    for token in [newest, first] {
-        let mut late = Desk::open(&of(&sim, &token, &[]));
+    for token in [&newest, &first] {
+        let mut late = Desk::open(&of(&sim, token, &[]));
         late.connected();
+        // Who has an older one is told, or would start with one that is spent.
+        if *token == first {
+            assert_eq!(kept(&mut late, &sim, ADA), newest);
+        }
     }
     assert_eq!(sim.issuer().counts().requests, 1);
     // The end of one is not the end of the account.
@@ -163,6 +167,18 @@ fn a_late_older_sign_in_does_not_take_the_newer_ones_place() {
     next.connected();
     let counts = sim.issuer().counts();
     assert_eq!((counts.old, counts.most), (0, 1), "{}", next.told());
+}
+
+// A client whose own options cannot be sent would keep the others from asking for half an hour.
+#[test]
+fn a_fault_of_one_clients_options_is_its_own() {
+    let (sim, token, _) = signed_in();
+    let mut bad = Desk::open(&of(&sim, &token, &[("user_agent", &"x".repeat(2000))]));
+    let told = bad.until("Error", |e| e.kind == EventKind::Error);
+    assert!(told.to_json().contains("user_agent"), "{}", told.to_json());
+    let mut good = Desk::open(&of(&sim, &token, &[]));
+    good.connected();
+    assert_eq!(good.count(EventKind::Error), 0, "{}", good.told());
 }
 
 // A program's own token must not be handed to whoever merely knows its id.

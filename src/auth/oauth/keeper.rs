@@ -76,7 +76,8 @@ pub enum Job {
     Ask(Form),
     /// Store this, so that no power cut takes it, under the same lock.
     Store(Record),
-    /// Tell the host that this refresh token has replaced another: there is no store, so the host has to keep it.
+    /// Tell the host that this refresh token has replaced another, or [`Keeper::for_host`], if that is a newer one: there is no store, so
+    /// the host has to keep it.
     Tell(Secret),
 }
 
@@ -504,6 +505,11 @@ impl Keeper {
     /// The token that there is, if it is good still.
     pub fn good(&self, now: Moment) -> Option<Secret> {
         self.held.as_ref().filter(|held| held.is_good(now)).map(|held| held.token.clone())
+    }
+
+    /// The newest refresh token, where it is the host that has to keep it.
+    pub fn for_host(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref().filter(|_| !self.durable)
     }
 
     /// What must not be shown.
