@@ -216,7 +216,7 @@ impl Asker {
         });
         let mut lane = Lane::new(&ground, auth.map_or_else(|| Box::new(Nobody) as _, |a| a.start()));
         let allowed = config.call_timeout.min(LONGEST);
-        let until = Instant::now() + allowed;
+        let mut until = Instant::now() + allowed;
         let mut signing = Signing::new(auth, Context { endpoint, certificate: None, cancel, until });
         let (mut signed, mut offers) = (false, Vec::new());
         loop {
@@ -227,7 +227,9 @@ impl Asker {
                 }
                 question => question,
             };
-            let mut answer = match self.send(&lane, endpoint, &now) {
+            let sent = self.send(&lane, endpoint, &now);
+            until = lane.slot.until();
+            let mut answer = match sent {
                 Err(e) if signing.begins_anew(&mut lane, &e, true)? => continue,
                 sent => sent?,
             };
@@ -245,8 +247,8 @@ impl Asker {
             }
             signing.finish(&mut lane, &answer)?;
             let location = lane.slot.take_location().map(|location| location.expose().to_owned());
-            if signing.feels() {
-                // Whatever it says to an empty token: it wants a sign-in, and names none of ours.
+            if signing.feels() && !matches!(answer.status, 408 | 429 | 502..=504) {
+                // Whatever it says to an empty token, unless it has trouble: it wants a sign-in, and names none of ours.
                 (answer.status, answer.refusal) = (401, None);
             }
             let is_form = matches!(question, Question::Form { .. });

@@ -117,6 +117,7 @@ impl HttpLink {
                 true => lane.send(uri, &Post { body: &[], ..*post }, config),
                 false => lane.send(uri, post, config),
             };
+            until = lane.slot.until();
             let mut answer = match sent {
                 Err(e) if signing.begins_anew(lane, &e, is_repeatable(post))? => continue,
                 sent => sent?,

@@ -230,6 +230,11 @@ impl Slot {
         self.state().phase
     }
 
+    /// Until when the request may take, with what [`pass`](Self::pass) has waited: whatever goes on with it has that time, too.
+    pub fn until(&self) -> Instant {
+        self.state().until
+    }
+
     pub fn limits(&self) -> Limits {
         let state = self.state();
         Limits { cancel: state.cancel.clone(), until: state.until }

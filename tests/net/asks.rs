@@ -252,6 +252,12 @@ fn a_token_goes_to_who_names_it_also_where_it_has_to_be_asked() {
         assert_eq!((told.status, told.signed, told.offers), (401, false, vec!["NTLM".to_owned()]));
         assert_eq!(sent, ["-", "Bearer"], "no token");
     }
+    // A server that is restarted just then says nothing of what it takes: a watch would end for it.
+    for status in ["429 Too Many Requests", "503 Service Unavailable", "504 Gateway Timeout"] {
+        let (told, sent) = ask(vec![unauthorized(ntlm), answer(status, "Retry-After: 7\r\n", "")]);
+        assert_eq!((Some(told.status), told.signed), (status[..3].parse().ok(), false));
+        assert_eq!((told.retry_after, sent.len()), (Some(std::time::Duration::from_secs(7)), 2));
+    }
     let (told, sent) = ask(vec![unauthorized(ntlm), unauthorized(bearer), unauthorized(bearer)]);
     assert_eq!((told.status, told.signed, sent.len()), (401, true, 3));
 }

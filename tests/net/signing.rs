@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ewsnotify::auth::{Answer, Auth, Basic, ByOffer, Context, Fresh, Handshake, Ntlm, Secret};
-use ewsnotify::net::{Cancel, Counters, Endpoint, HttpLink, Link, Post, Rationed, Tls};
+use ewsnotify::net::{Cancel, Config, Counters, Endpoint, HttpLink, Link, Post, Rationed, Tls, Tries};
 use ewsnotify::{ErrorKind, Result};
 
 use crate::server::*;
@@ -398,6 +399,43 @@ fn a_sign_in_whose_answer_is_lost_is_not_repeated_for_ever() {
     }
     let sent = turns.lock().unwrap().iter().filter(|(_, kind, _)| *kind == "authenticate").count();
     assert_eq!(sent, 2);
+}
+
+// A server that is slow just when somebody else's sign-in has hung: the time waited for that one was taken from this one's second turn, whose
+// answer was not waited for, and each counts as a wrong password.
+#[test]
+fn what_is_waited_for_another_is_no_part_of_ones_own_time() {
+    let (asked, hangs) = std::sync::mpsc::channel();
+    let asked = Mutex::new(asked);
+    let (server, turns) = ntlm_server(move |number, _, kind| match (number, kind) {
+        (0, "authenticate") => {
+            asked.lock().unwrap().send(()).unwrap();
+            // Longer than the client waits.
+            std::thread::sleep(SLOW * 2);
+            Some(None)
+        }
+        (_, "authenticate") => {
+            std::thread::sleep(SLOW);
+            None
+        }
+        _ => None,
+    });
+    const SLOW: Duration = Duration::from_secs(1);
+    let tries: Arc<Tries> = Arc::default();
+    let link = |call_timeout| {
+        let auth = Arc::new(Rationed::new(by_offer(), tries.clone()));
+        let endpoint = Endpoint::parse(&server.url()).unwrap();
+        let (tls, counters) = (Arc::new(Tls::new(None).unwrap()), Arc::default());
+        HttpLink::new(endpoint, Config { call_timeout, ..config() }, auth, tls, counters).unwrap()
+    };
+    let (first, second) = (link(SLOW), link(SLOW * 3 / 2));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || first.call(&post(), &Cancel::new()).unwrap_err());
+        hangs.recv().unwrap();
+        second.call(&post(), &Cancel::new()).unwrap();
+        assert_eq!(first.join().unwrap().kind(), ErrorKind::Timeout);
+    });
+    assert_eq!(turns.lock().unwrap().iter().filter(|(_, kind, _)| *kind == "authenticate").count(), 2);
 }
 
 // One that is right is not slowed down by what the network does, nor by whoever comes first and never gets an answer.
