@@ -124,11 +124,11 @@ impl<'a> Signing<'a> {
     pub fn begins_anew(&mut self, lane: &mut Lane, error: &Error, repeat: bool) -> Result<bool> {
         let in_the_middle = matches!(self.manner, Manner::Opening | Manner::Closing);
         let harmless = lane.slot.was_lost() || (lane.slot.was_stale() && (repeat || self.is_empty()));
-        if self.sent == Sent::Closing
-            && !lane.slot.was_lost()
-            && matches!(error.kind(), ErrorKind::Io | ErrorKind::Timeout)
-        {
+        let unanswered = !lane.slot.was_lost() && matches!(error.kind(), ErrorKind::Io | ErrorKind::Timeout);
+        if unanswered && matches!(self.sent, Sent::Basic | Sent::Closing) {
             lane.slot.lost_attempt();
+        }
+        if unanswered && self.sent == Sent::Closing {
             self.unanswered += 1;
             if self.unanswered == MAX_UNANSWERED {
                 // Nor is it to be repeated by anybody else.

@@ -401,6 +401,32 @@ fn a_sign_in_whose_answer_is_lost_is_not_repeated_for_ever() {
     assert_eq!(sent, 2);
 }
 
+// The same with the password itself, asked for on the connection or shown at once.
+#[test]
+fn a_password_whose_answer_is_lost_is_not_repeated_for_ever() {
+    let basic = || Arc::new(Basic::new(USER, Secret::new(PASSWORD)).unwrap());
+    for auth in [basic() as Arc<dyn Auth>, by_offer()] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = sent.clone();
+        let server = Server::start(move |mut stream, _| {
+            while let Some((head, _)) = read_request(&mut stream) {
+                if header(&head, "authorization").is_some() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                let offer = answer("401 Unauthorized", "WWW-Authenticate: Basic realm=x\r\n", "");
+                stream.write_all(&offer).unwrap();
+            }
+        });
+        let (link, _) = link(&server, Arc::new(Rationed::new(auth, Arc::default())));
+        for n in 0..5 {
+            let e = link.call(&post(), &Cancel::new()).unwrap_err();
+            assert_eq!((e.kind(), e.retry_after().is_some()), (ErrorKind::Io, n >= 2), "{e}");
+        }
+        assert_eq!(sent.load(Ordering::SeqCst), 2);
+    }
+}
+
 // A server that is slow just when somebody else's sign-in has hung: the time waited for that one was taken from this one's second turn, whose
 // answer was not waited for, and each counts as a wrong password.
 #[test]
