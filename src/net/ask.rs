@@ -255,9 +255,9 @@ impl Asker {
             let wanted = !answer::is_redirect(answer.status) && (answer.status != 401 || is_form);
             let body = match wanted {
                 true if is_form => read_wiped(endpoint, &mut answer)?,
-                true => read_whole(&mut answer, MAX_BODY)?.ok_or_else(|| {
+                true => std::mem::take(&mut *read_whole(&mut answer, MAX_BODY)?.ok_or_else(|| {
                     Error::too_large(format!("{endpoint}: the answer is longer than {MAX_BODY} bytes"))
-                })?,
+                })?),
                 false => Vec::new(),
             };
             return Ok(Told {

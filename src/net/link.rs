@@ -198,7 +198,7 @@ impl HttpLink {
     fn whole(&self, answer: &mut Answer) -> Result<Reply> {
         self.check_head(answer)?;
         let Ground { endpoint, config, .. } = &*self.ground;
-        let body = read_whole(answer, config.max_response_bytes)?.ok_or_else(|| {
+        let mut body = read_whole(answer, config.max_response_bytes)?.ok_or_else(|| {
             let most = config.max_response_bytes;
             Error::too_large(format!(
                 "{endpoint}: the answer is longer than {most} bytes (option max_response_bytes)"
@@ -207,6 +207,7 @@ impl HttpLink {
         if !answer::looks_like_xml(&body) {
             return Err(self.not_xml(answer, &body));
         }
+        let body = std::mem::take(&mut *body);
         Ok(Reply { status: answer.status, body, date: answer::date(answer) })
     }
 
@@ -229,11 +230,11 @@ impl HttpLink {
             }
             Ok(n)
         };
-        let mut begin = Vec::new();
+        let mut begin = Zeroizing::new(Vec::new());
         while begin.len() < BEGIN || (begin.len() < MAX_BEGIN && !answer::looks_like_xml(&begin)) {
             match read(answer, &mut piece)? {
                 0 => break,
-                n => begin.extend_from_slice(&piece[..n]),
+                n => append(&mut begin, &piece[..n]),
             }
         }
         if !answer::looks_like_xml(&begin) {
@@ -338,7 +339,7 @@ impl HttpLink {
             return Err(error);
         }
         if answer::says_page(&answer) {
-            let mut begin = vec![0; 4096];
+            let mut begin = Zeroizing::new(vec![0; 4096]);
             let mut len = 0;
             // What comes of it before it ends or fails is enough for a text.
             while len < begin.len() {
@@ -403,22 +404,34 @@ fn is_repeatable(post: &Post<'_>) -> bool {
     !post.soap_action.ends_with("/GetEvents")
 }
 
-/// Reads an answer to its end; `None` if it is longer than `max`.
-pub(super) fn read_whole(answer: &mut Answer, max: u64) -> Result<Option<Vec<u8>>> {
+/// Reads an answer to its end; `None` if it is longer than `max`. It may quote what was sent: wiped, but where it is passed on.
+pub(super) fn read_whole(answer: &mut Answer, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let said: Option<u64> = answer.header("content-length").and_then(|v| v.trim().parse().ok());
     if said.is_some_and(|n| n > max) {
         return Ok(None);
     }
     // What is said is believed up to a point: memory is for bytes that came.
-    let mut body = Vec::with_capacity(said.unwrap_or(0).min(256 * 1024) as usize);
+    let mut body = Zeroizing::new(Vec::with_capacity(said.unwrap_or(0).min(256 * 1024) as usize));
     let mut piece = [0; 8192];
     loop {
         match answer.read(&mut piece)? {
             0 => return Ok(Some(body)),
             n if body.len() as u64 + n as u64 > max => return Ok(None),
-            n => body.extend_from_slice(&piece[..n]),
+            n => append(&mut body, &piece[..n]),
         }
     }
+}
+
+/// A buffer that grows by itself leaves copies behind that nobody wipes. A long one does: it is a list of mails and no page, and would be
+/// in memory twice.
+fn append(to: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    let all = to.len() + bytes.len();
+    if all > to.capacity() && all <= 256 * 1024 {
+        let mut larger = Zeroizing::new(Vec::with_capacity(all.max(2 * to.capacity())));
+        larger.extend_from_slice(to);
+        *to = larger;
+    }
+    to.extend_from_slice(bytes);
 }
 
 /// Reads an answer that is not wanted to its end, so that the socket can go on; a long one is left, and its socket with it.

@@ -17,8 +17,8 @@ mod scenes;
 const PIECE: usize = 12;
 /// What is looked for must not be found where it is kept for the search.
 const VEIL: u8 = 0x5A;
-/// What holds secrets, and has to wipe them. The bodies of answers, in which a server may quote them, are not among that.
-const OURS: [&str; 18] = [
+/// What holds secrets, and has to wipe them. Answers in XML, in which a server may quote them, are not among that.
+const OURS: [&str; 19] = [
     "src/auth/",
     "src/bin/",
     "src/cookies.rs",
@@ -27,6 +27,7 @@ const OURS: [&str; 18] = [
     "src/net/ask.rs",
     "src/net/buffers.rs",
     "src/net/lane.rs",
+    "src/net/link.rs",
     "src/net/proxy.rs",
     "src/net/slot.rs",
     "src/net/tls.rs",
