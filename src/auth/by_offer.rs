@@ -1,6 +1,7 @@
 //! The way to sign in that the server offers, the strongest first: Kerberos where it is built in and there is a ticket, NTLM, then Basic.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::kerberos::{self, Kerberos};
 use super::ntlm::{self, Scheme};
@@ -22,9 +23,12 @@ struct Inner {
     no_kerberos: Option<String>,
     ntlm: Ntlm,
     basic: Option<Basic>,
-    /// The last server, and what was taken there.
-    taken: Mutex<Option<(Endpoint, Way)>>,
+    /// The last server, what was taken there, and when, if it was for want of a better way.
+    taken: Mutex<Option<(Endpoint, Way, Option<SystemTime>)>>,
 }
+
+/// So long Kerberos is not tried again: a KDC may have been away, or a ticket have come since.
+const SECOND_BEST_FOR: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
@@ -120,11 +124,15 @@ impl Inner {
     fn known(&self, endpoint: &Endpoint) -> Option<Way> {
         // Nothing panics while it is held.
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.as_ref().filter(|(server, _)| server == endpoint).map(|(_, way)| *way)
+        let (_, way, at) = taken.as_ref().filter(|(server, ..)| server == endpoint)?;
+        let age = |at: SystemTime| self.ntlm.now().and_then(|now| now.duration_since(at).ok());
+        let is_old = at.is_some_and(|at| age(at).is_none_or(|age| age >= SECOND_BEST_FOR));
+        (!is_old).then_some(*way)
     }
 
-    fn remember(&self, endpoint: &Endpoint, way: Option<Way>) {
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = way.map(|way| (endpoint.clone(), way));
+    fn remember(&self, endpoint: &Endpoint, way: Option<Way>, at: Option<SystemTime>) {
+        let taken = way.map(|way| (endpoint.clone(), way, at));
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = taken;
     }
 }
 
@@ -269,7 +277,8 @@ impl Handshake for Choosing {
                 continue;
             }
             self.take(way);
-            self.by.remember(cx.endpoint, Some(way));
+            let at = self.why_not.as_ref().and_then(|_| self.by.ntlm.now());
+            self.by.remember(cx.endpoint, Some(way), at);
             if let Some(header) = self.first(cx)? {
                 let why =
                     self.why_not().filter(|_| way != Way::Kerberos && offers.has(Way::Kerberos.scheme()));
@@ -278,12 +287,12 @@ impl Handshake for Choosing {
             }
             self.give_up(way);
         }
-        self.by.remember(cx.endpoint, None);
+        self.by.remember(cx.endpoint, None, None);
         Ok(Answer::Refused)
     }
 
-    fn answered(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<()> {
-        self.taken.handshake_mut().map_or(Ok(()), |taken| taken.answered(challenges, cx))
+    fn answered(&mut self, status: u16, challenges: &[String], cx: &Context<'_>) -> Result<()> {
+        self.taken.handshake_mut().map_or(Ok(()), |taken| taken.answered(status, challenges, cx))
     }
 
     fn remark(&mut self) -> Option<String> {
@@ -320,7 +329,8 @@ impl Handshake for Choosing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Instant, SystemTime};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
 
     use super::super::Fresh;
     use super::*;
@@ -398,6 +408,27 @@ mod tests {
         let auth = by_offer(true);
         let sent = socket(&auth, "a.test", &[both, &[&challenge], both]);
         assert_eq!(sent, ["-", &format!("NTLM {ASK}"), "NTLM TlRMTVNTUAAD", "refused"]);
+    }
+
+    // A KDC that is away for a minute, at boot say, would cost a link its Kerberos for months.
+    #[test]
+    fn a_second_best_way_is_remembered_for_minutes() {
+        static NOW: AtomicU64 = AtomicU64::new(1_000_000);
+        let fresh = || {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed));
+            Ok(Fresh { now, nonce: [7; 8] })
+        };
+        let ntlm = Ntlm::new("ada", Secret::new("hunter2"), fresh).unwrap();
+        let (inner, endpoint) = (ByOffer::new("ada", ntlm, None).0, Endpoint::parse("a.test").unwrap());
+        let way = Some(Way::Ntlm(Scheme::Ntlm));
+        inner.remember(&endpoint, way, inner.ntlm.now());
+        NOW.fetch_add(599, Ordering::Relaxed);
+        assert_eq!(inner.known(&endpoint), way);
+        NOW.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(inner.known(&endpoint), None);
+        inner.remember(&endpoint, way, None);
+        NOW.fetch_add(1_000_000, Ordering::Relaxed);
+        assert_eq!(inner.known(&endpoint), way, "the best that there is");
     }
 
     // What is not known cannot be taken out of a page that quotes it.

@@ -98,8 +98,8 @@ pub trait Handshake: Send {
     /// What to do about a 401 with these `WWW-Authenticate` values.
     fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer>;
 
-    /// The answer came, and it is no 401: the server may prove by its `WWW-Authenticate` who it is.
-    fn answered(&mut self, _challenges: &[String], _: &Context<'_>) -> Result<()> {
+    /// The answer came, and its status is not 401: the server may prove by its `WWW-Authenticate` who it is.
+    fn answered(&mut self, _status: u16, _challenges: &[String], _: &Context<'_>) -> Result<()> {
         Ok(())
     }
 

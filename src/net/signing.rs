@@ -233,7 +233,7 @@ impl<'a> Signing<'a> {
             );
             return Err(Error::new(ErrorKind::Protocol, text));
         }
-        lane.handshake.answered(&answer::challenges(answer), &self.cx)?;
+        lane.handshake.answered(answer.status, &answer::challenges(answer), &self.cx)?;
         // IIS says so where it is set up to ask at each request, or where it sees a proxy before it.
         if answer.header("persistent-auth").is_some_and(|v| v.trim().eq_ignore_ascii_case("false"))
             && let Some(auth) = self.auth

@@ -185,6 +185,35 @@ fn a_server_that_does_not_prove_itself_is_not_believed() {
     assert_ended(&ended, 4, &["does not prove who the server is"]);
 }
 
+// Over plain http there is no certificate: whoever is on the way could let anybody in, and answer what he likes.
+#[test]
+fn over_plain_http_the_server_proves_itself() {
+    if !is_possible() {
+        return;
+    }
+    let (realm, sim) = (Realm::start(""), sim());
+    let service = Service::start(&realm, &sim);
+    realm.kinit("cache", &[]);
+    let ended = check_by_kerberos(&realm, "cache", &service.reach_in_the_clear("plain"));
+    assert_ended(&ended, 0, &["may sign in"]);
+    let ended = check_by_kerberos(&realm, "cache", &service.reach_in_the_clear("silent"));
+    assert_ended(&ended, 4, &["is missing, and over plain http nothing else proves who the server is"]);
+}
+
+// The web server of a domain may want Kerberos too, with a name that the KDC does not know: the mail is at the next.
+#[test]
+fn autodiscover_goes_on_where_the_kdc_does_not_know_a_server() {
+    if !is_possible() {
+        return;
+    }
+    let (realm, sim) = (Realm::start(""), sim());
+    sim.exchange().set_ews_url(&format!("https://{HOST}/EWS/Exchange.asmx"));
+    let service = Service::start(&realm, &sim);
+    realm.kinit("cache", &[]);
+    let ended = check_by_kerberos(&realm, "cache", &service.reach_by_address("bound"));
+    assert_ended(&ended, 0, &["https://example.test/autodiscover/autodiscover.svc: HTTP 401", "may sign in"]);
+}
+
 // A watch that nobody tends: a keytab brings tickets by itself, and Apache passes events on as they come.
 #[test]
 fn a_keytab_keeps_a_watch_behind_apache() {

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 pub const REALM: &str = "EXAMPLE.TEST";
 pub const HOST: &str = "mail.example.test";
-/// A host that the KDC does not know.
+pub const AUTODISCOVER: &str = "autodiscover.example.test";
+/// A host that the KDC does not know, nor does it example.test.
 pub const STRANGER: &str = "stranger.example.test";
 
 pub struct Realm {
@@ -50,6 +51,7 @@ pub fn is_possible() -> bool {
 impl Realm {
     /// `settings` are lines for `[libdefaults]`.
     pub fn start(settings: &str) -> Realm {
+        let name = REALM;
         for _ in 0..10 {
             // Free a moment ago, for both; if somebody else was quicker, another one is tried.
             let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,8 +61,8 @@ impl Realm {
             }
             drop(tcp);
             let folder = tempfile::tempdir().unwrap();
-            write(folder.path(), settings, port);
-            let mut realm = Realm { kdc: database(folder.path()), log: None, folder };
+            write(folder.path(), name, settings, port);
+            let mut realm = Realm { kdc: database(folder.path(), name), log: None, folder };
             if realm.is_up() {
                 // A service may run as somebody else.
                 let open =
@@ -134,18 +136,18 @@ impl Drop for Realm {
     }
 }
 
-fn write(folder: &Path, settings: &str, port: u16) {
+fn write(folder: &Path, name: &str, settings: &str, port: u16) {
     let at = folder.display();
     let client = format!(
         "[libdefaults]
- default_realm = {REALM}
+ default_realm = {name}
  dns_lookup_kdc = false
  dns_lookup_realm = false
  dns_canonicalize_hostname = false
  rdns = false
  {settings}
 [realms]
- {REALM} = {{
+ {name} = {{
   kdc = 127.0.0.1:{port}
  }}
 [logging]
@@ -165,7 +167,7 @@ fn write(folder: &Path, settings: &str, port: u16) {
  kdc_listen = 127.0.0.1:{port}
  kdc_tcp_listen = 127.0.0.1:{port}
 [realms]
- {REALM} = {{
+ {name} = {{
   database_name = {at}/database
   key_stash_file = {at}/stash
  }}
@@ -176,24 +178,26 @@ fn write(folder: &Path, settings: &str, port: u16) {
 }
 
 /// Makes the database, and starts the KDC upon it.
-fn database(folder: &Path) -> Child {
+fn database(folder: &Path, name: &str) -> Child {
     let tool = |name: &str| {
         let mut command = Command::new(program(name).unwrap());
         command.env("KRB5_CONFIG", folder.join("krb5.conf")).env("KRB5_KDC_PROFILE", folder.join("kdc.conf"));
         command.env("KRB5RCACHENAME", "none:");
         command
     };
-    run(tool("kdb5_util").args(["-r", REALM, "create", "-s", "-P", "of the test"]));
+    run(tool("kdb5_util").args(["-r", name, "create", "-s", "-P", "of the test"]));
     let at = folder.display();
     for request in [
         format!("addprinc -pw {} ada", crate::support::PASSWORD),
         format!("addprinc -randkey HTTP/{HOST}"),
         format!("ktadd -norandkey -k {at}/ada.keytab ada"),
         format!("ktadd -k {at}/http.keytab HTTP/{HOST}"),
+        format!("addprinc -randkey HTTP/{AUTODISCOVER}"),
+        format!("ktadd -k {at}/http.keytab HTTP/{AUTODISCOVER}"),
     ] {
-        run(tool("kadmin.local").args(["-r", REALM, "-q", &request]));
+        run(tool("kadmin.local").args(["-r", name, "-q", &request]));
     }
-    tool("krb5kdc").args(["-n", "-r", REALM]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    tool("krb5kdc").args(["-n", "-r", name]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn run(command: &mut Command) {

@@ -6,7 +6,7 @@ its Authorization header. The service's keytab and the realm are the environment
 each request: the server's name, the length of the body, and what came of the sign-in. Ends with its standard input.
 
 bound signs a connection in, each a single request; liar proves itself by a token that is none; relay ends TLS with a certificate of its
-own and passes on to bound what comes.
+own and passes on to bound what comes. Without TLS, and so without a channel to name, plain proves itself, and silent does not.
 """
 
 import base64
@@ -87,7 +87,7 @@ def serve(sock, name, bound):
                 answer(sock, "401 Unauthorized", "WWW-Authenticate: Negotiate", f"X-DiagInfo: {type(e).__name__}")
                 continue
             # MIT takes who names no channel; who requires Extended Protection does not.
-            if gssapi.RequirementFlag.channel_bound not in context.actual_flags:
+            if bound and gssapi.RequirementFlag.channel_bound not in context.actual_flags:
                 say(server=name, body=len(body), sign_in="unbound")
                 answer(sock, "401 Unauthorized", "WWW-Authenticate: Negotiate", "X-DiagInfo: Unbound")
                 continue
@@ -96,7 +96,8 @@ def serve(sock, name, bound):
             if name == "liar":
                 # The token of another sign-in proves nothing of this one.
                 out = out[:-8] + bytes(8)
-            told.append(f"WWW-Authenticate: Negotiate {base64.b64encode(out).decode()}")
+            if name != "silent":
+                told.append(f"WWW-Authenticate: Negotiate {base64.b64encode(out).decode()}")
         else:
             say(server=name, body=len(body), sign_in="before")
         pass_on(sock, path, head, body, *told)
@@ -125,13 +126,14 @@ def relay(sock, name, port):
 
 
 def listen(certificate, run, name, what):
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(f"{FOLDER}/{certificate}.pem")
+    tls = certificate and ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if tls:
+        tls.load_cert_chain(f"{FOLDER}/{certificate}.pem")
     listener = socket.create_server(("127.0.0.1", 0))
 
     def one(sock):
         try:
-            with tls.wrap_socket(sock, server_side=True) as sock:
+            with tls.wrap_socket(sock, server_side=True) if tls else sock as sock:
                 run(sock, name, what)
         except OSError:
             pass
@@ -145,6 +147,7 @@ def listen(certificate, run, name, what):
 
 
 ports = {name: listen("server", serve, name, bindings()) for name in ("bound", "each", "liar")}
+ports |= {name: listen(None, serve, name, None) for name in ("plain", "silent")}
 ports["relay"] = listen("relay", relay, "relay", ports["bound"])
 print(json.dumps(ports), flush=True)
 sys.stdin.read()

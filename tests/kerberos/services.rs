@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::realm::{HOST, Realm, STRANGER};
+use crate::realm::{AUTODISCOVER, HOST, Realm, STRANGER};
 use crate::support::DEADLINE;
 use crate::tools::Daemon;
 
@@ -39,7 +39,8 @@ fn certificates(folder: &Path) {
     let authority = Issuer::new(authority, key);
     for name in ["server", "relay"] {
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(vec![HOST.to_owned(), STRANGER.to_owned()]).unwrap();
+        let cert = CertificateParams::new([HOST, STRANGER, AUTODISCOVER, "example.test"].map(str::to_owned))
+            .unwrap();
         let cert = cert.signed_by(&key, &authority).unwrap();
         fs::write(folder.join(format!("{name}.pem")), cert.pem() + &key.serialize_pem()).unwrap();
     }
@@ -77,6 +78,20 @@ impl Service {
     /// How a command finds one of the servers.
     pub fn reach(&self, server: &str, host: &str) -> Vec<String> {
         reach(host, self.ports[server].as_u64().unwrap(), self.folder.path())
+    }
+
+    /// How a command finds the server itself, where all names are that of one of the servers.
+    pub fn reach_by_address(&self, server: &str) -> Vec<String> {
+        let (place, ca) =
+            (format!("connect_to=:443:127.0.0.1:{}", self.ports[server]), self.folder.path().join("ca.pem"));
+        ["--option", &place, "--ca-file", ca.to_str().unwrap()].map(str::to_owned).into()
+    }
+
+    /// How a command finds one of the servers without TLS.
+    pub fn reach_in_the_clear(&self, server: &str) -> Vec<String> {
+        let (url, place) =
+            (format!("http://{HOST}"), format!("connect_to={HOST}:80:127.0.0.1:{}", self.ports[server]));
+        ["--url", &url, "--option", &place, "--option", "allow_plaintext=true"].map(str::to_owned).into()
     }
 
     /// What the servers have told of each request, to their end: server, what came of the sign-in, the body's length.

@@ -209,13 +209,17 @@ impl Ask {
             (code::UNKNOWN_SERVICE, _) => {
                 let host = &self.host;
                 return (
-                    Kind::Person,
+                    Kind::Service,
                     format!(
                         "the KDC does not know HTTP/{host}: is that the server's name in Kerberos? Its account has to have it \
                          (setspn -S HTTP/{host} ACCOUNT; for Exchange servers that share a name, the alternate service account)"
                     ),
                 );
             }
+            (code::UNKNOWN_HOST, _) => (
+                Kind::Service,
+                "is that the server's name in Kerberos? [domain_realm] in krb5.conf says of which realm a host is",
+            ),
             (code::EXPIRED, _) | (_, CREDENTIALS_EXPIRED) => (
                 Kind::Person,
                 "the ticket has expired: renew it with kinit (k5start does it by itself), or name a keytab by the environment variable \
@@ -287,6 +291,8 @@ enum Kind {
     Person,
     /// The same, about a password or a keytab.
     Refused,
+    /// It is about this server alone: another one may do.
+    Service,
     Unknown,
 }
 
@@ -296,9 +302,14 @@ impl Failure {
         match self.kind {
             Kind::Passing => Error::new(ErrorKind::Connect, self.text),
             Kind::Person | Kind::Refused => Error::sign_in_needed(self.text),
-            Kind::Unknown => Error::new(ErrorKind::Auth, self.text),
+            Kind::Service | Kind::Unknown => Error::new(ErrorKind::Auth, self.text),
         }
         .context(endpoint)
+    }
+
+    /// Whether it is about the server alone.
+    pub fn is_of_service(&self) -> bool {
+        self.kind == Kind::Service
     }
 
     fn again(mut self) -> Failure {
@@ -361,6 +372,7 @@ mod code {
     pub const NOT_IN_KEYTAB: i32 = BASE + 181;
     pub const NO_CACHE_FILE: i32 = BASE + 195;
     pub const PREAUTH_GENERIC: i32 = BASE + 210;
+    pub const UNKNOWN_HOST: i32 = BASE + 216;
     pub const KDC_UNRESOLVED: i32 = BASE + 220;
     pub const NO_REALM: i32 = BASE + 224;
 }

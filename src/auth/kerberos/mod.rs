@@ -240,10 +240,20 @@ impl Handshake for Turns {
         Ok(header.map_or(Answer::Refused, Answer::Again))
     }
 
-    fn answered(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<()> {
+    fn answered(&mut self, status: u16, challenges: &[String], cx: &Context<'_>) -> Result<()> {
         let Some(mut turn) = self.turn.take() else { return Ok(()) };
-        // The server has proved who it is by its certificate; where it does by Kerberos too, that must fit.
-        let Some(Some(token)) = Offers::read(challenges).token(SCHEME) else { return Ok(()) };
+        let Some(Some(token)) = Offers::read(challenges).token(SCHEME) else {
+            // The server has proved who it is by its certificate, where it has one.
+            if !cx.endpoint.is_https() {
+                if matches!(status, 200 | 500) {
+                    let what = "is missing, and over plain http nothing else proves who the server is";
+                    return Err(bad_token(cx.endpoint, what));
+                }
+                self.turn = Some(turn);
+            }
+            return Ok(());
+        };
+        // Where it does by Kerberos too, that must fit.
         let token = decode(token).ok_or_else(|| bad_token(cx.endpoint, "is too long or no base64"))?;
         match turn.step(&token) {
             Ok(_) if turn.is_complete() => Ok(()),
@@ -281,7 +291,8 @@ impl Handshake for Turns {
     }
 }
 
-/// Kerberos and nothing else: what keeps us from a token is told as it is, and not as a refusal of the server's.
+/// Kerberos and nothing else: what keeps us from a token is told as it is, and not as a refusal of the server's. Only that the KDC does not
+/// know the server is one, so that Autodiscover asks the next.
 struct Alone(Turns);
 
 impl Handshake for Alone {
@@ -297,8 +308,8 @@ impl Handshake for Alone {
         Ok(answer)
     }
 
-    fn answered(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<()> {
-        self.0.answered(challenges, cx)
+    fn answered(&mut self, status: u16, challenges: &[String], cx: &Context<'_>) -> Result<()> {
+        self.0.answered(status, challenges, cx)
     }
 
     fn shows_password(&self) -> bool {
@@ -316,7 +327,8 @@ impl Handshake for Alone {
 
 impl Alone {
     fn failed(&mut self, cx: &Context<'_>) -> Result<()> {
-        self.0.failure.take().map_or(Ok(()), |failure| Err(failure.into_error(cx.endpoint)))
+        let failure = self.0.failure.take_if(|failure| !failure.is_of_service());
+        failure.map_or(Ok(()), |failure| Err(failure.into_error(cx.endpoint)))
     }
 }
 

@@ -76,6 +76,11 @@ impl Ntlm {
         Turns { ntlm: self.clone(), scheme, state: State::New, bound: None }
     }
 
+    /// The time, where it can be had.
+    pub(super) fn now(&self) -> Option<SystemTime> {
+        (self.0.fresh)().ok().map(|fresh| fresh.now)
+    }
+
     /// What must not be shown.
     pub(super) fn password(&self) -> &Secret {
         &self.0.password
