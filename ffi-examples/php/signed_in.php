@@ -12,7 +12,10 @@ class_exists(Ewsnotify\Client::class) || require __DIR__ . '/Ewsnotify.php';
 
 use Ewsnotify\Client;
 
-session_start(['cookie_httponly' => true, 'cookie_samesite' => 'Lax', 'use_strict_mode' => true]);
+// Who comes without the cookie gets no new session, which would take the place of the administrator's.
+if (isset($_COOKIE[session_name()])) {
+    session_start(['cookie_httponly' => true, 'cookie_samesite' => 'Lax', 'use_strict_mode' => true]);
+}
 header('Content-Type: text/html; charset=utf-8');
 
 function show(int $status, string $text): never
