@@ -38,12 +38,18 @@ fn log(w: &Watching) -> Vec<String> {
     lines.filter(|l| l.starts_with("push listener:")).collect()
 }
 
-/// All mail is told, once, and no gap.
+/// All mail is told, once, and no gap. But noise that has the right secret may, once in many runs, be an error that the server tells of
+/// the subscription, which is made anew: that is a gap.
 pub fn is_well(mut w: Watching) -> Vec<String> {
     for _ in 0..3 {
         w.deliver();
     }
     w.settle();
-    assert_eq!((w.compare(), w.count(EventKind::Gap)), (0, 0), "{:#?}", w.events);
+    let told_of = |e: &&Event| {
+        let said = e.detail.as_ref().and_then(|d| d.message.as_deref());
+        e.kind == EventKind::Log && said.is_some_and(|m| m.starts_with("a push tells of an error"))
+    };
+    let errors = w.events.iter().filter(told_of).count();
+    assert_eq!((w.compare(), w.count(EventKind::Gap)), (0, errors), "{:#?}", w.events);
     log(&w)
 }
