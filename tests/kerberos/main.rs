@@ -214,6 +214,21 @@ fn autodiscover_goes_on_where_the_kdc_does_not_know_a_server() {
     assert_ended(&ended, 0, &["https://example.test/autodiscover/autodiscover.svc: HTTP 401", "may sign in"]);
 }
 
+// Not all realms are in upper case.
+#[test]
+fn a_realm_in_lower_case_is_found() {
+    if !is_possible() {
+        return;
+    }
+    let (realm, sim) = (Realm::named("example.test", ""), sim());
+    let service = Service::start(&realm, &sim);
+    realm.kinit("cache", &[]);
+    let reach = service.reach("bound", HOST);
+    assert_ended(&check_by_kerberos(&realm, "cache", &reach), 0, &["may sign in"]);
+    let words = [&BY_KERBEROS[..2], &["--password-env", "EWSN_TEST_PASSWORD"]].concat();
+    assert_ended(&check(&realm, "empty", &reach, &words), 0, &["may sign in"]);
+}
+
 // A watch that nobody tends: a keytab brings tickets by itself, and Apache passes events on as they come.
 #[test]
 fn a_keytab_keeps_a_watch_behind_apache() {

@@ -51,7 +51,10 @@ pub fn is_possible() -> bool {
 impl Realm {
     /// `settings` are lines for `[libdefaults]`.
     pub fn start(settings: &str) -> Realm {
-        let name = REALM;
+        Realm::named(REALM, settings)
+    }
+
+    pub fn named(name: &str, settings: &str) -> Realm {
         for _ in 0..10 {
             // Free a moment ago, for both; if somebody else was quicker, another one is tried.
             let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -124,18 +124,20 @@ impl Ask {
     }
 
     fn begin_now(&self) -> Result<(Turn, Vec<u8>), Failure> {
-        // Kerberos by itself first: it fetches the ticket, and says exactly what is missing, where SPNEGO only says that it has
-        // nothing to negotiate. The ticket is at hand then.
-        let mut kerberos = self.context(GSS_MECH_KRB5)?;
-        kerberos.step(None, self.binding.as_deref()).map_err(|e| self.failure("getting a ticket", &e))?;
-        let mut context = self.context(GSS_MECH_SPNEGO)?;
-        let token = context.step(None, self.binding.as_deref());
-        let token = token.map_err(|e| self.failure("beginning the sign-in", &e))?;
+        // Kerberos by itself first: it finds the user, fetches the ticket, and says exactly what is missing, where SPNEGO only says
+        // that it has nothing to negotiate. The ticket is at hand then.
+        let (user, credentials) = self.credentials()?;
+        let getting = |e| self.failure("getting a ticket", &e);
+        self.context(GSS_MECH_KRB5, credentials)?.step(None, self.binding.as_deref()).map_err(getting)?;
+        let beginning = |e| self.failure("beginning the sign-in", &e);
+        let credentials = self.credentials_of(user, GSS_MECH_SPNEGO).map_err(beginning)?;
+        let mut context = self.context(GSS_MECH_SPNEGO, credentials)?;
+        let token = context.step(None, self.binding.as_deref()).map_err(beginning)?;
         let token = token.map(|token| token.to_vec()).unwrap_or_default();
         Ok((Turn { context, binding: self.binding.clone() }, token))
     }
 
-    fn context(&self, mechanism: Oid<'static>) -> Result<ClientCtx, Failure> {
+    fn context(&self, mechanism: Oid<'static>, credentials: Cred) -> Result<ClientCtx, Failure> {
         let service = self.service();
         let target = Name::new(service.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))
             .map_err(|e| self.failure("naming the service", &e))?;
@@ -143,37 +145,23 @@ impl Ask {
         if self.binding.is_some() {
             // Says that we do name the channel: a server that would also take who does not must not take it from us
             // ([MS-KILE] section 3.2.5.8, KERB_AP_OPTIONS_CBT).
-            flags |= CtxFlags::from_bits_retain(libgssapi_flags::CHANNEL_BOUND);
+            flags |= CtxFlags::from_bits_retain(CHANNEL_BOUND);
         }
-        Ok(ClientCtx::new(Some(self.credentials(mechanism)?), target, flags, Some(mechanism)))
+        Ok(ClientCtx::new(Some(credentials), target, flags, Some(mechanism)))
     }
 
-    /// From the password, or the process's own: a ticket in its cache, or a keytab for clients.
-    fn credentials(&self, mechanism: Oid<'static>) -> Result<Cred, Failure> {
+    /// The first principal that there are credentials for, and these.
+    fn credentials(&self) -> Result<(&str, Cred), Failure> {
         let doing = match self.password {
             Some(_) => "signing in to the KDC by the password",
             None => "looking for a ticket",
         };
-        let mechanisms = OidSet::singleton(mechanism).map_err(|e| self.failure(doing, &e))?;
         let mut first = None;
-        for principal in &self.principals {
-            let name = Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL));
-            let found = name.and_then(|name| match &self.password {
-                Some(password) => Cred::acquire_with_password(
-                    Some(&name),
-                    password.expose(),
-                    None,
-                    CredUsage::Initiate,
-                    Some(&mechanisms),
-                ),
-                None => Cred::acquire(Some(&name), None, CredUsage::Initiate, Some(&mechanisms)),
-            });
-            match found {
-                Ok(found) => return Ok(found),
+        for user in &self.principals {
+            match self.credentials_of(user, GSS_MECH_KRB5) {
+                Ok(found) => return Ok((user, found)),
                 // Only where nobody of that name has been asked about: a wrong password is not tried twice.
-                Err(e) if is_of_nobody(&e) => {
-                    first.get_or_insert(e);
-                }
+                Err(e) if is_of_nobody(&e) => first = first.or(Some(e)),
                 Err(e) => return Err(self.failure(doing, &e)),
             }
         }
@@ -181,6 +169,19 @@ impl Ask {
             Some(e) => self.failure(doing, &e),
             None => Failure { kind: Kind::Person, text: "Kerberos: there is no user".into() },
         })
+    }
+
+    /// From the password, or the process's own: a ticket in its cache, or a keytab for clients.
+    fn credentials_of(&self, user: &str, mechanism: Oid<'static>) -> Result<Cred, libgssapi::error::Error> {
+        let name = Name::new(user.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
+        let mechanisms = OidSet::singleton(mechanism)?;
+        let (name, mechanisms) = (Some(&name), Some(&mechanisms));
+        match &self.password {
+            Some(password) => {
+                Cred::acquire_with_password(name, password.expose(), None, CredUsage::Initiate, mechanisms)
+            }
+            None => Cred::acquire(name, None, CredUsage::Initiate, mechanisms),
+        }
     }
 
     fn service(&self) -> String {
@@ -347,10 +348,8 @@ fn is_of_nobody(e: &libgssapi::error::Error) -> bool {
     )
 }
 
-mod libgssapi_flags {
-    /// `GSS_C_CHANNEL_BOUND_FLAG` (MIT 1.19 and later, Heimdal 8), which the crate does not name; older ones ignore it.
-    pub const CHANNEL_BOUND: u32 = 2048;
-}
+/// `GSS_C_CHANNEL_BOUND_FLAG` (MIT 1.19 and later, Heimdal 8), which the crate does not name; older ones ignore it.
+const CHANNEL_BOUND: u32 = 2048;
 
 /// Error codes of libkrb5 (`krb5.h`): those of RFC 4120 section 7.5.9 from -1765328384 on, and its own.
 mod code {
