@@ -54,6 +54,7 @@ pub enum ErrorKind {
 #[error("{0}")]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     text: Cow<'static, str>,
@@ -104,6 +105,11 @@ impl Error {
         let text = text.into();
         let inner = Inner { kind, text, code: None, http_status: None, retry_after: None, mark: Mark::None };
         Error(Box::new(inner))
+    }
+
+    /// The same for another one whom it concerns.
+    pub(crate) fn again(&self) -> Error {
+        Error(self.0.clone())
     }
 
     /// Something larger than a bound of ours for the size of such things.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ewsnotify::proto::PushReply;
+use ewsnotify::proto::autodiscover::write_user_settings;
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::exchange::Guide;
 use ewsnotify::{Client, Options};
@@ -66,11 +67,22 @@ fn exchangelib_subscribes_fetches_syncs_and_gets_the_errors_it_expects() {
         "autodiscover: redirect_address ada@mail.example.test",
         "autodiscover: redirect_url https://mail.example.test/autodiscover/autodiscover.svc",
         "autodiscover: nobody is not known",
+        "autodiscover: each of several gets its own answer",
         "all done",
     ] {
         assert!(said.lines().any(|l| l == line), "{line:?} is missing in:\n{said}");
     }
     assert_eq!(sim.exchange().subscriptions(USER), [""; 0], "all was given back");
+    // And it asks for several mailboxes in our words.
+    let users = |body: &[u8]| {
+        let text = String::from_utf8_lossy(body).into_owned();
+        let (_, users) = text.split_once("<a:Users>").unwrap();
+        users.split_once("</a:Users>").unwrap().0.to_owned()
+    };
+    let several = [USER, "nobody@example.test", "moved@example.test"];
+    let ours = users(&write_user_settings(&several, svc).unwrap());
+    let asked = sim.requests().into_iter().rev().find(|r| r.operation == "GetUserSettings").unwrap();
+    assert_eq!(users(&asked.body), ours);
 }
 
 /// The Python that `tests/run` made. Where that is not set, the test cannot be made; where it is, it must work.

@@ -47,7 +47,7 @@ from exchangelib.properties import (
     NewMailEvent,
     StatusEvent,
 )
-from exchangelib.services import SendNotification
+from exchangelib.services import GetUserSettings, SendNotification
 from exchangelib.version import EXCHANGE_2016, Version
 
 URL, USER, PASSWORD, PUSH_URL, OK_REPLY = sys.argv[1:6]
@@ -300,4 +300,9 @@ for address, redirect in [("moved@example.test", "redirect_address"), ("elsewher
     say(f"autodiscover: {redirect} {to}")
 assert protocol.get_user_settings(user="nobody@example.test").error_code == "InvalidUser"
 say("autodiscover: nobody is not known")
+several = [USER, "nobody@example.test", "moved@example.test"]
+answers = list(GetUserSettings(protocol=protocol).call(users=several, settings=["external_ews_url"]))
+assert [a.ews_url for a in answers] == [URL, None, None], answers
+assert [a.error_code for a in answers] == ["NoError", "InvalidUser", "RedirectAddress"], answers
+say("autodiscover: each of several gets its own answer")
 say("all done")

@@ -10,6 +10,7 @@
 //! user has named. Who signs in as `DOMAIN\name` has no domain of their own. A redirect to anybody else is told and not followed. Of a server that has been trusted with the sign-in, the
 //! address that it gives for EWS is taken as it is, if it is https.
 
+mod together;
 mod trust;
 mod words;
 
@@ -18,6 +19,7 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 
+pub use together::{MAX_TOGETHER, share};
 use trust::Trust;
 pub use trust::domain;
 
@@ -238,18 +240,31 @@ impl Search {
 
     /// What came of the last question.
     pub fn answered(&mut self, result: Result<Told>) {
-        let Some(place) = self.asking.take() else { return };
-        let (outcome, text) = match result {
-            Ok(told) => self.read(&place, &told),
+        match result {
+            Ok(told) => self.hear(&told),
             Err(error) => {
                 let outcome = match error.kind() {
                     ErrorKind::Tls => Outcome::Tls,
                     ErrorKind::Limit | ErrorKind::Protocol => Outcome::NotAutodiscover,
                     _ => Outcome::Unreachable,
                 };
-                (outcome, error.to_string())
+                self.step(|_, _| (outcome, error.to_string()));
             }
-        };
+        }
+    }
+
+    fn hear(&mut self, told: &Told) {
+        self.step(|search, place| search.read(place, told));
+    }
+
+    /// The same, where others were asked for by the same question.
+    fn hear_part(&mut self, part: Autodiscovered) {
+        self.step(|search, place| search.part(place, part));
+    }
+
+    fn step(&mut self, read: impl FnOnce(&mut Search, &Place) -> (Outcome, String)) {
+        let Some(place) = self.asking.take() else { return };
+        let (outcome, text) = read(self, &place);
         if matches!(
             outcome,
             Outcome::Unreachable | Outcome::Tls | Outcome::SignIn | Outcome::NoWayIn | Outcome::Unknown
@@ -292,10 +307,16 @@ impl Search {
             Err(e) if e.kind() == ErrorKind::Server => (Outcome::Trouble, words::failed(place, &e)),
             Err(e) => (Outcome::NotAutodiscover, words::not_autodiscover(place, told, &e)),
             Ok(None) => (Outcome::NotAutodiscover, words::nothing(place)),
-            Ok(Some(Autodiscovered::Settings(settings))) => self.settings(place, *settings),
-            Ok(Some(Autodiscovered::RedirectAddress(to))) => self.redirect_address(place, &to),
-            Ok(Some(Autodiscovered::RedirectUrl(to))) => self.redirect_url(place, &to),
-            Ok(Some(Autodiscovered::Refused { code, text })) => {
+            Ok(Some(part)) => self.part(place, part),
+        }
+    }
+
+    fn part(&mut self, place: &Place, part: Autodiscovered) -> (Outcome, String) {
+        match part {
+            Autodiscovered::Settings(settings) => self.settings(place, *settings),
+            Autodiscovered::RedirectAddress(to) => self.redirect_address(place, &to),
+            Autodiscovered::RedirectUrl(to) => self.redirect_url(place, &to),
+            Autodiscovered::Refused { code, text } => {
                 // 500 is POX's for an address that it does not know.
                 let unknown =
                     matches!(code.as_str(), "InvalidUser" | "InvalidDomain" | "NotFederated" | "500");

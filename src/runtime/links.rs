@@ -7,6 +7,7 @@ use super::accounts::Accounts;
 use super::locate::Locations;
 use super::threads::lock;
 use crate::auth::{self, Auth};
+use crate::autodiscover::Found;
 use crate::net::{
     self, Asker, Cancel, Counters, Endpoint, HttpLink, Link, Lookups, Opened, Post, Rationed, Reply, Tap, Tls,
 };
@@ -45,7 +46,7 @@ pub(super) struct Links {
     counters: Arc<Counters>,
     lookups: Arc<Lookups>,
     tap: Arc<Tap>,
-    locations: Locations,
+    pub locations: Locations,
     pub accounts: Accounts,
     known: Mutex<Known>,
     this: Weak<Links>,
@@ -97,9 +98,13 @@ impl Links {
 
     /// Finds the server of a watch. `fresh`: although it was found within the last day. Blocks.
     pub fn locate(&self, config: &WatchConfig, fresh: bool, cancel: &Cancel) -> Result<Located> {
-        let asker = self.asker(config)?;
-        let auth = auth(config, &self.accounts, &asker)?;
+        let (asker, auth) = self.who_asks(config)?;
         let found = self.locations.find(config, &asker, &*auth, fresh, cancel)?;
+        self.located(config, &found)
+    }
+
+    /// What was found, as a server that watches may share.
+    pub fn located(&self, config: &WatchConfig, found: &Found) -> Result<Located> {
         let (endpoint, link) = self.link_to(config, found.ews())?;
         // What the host says of it counts.
         let affinity = match (&*config.affinity, &found.grouping) {
@@ -107,6 +112,13 @@ impl Links {
             _ => config.affinity.clone(),
         };
         Ok(Located { endpoint, link, affinity })
+    }
+
+    /// Who asks for a watch's server, and how they sign in.
+    pub fn who_asks(&self, config: &WatchConfig) -> Result<(Asker, Arc<dyn Auth>)> {
+        let asker = self.asker(config)?;
+        let auth = auth(config, &self.accounts, &asker)?;
+        Ok((asker, auth))
     }
 
     /// What asks beside EWS: Autodiscover, and for tokens.

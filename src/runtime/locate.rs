@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::threads::lock;
 use crate::auth::{Auth, Secrets};
-use crate::autodiscover::{Dialect, Found, Place, Search, Step, domain};
-use crate::net::{Asker, Cancel, Endpoint, Question};
+use crate::autodiscover::{Ask, Dialect, Found, Outcome, Place, Search, Step, domain};
+use crate::net::{Asker, Cancel, Endpoint, Question, Told};
 use crate::options::WatchConfig;
 use crate::{Error, ErrorKind, Result};
 
 /// The documents say 24 hours.
 const LIFE: Duration = Duration::from_secs(86_400);
+/// For how long a place is asked for one mailbox at a time once it has not answered for several.
+const SINGLY: Duration = Duration::from_secs(600);
 /// When there are more, those that are too old are thrown away.
 const MANY: usize = 20_000;
 
@@ -26,42 +28,52 @@ pub(crate) fn search(
     cancel: &Cancel,
     tell: &mut dyn FnMut(&Step),
 ) -> Result<Found> {
-    let own = Secrets::default();
-    auth.secrets().iter().for_each(|secret| own.add_beside(secret, &[&auth.who()]));
     while let Some(ask) = search.next()? {
-        harmless(&own, &ask.place.endpoint)?;
-        let (question, auth) = match ask.place.dialect {
-            Dialect::Redirect => (Question::Get, None),
-            _ => {
-                let (soap_action, mailbox) = (ask.soap_action(), Some(ask.address.as_str()));
-                (Question::Post { body: &ask.body, soap_action, mailbox }, Some(auth))
-            }
-        };
-        let told = asker.ask(&ask.place.endpoint, &question, auth, cancel);
-        // Nobody else would be asked with more success: a sign-in that a server refuses is an answer, and this one is missing, or
-        // refused by the proxy.
-        if let Err(e) = &told
-            && (matches!(
-                e.kind(),
-                ErrorKind::Auth | ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal
-            ) || e.is_no_token()
-                || e.is_sign_in_needed())
-        {
-            return Err(told.err().unwrap_or_else(super::core::closed));
+        let told = put(&ask, asker, auth, cancel);
+        match told {
+            Err(e) if is_final(&e) => return Err(e),
+            told => search.answered(told),
         }
-        search.answered(told);
         if let Some(mut step) = search.steps().last().cloned() {
             asker.tap.secrets.clean(&mut step.text);
             tell(&step);
         }
     }
+    conclude(search, asker, auth)
+}
+
+/// Asks one question.
+pub(super) fn put(ask: &Ask, asker: &Asker, auth: &dyn Auth, cancel: &Cancel) -> Result<Told> {
+    harmless(auth, &ask.place.endpoint)?;
+    let (question, auth) = match ask.place.dialect {
+        Dialect::Redirect => (Question::Get, None),
+        _ => {
+            let (soap_action, mailbox) = (ask.soap_action(), Some(ask.address.as_str()));
+            (Question::Post { body: &ask.body, soap_action, mailbox }, Some(auth))
+        }
+    };
+    asker.ask(&ask.place.endpoint, &question, auth, cancel)
+}
+
+/// Whether nobody else would be asked with more success: a sign-in that a server refuses is an answer, and this one is missing, or
+/// refused by the proxy.
+pub(super) fn is_final(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Auth | ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal)
+        || e.is_no_token()
+        || e.is_sign_in_needed()
+}
+
+/// What a search that has nothing more to ask has found.
+pub(super) fn conclude(search: Search, asker: &Asker, auth: &dyn Auth) -> Result<Found> {
     let found = asker.tap.secrets.clean_result(search.finish())?;
-    harmless(&own, found.ews())?;
+    harmless(auth, found.ews())?;
     Ok(found)
 }
 
 /// A path is written into logs, the server's too: one that quotes the sign-in is not asked for.
-fn harmless(own: &Secrets, endpoint: &Endpoint) -> Result<()> {
+fn harmless(auth: &dyn Auth, endpoint: &Endpoint) -> Result<()> {
+    let own = Secrets::default();
+    auth.secrets().iter().for_each(|secret| own.add_beside(secret, &[&auth.who()]));
     match own.redact(endpoint.path()) {
         Cow::Borrowed(_) => Ok(()),
         Cow::Owned(path) => {
@@ -84,6 +96,16 @@ struct Known {
     mailboxes: BTreeMap<(String, String), (Instant, Arc<Found>)>,
     /// By user and domain: who answered. Of thousands of mailboxes only the first has to try those who do not.
     places: BTreeMap<(String, String), Place>,
+    /// By URL: until when it is not asked for several mailboxes at once, since it has not answered that.
+    singly: BTreeMap<String, Instant>,
+}
+
+/// How the search for a mailbox begins.
+pub(super) enum Begun {
+    /// It was found before.
+    Found(Arc<Found>),
+    /// It has to be asked for.
+    Search(Box<Search>),
 }
 
 impl Locations {
@@ -96,21 +118,65 @@ impl Locations {
         fresh: bool,
         cancel: &Cancel,
     ) -> Result<Arc<Found>> {
-        let mailbox = config.mailbox.to_lowercase();
-        let key = (config.user.clone(), mailbox);
-        let of_domain = (config.user.clone(), domain(&config.mailbox)?);
-        if !fresh && let Some(found) = lock(&self.0).get(&key, Instant::now()) {
-            return Ok(found);
+        match self.begin(config, fresh)? {
+            Begun::Found(found) => Ok(found),
+            Begun::Search(begun) => {
+                let mut steps = Vec::new();
+                let found = search(*begun, asker, auth, cancel, &mut |step| steps.push(step.clone()))?;
+                self.keep(config, &steps, found)
+            }
         }
-        let first = lock(&self.0).places.get(&of_domain).cloned();
-        let started =
-            Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, first.as_ref())?;
-        let found = Arc::new(search(started, asker, auth, cancel, &mut |_| ())?);
+    }
+
+    /// What is known of a watch's mailbox, or the search for it. `fresh`: what was found before is not to be believed.
+    pub fn begin(&self, config: &WatchConfig, fresh: bool) -> Result<Begun> {
+        let known = lock(&self.0);
+        let key = (config.user.clone(), config.mailbox.to_lowercase());
+        if !fresh && let Some(found) = known.get(&key, Instant::now()) {
+            return Ok(Begun::Found(found));
+        }
+        let first = known.places.get(&of_domain(config)?);
+        let search = Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, first)?;
+        Ok(Begun::Search(Box::new(search)))
+    }
+
+    /// Keeps what was found, in these steps.
+    pub fn keep(&self, config: &WatchConfig, steps: &[Step], found: Found) -> Result<Arc<Found>> {
+        let (found, of_domain) = (Arc::new(found), of_domain(config)?);
         let mut known = lock(&self.0);
-        known.places.insert(of_domain, found.by.clone());
+        // One mailbox of a domain that is elsewhere does not lead the others there.
+        let answers = |place: &Place| {
+            let knows = |s: &Step| matches!(s.outcome, Outcome::Redirected | Outcome::Unknown);
+            steps.iter().any(|s| s.place == *place && knows(s))
+        };
+        if !known.places.get(&of_domain).is_some_and(answers) {
+            known.places.insert(of_domain, found.by.clone());
+        }
+        let key = (config.user.clone(), config.mailbox.to_lowercase());
         known.put(key, Instant::now(), found.clone());
         Ok(found)
     }
+
+    /// Whether this place answers for the mailbox's domain.
+    pub fn answers(&self, config: &WatchConfig, place: &Place) -> bool {
+        of_domain(config).is_ok_and(|domain| lock(&self.0).places.get(&domain) == Some(place))
+    }
+
+    /// Whether a place may be asked for several mailboxes at once.
+    pub fn takes_lists(&self, place: &Place, now: Instant) -> bool {
+        lock(&self.0).singly.get(&place.endpoint.to_string()).is_none_or(|until| *until <= now)
+    }
+
+    /// It has not answered that.
+    pub fn takes_no_lists(&self, place: &Place, now: Instant) {
+        let singly = &mut lock(&self.0).singly;
+        singly.retain(|_, until| *until > now);
+        singly.insert(place.endpoint.to_string(), now + SINGLY);
+    }
+}
+
+fn of_domain(config: &WatchConfig) -> Result<(String, String)> {
+    Ok((config.user.clone(), domain(&config.mailbox)?))
 }
 
 impl Known {

@@ -17,6 +17,7 @@ mod log;
 mod oauth;
 mod push;
 mod saver;
+mod seek;
 mod signal;
 mod spool;
 mod status;

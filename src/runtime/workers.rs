@@ -10,6 +10,7 @@ use super::connection;
 use super::content::{self, Fetched};
 use super::core::{Core, closed};
 use super::links::Watch;
+use super::seek;
 use super::threads::{guarded, lock};
 use crate::engine::{Answer, CallId, ConnId, Input, Route, answer};
 use crate::net::{Cancel, Cookies, Link, Post};
@@ -61,8 +62,8 @@ pub(super) enum What {
     Call { call: CallId, place: Option<Place>, asked: Asked },
     /// A stream, or its end.
     Open { conn: ConnId, cancel: Cancel, asked: Asked },
-    /// The watch's server. `fresh`: what was found before is not to be believed.
-    Locate { call: CallId, fresh: bool },
+    /// The watch's server. `fresh`: what was found before is not to be believed. `begun`: what was asked already, and what is next.
+    Locate { call: CallId, fresh: bool, begun: Option<Box<seek::Begun>> },
 }
 
 impl What {
@@ -130,6 +131,25 @@ impl Queue {
         Some(job)
     }
 
+    /// Takes the next jobs that fit, a watch's first at the most, each in its turn.
+    fn along(&mut self, most: usize, mut fits: impl FnMut(&Job) -> bool) -> Vec<Job> {
+        let mut taken = Vec::new();
+        let of = &mut self.of;
+        self.turns.retain(|watch| {
+            let Some(jobs) = of.get_mut(watch) else { return false };
+            if taken.len() < most && jobs.front().is_some_and(&mut fits) {
+                taken.extend(jobs.pop_front());
+            }
+            let more = !jobs.is_empty();
+            if !more {
+                of.remove(watch);
+            }
+            more
+        });
+        self.len -= taken.len();
+        taken
+    }
+
     /// Takes those out that are not to be kept.
     fn retain(&mut self, mut keep: impl FnMut(&Job) -> bool) {
         for jobs in self.of.values_mut() {
@@ -174,6 +194,21 @@ impl Workers {
             }
         }
         Ok(())
+    }
+
+    /// More of what waits for this link, to be done together with what a worker has; whatever cancels that cancels these.
+    pub fn along(&self, link: u32, cancel: &Cancel, most: usize, fits: impl FnMut(&Job) -> bool) -> Vec<Job> {
+        let mut state = lock(&self.state);
+        let jobs = state.pools.get_mut(&link).map(|pool| pool.queue.along(most, fits)).unwrap_or_default();
+        for job in &jobs {
+            state.running.insert(job.call(), (cancel.clone(), job.what.is_goodbye()));
+        }
+        jobs
+    }
+
+    /// A call is not under way any more.
+    pub fn over(&self, call: CallId) {
+        lock(&self.state).running.remove(&call);
     }
 
     /// From here on only good-byes are said; what else is under way ends at once. The calls that will not be made.
@@ -253,21 +288,19 @@ fn is_goodbye(request: &Request) -> bool {
         || matches!(request, MarkRead { .. } | MoveItem { .. } | DeleteItem { .. })
 }
 
-fn work(workers: &Workers, core: &Arc<Core>, link: u32) {
+fn work(workers: &Arc<Workers>, core: &Arc<Core>, link: u32) {
     while let Some((Job { what, watch }, cancel)) = workers.take(link) {
         match what {
             What::Call { call, place, asked } => {
                 let ask = || ask(core, &watch, &asked, place, &cancel);
                 let result = guarded("asking the server", ask);
-                lock(&workers.state).running.remove(&call);
+                workers.over(call);
                 core.feed(Input::Called { call, result });
             }
             What::Open { conn, asked, .. } => connection::open(core, conn, &watch, &asked, &cancel),
-            What::Locate { call, fresh } => {
-                let locate = || core.links.locate(&watch.config, fresh, &cancel);
-                let result = guarded("finding the server", locate);
-                lock(&workers.state).running.remove(&call);
-                core.located(call, &watch, result);
+            What::Locate { call, fresh, begun } => {
+                let asker = seek::Seekers { workers, core, link, cancel: &cancel };
+                asker.seek(call, fresh, begun, watch);
             }
         }
     }

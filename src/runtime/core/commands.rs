@@ -77,8 +77,8 @@ impl Core {
             Command::Locate { call, watch, fresh } => {
                 let pushed = match state.watches.get(&watch) {
                     Some(watch) => {
-                        let job = Job { what: What::Locate { call, fresh }, watch: watch.clone() };
-                        self.workers.push(self, job)
+                        let what = What::Locate { call, fresh, begun: None };
+                        self.workers.push(self, Job { what, watch: watch.clone() })
                     }
                     None => Err(closed()),
                 };

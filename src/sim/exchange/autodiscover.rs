@@ -101,7 +101,15 @@ fn guide(world: &World, address: &str) -> Guide {
 }
 
 fn soap_answer(world: &World, users: &[String], settings: &[String]) -> Vec<u8> {
-    let users: String = users.iter().map(|user| soap_user(world, user, settings)).collect();
+    let response = match users.len() > world.settings.max_users {
+        true => "<ErrorCode>InvalidRequest</ErrorCode><ErrorMessage>The number of users in the request is greater than the \
+                 maximum.</ErrorMessage><UserResponses />"
+            .to_owned(),
+        false => {
+            let users: String = users.iter().map(|user| soap_user(world, user, settings)).collect();
+            format!("<ErrorCode>NoError</ErrorCode><ErrorMessage /><UserResponses>{users}</UserResponses>")
+        }
+    };
     let (minor, build, revision) = match world.style {
         Style::Exchange => (1, 2507, 39),
         Style::Gromox => (0, 847, 4040),
@@ -114,7 +122,7 @@ fn soap_answer(world: &World, users: &[String], settings: &[String]) -> Vec<u8> 
          <h:MajorBuildNumber>{build}</h:MajorBuildNumber><h:MinorBuildNumber>{revision}</h:MinorBuildNumber>\
          <h:Version>Exchange2013_SP1</h:Version></h:ServerVersionInfo></s:Header><s:Body>\
          <GetUserSettingsResponseMessage xmlns=\"{NAMESPACE}\"><Response xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\">\
-         <ErrorCode>NoError</ErrorCode><ErrorMessage /><UserResponses>{users}</UserResponses></Response>\
+         {response}</Response>\
          </GetUserSettingsResponseMessage></s:Body></s:Envelope>"
     )
     .into_bytes()

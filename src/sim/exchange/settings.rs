@@ -43,6 +43,8 @@ pub struct Settings {
     /// Which public folder mailbox has the content of the public folders: requests must name it as `X-PublicFolderMailbox` and
     /// `X-AnchorMailbox`. `None`: any request finds it.
     pub public_folder_mailbox: Option<String>,
+    /// For how many mailboxes one `GetUserSettings` may ask; one that asks for more is refused as a whole.
+    pub max_users: usize,
     /// The latest `RequestServerVersion` that is taken (`Exchange2007_SP1`), which makes it an older server, without what came
     /// later; `None`: all that there are.
     pub newest_version: Option<&'static str>,
@@ -66,6 +68,7 @@ impl Settings {
             push_minute: Duration::from_secs(60),
             push_retry: Duration::from_secs(30),
             states_survive_restart: true,
+            max_users: 100,
             newest_version: None,
             legacy_ids: false,
             public_folder_mailbox: None,
