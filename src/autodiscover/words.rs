@@ -147,7 +147,7 @@ pub(super) fn found(place: &Place, found: &Found) -> String {
 pub(super) fn all(address: &str, steps: &[Step]) -> String {
     let told: Vec<&str> = steps.iter().map(|s| s.text.as_str()).collect();
     let what = match steps.iter().any(|s| s.place.dialect == Dialect::Redirect) {
-        true => "; if there is an SRV record in DNS, it was not asked for",
+        true => "; SRV records in DNS (_autodiscover._tcp) are not asked for",
         false => "",
     };
     format!(

@@ -1,6 +1,6 @@
 //! What an administrator can do about it.
 
-use crate::autodiscover::Outcome;
+use crate::autodiscover::{Outcome, domain};
 use crate::{Error, ErrorKind};
 
 /// By the server's response code: the texts of other errors say it themselves.
@@ -72,5 +72,15 @@ pub(super) fn nothing_found(error: &Error, outcomes: &[Outcome], mailbox: &str, 
              or proxy on the way"
         }
     };
-    format!("no server was found for {mailbox}: {what}; or name the server (--url, option url)")
+    // Of a server that was found by the other ways, a record would say nothing new.
+    let record = match error.kind() {
+        ErrorKind::Protocol | ErrorKind::Connect if !any(Outcome::Trouble) => {
+            let domain = domain(mailbox).unwrap_or_default();
+            format!(
+                "; SRV records in DNS are not asked for: where _autodiscover._tcp.{domain} names a server, so must you"
+            )
+        }
+        _ => String::new(),
+    };
+    format!("no server was found for {mailbox}: {what}{record}; or name the server (--url, option url)")
 }

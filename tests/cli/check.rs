@@ -136,7 +136,7 @@ fn html_on_200() {
             "web page",
         ],
     );
-    fails(&ended, &["no server was found for ada@example.test", "--url"]);
+    fails(&ended, &["no server was found for ada@example.test", "_autodiscover._tcp.example.test", "--url"]);
     company.sim.add_fault(Fault::new(Action::Html).always());
     let ended = check(&company, &["--url", "mail.example.test"]);
     fails(&ended, &["no EWS answer", "portal"]);
