@@ -275,7 +275,8 @@ enum { EWSN_F_ACCOUNT = 25 };
 enum { EWSN_F_RESOURCE = 26 };
 
 /*
- Text: of a token that is needed, the claims that the server wants to be in it, in base64 as the server told it.
+ Text: of a token that is needed, the claims that the server wants to be in it: JSON, to be sent to the token endpoint as its parameter
+ `claims`.
  */
 enum { EWSN_F_CLAIMS = 27 };
 

@@ -37,8 +37,8 @@ pub enum EventKind {
     /// All that catch-up found has been handed out: after the start, and after each gap that is filled.
     Drained,
     /// The host owes a token ([`Client::set_token`](crate::Client::set_token)): for `account`, to be used at `resource`, with
-    /// `claims` where the server asks for some; `reason` says why. Ahead of all other events, and again every five minutes until
-    /// it is there.
+    /// `claims` where the server asks for some, which go to the token endpoint as they are; `reason` says why. Ahead of all other
+    /// events, and again every five minutes until it is there.
     TokenNeeded,
     /// The refresh token of `account` has changed, and nobody keeps it but the host: it is to keep `refresh_token` in the place
     /// of the old one, which may be of no use any more, and then to acknowledge the event. Ahead of all other events, and
@@ -376,7 +376,8 @@ pub struct Detail {
     /// Of a token that is needed: whom it is for, as `https://mail.example.com`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// Of a token that is needed: the claims that the server wants to be in it, JSON in base64 as the server told it.
+    /// Of a token that is needed: the claims that the server wants to be in it, as JSON, as a token endpoint takes them in its parameter
+    /// `claims`. `None` also where the server's are not readable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<String>,
     /// Of a token that has changed: the new refresh token. The one secret that an event can have.

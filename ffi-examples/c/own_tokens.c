@@ -3,7 +3,8 @@
  *   cc -o own_tokens own_tokens.c $(pkg-config --cflags --libs ewsnotify)
  *   ./own_tokens OPTIONS-AS-JSON COMMAND
  *
- * The options have "auth": "host". Each event is a JSON line. Ends with 4 where somebody has to sign in anew. */
+ * The options have "auth": "host". The command finds in EWSN_CLAIMS, if it is set, what it has to send as the parameter claims. Each event
+ * is a JSON line. Ends with 4 where somebody has to sign in anew. */
 #define _POSIX_C_SOURCE 200809L
 #include <ewsnotify.h>
 
@@ -84,6 +85,9 @@ int main(int argc, char **argv) {
       fflush(stdout);
       const char *reason = ewsn_event_str(event, EWSN_F_REASON);
       if (ewsn_event_type(event) == EWSN_TOKEN_NEEDED) {
+        const char *claims = ewsn_event_str(event, EWSN_F_CLAIMS);
+        if (claims) setenv("EWSN_CLAIMS", claims, 1);
+        else unsetenv("EWSN_CLAIMS");
         snprintf(owed, sizeof owed, "%s", ewsn_event_str(event, EWSN_F_ACCOUNT));
         try_at = 0;
       } else if (ewsn_event_type(event) == EWSN_CLOSED_EVENT && ewsn_event_watch(event) != 0) {

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, Engine};
+
 use super::offers::{Element, elements};
 use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
 use crate::net::{Endpoint, cut};
@@ -13,7 +15,8 @@ pub trait Tokens: Send + Sync + Debug {
     /// A token that is good for now. It may block while one is fetched, up to `cx.until` and not beyond `cx.cancel`.
     fn token(&self, cx: &Context<'_>) -> Result<Secret>;
 
-    /// A server has not taken this token; `claims` is its claims challenge, in base64. Told at most once a request.
+    /// A server has not taken this token; `claims` is its claims challenge, the JSON that a token endpoint takes as parameter `claims`.
+    /// Told at most once a request.
     fn refused(&self, token: &Secret, claims: Option<&str>);
 
     /// Whose they are, for error texts.
@@ -24,6 +27,9 @@ pub trait Tokens: Send + Sync + Debug {
         Vec::new()
     }
 }
+
+/// No claims challenge is longer.
+const MAX_CLAIMS: usize = 4096;
 
 /// Signs in with tokens.
 #[derive(Debug)]
@@ -135,6 +141,7 @@ impl Handshake for Turn {
 #[derive(Debug, Default, PartialEq)]
 struct Challenge {
     error: Option<String>,
+    /// As JSON.
     claims: Option<String>,
 }
 
@@ -158,7 +165,7 @@ impl Challenge {
             let value = value.trim().trim_matches('"').to_owned();
             match name.trim().to_ascii_lowercase().as_str() {
                 "error" => challenge.error = Some(value),
-                "claims" => challenge.claims = Some(value),
+                "claims" => challenge.claims = decoded(&value),
                 _ => {}
             }
         }
@@ -171,6 +178,14 @@ impl Challenge {
         matches!(self.error.as_deref(), None | Some("invalid_token" | "insufficient_claims"))
             || self.claims.is_some()
     }
+}
+
+/// A claims challenge comes as JSON in base64 (Microsoft identity platform, "Claims challenges, claims requests, and client
+/// capabilities"). What is something else is none: a token endpoint would refuse it, and the account with it.
+fn decoded(claims: &str) -> Option<String> {
+    let bytes = BASE64_STANDARD.decode(claims).or_else(|_| BASE64_URL_SAFE.decode(claims)).ok()?;
+    let text = String::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_CLAIMS)?;
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_ok().then_some(text)
 }
 
 #[cfg(test)]
@@ -264,7 +279,7 @@ mod tests {
         let joined = r#"Negotiate, NTLM TlRM==, Basic realm="Bearer error=x", bearer error="invalid_token", claims="eyJhIjoxfQ==""#;
         let (source, sent) = run(&["a", "b"], &[joined]);
         assert_eq!(sent, ["Bearer a", "Bearer b"]);
-        assert_eq!(source.refused.lock().unwrap()[0].1.as_deref(), Some("eyJhIjoxfQ=="));
+        assert_eq!(source.refused.lock().unwrap()[0].1.as_deref(), Some(r#"{"a":1}"#));
         let others =
             r#"Basic error="invalid_token", Bearer error="insufficient_scope", NTLM error="invalid_token""#;
         assert_eq!(run(&["a", "b"], &[others]).1, ["Bearer a", "refused"]);
@@ -276,7 +291,22 @@ mod tests {
         let challenge = r#"Bearer realm="", authorization_uri="https://login.test/x=y, z", error=insufficient_claims, claims="eyJhIjoxfQ==""#;
         let (source, sent) = run(&["a", "b"], &[challenge]);
         assert_eq!(sent, ["Bearer a", "Bearer b"]);
-        assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), Some("eyJhIjoxfQ==".to_owned()))]);
+        assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), Some(r#"{"a":1}"#.to_owned()))]);
+    }
+
+    // What is no claims challenge would be sent to the issuer, which refuses it: the account would be taken for one that has to sign in.
+    #[test]
+    fn claims_that_are_no_json_are_dropped_and_another_token_is_asked_for() {
+        for bad in ["%%%", "eyJh=x", &BASE64_STANDARD.encode("[1]"), &BASE64_STANDARD.encode(large())] {
+            let challenge = format!(r#"Bearer error="insufficient_claims", claims="{bad}""#);
+            let (source, sent) = run(&["a", "b"], &[&challenge]);
+            assert_eq!(sent, ["Bearer a", "Bearer b"], "{bad}");
+            assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), None)], "{bad}");
+        }
+    }
+
+    fn large() -> String {
+        format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_CLAIMS))
     }
 
     // Whatever a server sends, it must come to an end.

@@ -101,7 +101,8 @@ pub const EWSN_F_CONTENT: i32 = 24;
 pub const EWSN_F_ACCOUNT: i32 = 25;
 /// Text: of a token that is needed, whom it is for, as `https://mail.example.com`.
 pub const EWSN_F_RESOURCE: i32 = 26;
-/// Text: of a token that is needed, the claims that the server wants to be in it, in base64 as the server told it.
+/// Text: of a token that is needed, the claims that the server wants to be in it: JSON, to be sent to the token endpoint as its parameter
+/// `claims`.
 pub const EWSN_F_CLAIMS: i32 = 27;
 /// Text: of `EWSN_TOKEN_ROTATED`, the new refresh token.
 pub const EWSN_F_REFRESH_TOKEN: i32 = 29;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::fault::Cut;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::example;
 use super::hosts::{ADA, Host, host, mail, python};
@@ -33,9 +33,13 @@ fn lives(sim: &Sim, command: &mut Command) {
     let id = sim.exchange().deliver(ADA, &mail(1)).unwrap();
     assert_eq!(host.until("NewMail")["item_id"], id.as_str());
 
-    sim.issuer().revoke_access();
+    // Conditional access: another token of the same sort would be as bad, and claims that the issuer cannot read would be the account's end.
+    let claims = json!({"access_token": {"nbf": {"essential": true, "value": "1700000000"}}});
+    sim.issuer().demand_claims(claims.clone());
     sim.cut_streams(Cut::Reset);
-    assert_eq!(host.until("TokenNeeded")["reason"], "token-refused");
+    let need = host.until("TokenNeeded");
+    assert_eq!(need["reason"], "token-refused");
+    assert_eq!(serde_json::from_str::<Value>(need["claims"].as_str().unwrap()).unwrap(), claims);
     let id = sim.exchange().deliver(ADA, &mail(2)).unwrap();
     assert_eq!(host.until("NewMail")["item_id"], id.as_str());
 
@@ -83,7 +87,8 @@ fn c_gives_its_own_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let program = compile("cc", &example("c/own_tokens.c"), &["-std=c99"], dir.path());
     let ask = format!(
-        "curl -sS --cacert '{}' -d grant_type=refresh_token -d client_id=desk -d refresh_token='{refresh}' '{}'",
+        "curl -sS --cacert '{}' -d grant_type=refresh_token -d client_id=desk -d refresh_token='{refresh}' \
+         ${{EWSN_CLAIMS:+--data-urlencode \"claims=$EWSN_CLAIMS\"}} '{}'",
         sim.ca_file().unwrap().display(),
         sim.token_url()
     );

@@ -23,8 +23,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, Engine};
-
 use super::account::Account;
 use super::answer::{Denied, Granted};
 use super::form::Form;
@@ -49,8 +47,6 @@ const SECOND_THOUGHT: Duration = Duration::from_secs(1800);
 const LOOK: Duration = Duration::from_secs(10);
 /// A token that is stored with a time so far ahead of ours was stored by another clock.
 const ANOTHER_CLOCK: Duration = Duration::from_secs(300);
-/// No claims challenge is longer.
-const MAX_CLAIMS: usize = 4096;
 /// So many refresh tokens are known again: those of six weeks of hours.
 const MAX_KNOWN: usize = 1024;
 
@@ -522,13 +518,12 @@ impl Keeper {
         self.trouble.as_ref().is_some_and(|trouble| trouble.kind == ErrorKind::Auth)
     }
 
-    /// A server did not take this token; `claims` is its claims challenge, as base64. However many say so of one token, it is renewed
-    /// once.
+    /// A server did not take this token; `claims` is its claims challenge, as JSON. However many say so of one token, it is renewed once.
     pub fn refused(&mut self, token: &Secret, claims: Option<&str>, now: Moment) {
         let Some(held) = self.held.as_mut().filter(|held| held.token == *token && !held.refused) else {
             return;
         };
-        let claims = claims.and_then(decoded);
+        let claims = claims.map(str::to_owned);
         let again = self.last_refused.as_ref().is_some_and(|(at, with)| {
             now.mono < *at + REFUSED_AGAIN && (claims.is_none() || claims == *with)
         });
@@ -578,13 +573,6 @@ impl Keeper {
             }
         }
     }
-}
-
-/// A claims challenge is JSON in base64.
-fn decoded(claims: &str) -> Option<String> {
-    let bytes = BASE64_STANDARD.decode(claims).or_else(|_| BASE64_URL_SAFE.decode(claims)).ok()?;
-    let text = String::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_CLAIMS)?;
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_ok().then_some(text)
 }
 
 fn no_reason() -> Error {

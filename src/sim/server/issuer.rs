@@ -411,6 +411,11 @@ impl State {
         if let Some(Refusal { status, error, description, codes }) = self.refusals.pop_front() {
             return refused(status, &error, &description, &codes);
         }
+        let claims = form.get("claims");
+        if !claims.is_empty() && serde_json::from_str::<serde_json::Map<String, Value>>(claims).is_err() {
+            let text = "The request's parameter 'claims' is no JSON object.";
+            return refused(400, "invalid_request", text, &[]);
+        }
         let client = form.get("client_id").to_owned();
         let is_confidential = match self.proven(&client, url, form) {
             Ok(is_confidential) => is_confidential,
