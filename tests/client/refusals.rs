@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ewsnotify::sim::exchange::Failure;
 use ewsnotify::sim::fault::{Action, Fault};
+use ewsnotify::sim::record::Stats;
 use ewsnotify::sim::{Scheme, Sim, Style};
 use ewsnotify::{Client, ErrorKind, EventKind, Fetch, Next, Options, Reason};
 
@@ -28,6 +29,9 @@ fn a_wrong_password() {
     }
 }
 
+/// The connections to one server, unless told: the default of the option `workers`.
+const WORKERS: u64 = 8;
+
 /// How often the server has seen a password, or what proves it: the first message of NTLM has no body with it.
 fn tried(sim: &Sim) -> usize {
     sim.requests().iter().filter(|r| r.header("authorization").is_some() && !r.body.is_empty()).count()
@@ -43,10 +47,15 @@ fn a_wrong_password_is_sent_once_for_all_mailboxes() {
         options.set("password", "wr0ng-one").unwrap().set("access", "delegate").unwrap();
         let client = Client::open(&options).unwrap();
         let mut watch = Options::new();
+        sim.hold_refusals(true);
         for n in 0..20 {
             watch.set("mailbox", &format!("room{n}@example.test")).unwrap();
             client.watch(&watch).unwrap();
         }
+        // Not before the others could have sent it as well.
+        let all = |s: &Stats| s.held > 0 && s.ready == WORKERS;
+        assert!(sim.wait_until(Duration::from_secs(60), all), "{:?}", sim.stats());
+        sim.hold_refusals(false);
         let mut told = Vec::new();
         let mut closed = |client: &Client, watches: usize| {
             while told.iter().filter(|e: &&ewsnotify::Event| e.kind == EventKind::Closed).count() < watches {

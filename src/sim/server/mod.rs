@@ -200,6 +200,21 @@ impl Sim {
         self.shared.refuse(refuse);
     }
 
+    /// With `true`, who signs in with what is wrong waits for the 401 that says so, until it is called with `false`: so that a test can see
+    /// who else signs in meanwhile.
+    ///
+    /// ```
+    /// # use ewsnotify::sim::Sim;
+    /// let sim = Sim::builder().user("ada@example.test", "secret").start()?;
+    /// sim.hold_refusals(true);
+    /// assert_eq!(sim.stats().held, 0);
+    /// sim.hold_refusals(false);
+    /// # Ok::<(), ewsnotify::Error>(())
+    /// ```
+    pub fn hold_refusals(&self, hold: bool) {
+        self.shared.hold_refusals(hold);
+    }
+
     /// Does one thing of a script's schedule now.
     pub fn control(&self, control: &Control) {
         self.shared.control(control);

@@ -12,6 +12,10 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections open now.
     pub open: u64,
+    /// Connections on which a request could ever be sent: with TLS, those whose handshake is over.
+    pub ready: u64,
+    /// Refusals of a sign-in that are held back now ([`Sim::hold_refusals`](super::Sim::hold_refusals)).
+    pub held: u64,
     /// Threads of connections that run now.
     pub threads: u64,
     /// Streams open now.

@@ -15,7 +15,7 @@ use super::issuer::Issuer;
 use super::ntlm::{ExtendedProtection, Scheme};
 use super::record::{End, Request, Stats, StreamLog};
 use super::script::Control;
-use super::wire::SLICE;
+use super::wire::{Io, SLICE};
 use crate::sim::Style;
 use crate::sim::exchange::Exchange;
 
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     faults: Mutex<Faults>,
     stop: AtomicBool,
     refuse: AtomicBool,
+    holds_refusals: AtomicBool,
     book: Mutex<Book>,
     changed: Condvar,
     /// Whom to trust with pushes (PEM).
@@ -100,6 +101,7 @@ impl Shared {
             faults: Mutex::default(),
             stop: AtomicBool::new(false),
             refuse: AtomicBool::new(false),
+            holds_refusals: AtomicBool::new(false),
             book: Mutex::default(),
             changed: Condvar::new(),
             push_roots: Mutex::default(),
@@ -184,6 +186,24 @@ impl Shared {
 
     pub(super) fn refuses(&self) -> bool {
         self.refuse.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn hold_refusals(&self, hold: bool) {
+        self.holds_refusals.store(hold, Ordering::SeqCst);
+        drop(self.book());
+        self.changed.notify_all();
+    }
+
+    /// Before a sign-in is refused: waits while refusals are held back and the connection may go on.
+    pub(super) fn held(&self, goes_on: impl Fn() -> Io) -> Io {
+        let mut book = self.book();
+        book.stats.held += 1;
+        self.changed.notify_all();
+        while self.holds_refusals.load(Ordering::SeqCst) && goes_on().is_ok() {
+            book = self.changed.wait(book).unwrap_or_else(PoisonError::into_inner);
+        }
+        book.stats.held -= 1;
+        goes_on()
     }
 
     /// Cuts what is open now and waits until those connections have ended.
@@ -290,6 +310,12 @@ impl Shared {
         book.conns.insert(conn.number, conn.clone());
         self.changed.notify_all();
         Some(conn)
+    }
+
+    /// A request may come by a connection.
+    pub(super) fn ready(&self) {
+        self.book().stats.ready += 1;
+        self.changed.notify_all();
     }
 
     /// Takes the connection out of the book and closes its socket, in this order: who sees it gone from the book must also

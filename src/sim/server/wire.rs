@@ -39,7 +39,10 @@ impl Wire {
     pub(super) fn new(conn: Arc<Conn>, shared: Arc<Shared>) -> Io<Wire> {
         let tls = match &shared.tls {
             Some(config) => Some(Box::new(ServerConnection::new(config.clone()).map_err(|_| End::Client)?)),
-            None => None,
+            None => {
+                shared.ready();
+                None
+            }
         };
         Ok(Wire { conn, shared, tls, ntlm: ntlm::Connection::default(), inbox: Vec::new(), sent: 0 })
     }
@@ -74,11 +77,15 @@ impl Wire {
                         match tls.read_tls(&mut &self.conn.sock) {
                             Ok(0) => Ok(0),
                             Ok(_) => {
+                                let before = tls.is_handshaking();
                                 let fine = tls.process_new_packets().is_ok();
                                 // The handshake's answers, or the alert.
                                 self.flush_tls()?;
                                 if !fine {
                                     return Err(End::Client);
+                                }
+                                if before && self.tls.as_ref().is_some_and(|tls| !tls.is_handshaking()) {
+                                    self.shared.ready();
                                 }
                                 continue;
                             }

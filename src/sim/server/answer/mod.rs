@@ -106,6 +106,10 @@ fn one(wire: &mut Wire) -> Io<bool> {
         turn,
         by_connection,
     };
+    // Not where nothing was tried, or a sign-in goes on.
+    if user.is_none() && exchange.turn.is_none() && exchange.head.header("authorization").is_some() {
+        wire.shared.held(|| wire.check())?;
+    }
     if let Some(place) = place {
         exchange.issue(wire, place, &body)?;
         return Ok(!exchange.close);
