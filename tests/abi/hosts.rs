@@ -2,6 +2,7 @@
 //! connection, save it byte for byte, acknowledge, and end cleanly on SIGTERM.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -32,7 +33,18 @@ pub fn host(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 pub fn python() -> Command {
-    host(std::env::var_os("EWSN_PYTHON").unwrap_or_else(|| "python3".into()))
+    host(interpreter())
+}
+
+/// The same, with Ctrl-C as at a terminal. A shell ignores it for what runs in the background, which is inherited, and Python leaves it so.
+pub fn python_at_a_terminal() -> Command {
+    let mut command = host("env");
+    command.arg("--default-signal=INT").arg(interpreter());
+    command
+}
+
+fn interpreter() -> OsString {
+    std::env::var_os("EWSN_PYTHON").unwrap_or_else(|| "python3".into())
 }
 
 pub struct Host {

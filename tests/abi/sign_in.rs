@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::example;
-use super::hosts::{ADA, Host, host, mail, python};
+use super::hosts::{ADA, Host, host, mail, python, python_at_a_terminal};
 use super::install::compile;
 use super::program;
 use super::programs::fine;
@@ -92,7 +92,7 @@ fn c_lets_a_user_sign_in_on_another_device() {
 #[test]
 fn python_lets_a_user_sign_in_on_another_device() {
     signs_in(|| {
-        let mut command = python();
+        let mut command = python_at_a_terminal();
         command.arg(example("python/sign_in.py"));
         command
     });
