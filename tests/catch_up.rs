@@ -10,9 +10,12 @@ use ewsnotify::sim::fault::{Action, Cut, Fault};
 use ewsnotify::sim::{Sim, Style};
 use ewsnotify::{Client, ErrorKind, Event, EventKind, Fill, Next, Options, Reason};
 
+use told::*;
+
+#[path = "common/told.rs"]
+mod told;
+
 const ADA: &str = "ada@example.test";
-/// How long anything may take before the test calls it a hang.
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn server(style: Style) -> Sim {
     let sim = Sim::builder().style(style).user(ADA, "secret").start().unwrap();
@@ -44,46 +47,11 @@ fn options(sim: &Sim, settings: &[(&str, &str)]) -> Options {
     options
 }
 
-fn watch(options: &Options) -> Client {
-    let client = Client::open(options).unwrap();
-    client.watch(&Options::new()).unwrap();
-    client
-}
-
 fn deliver(sim: &Sim, n: u32) -> String {
     let mime = format!(
         "From: Bob <bob@example.test>\r\nSubject: {n}\r\nMessage-ID: <{n}@example.test>\r\n\r\nText\r\n"
     );
     sim.exchange().deliver(ADA, mime.as_bytes()).unwrap()
-}
-
-/// Takes events until one is as wanted.
-fn until(client: &Client, events: &mut Vec<Event>, wanted: impl Fn(&[Event]) -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !wanted(events) {
-        match client.next(deadline.saturating_duration_since(Instant::now())) {
-            Next::Event(event) => events.push(event),
-            Next::Interrupted => {}
-            other => panic!("{other:?} after {:#?}", events.iter().map(Event::to_json).collect::<Vec<_>>()),
-        }
-    }
-}
-
-fn count(events: &[Event], kind: EventKind) -> usize {
-    events.iter().filter(|e| e.kind == kind).count()
-}
-
-/// How often each item was told as new.
-fn told(events: &[Event]) -> BTreeMap<String, usize> {
-    let mut told = BTreeMap::new();
-    for event in events.iter().filter(|e| e.kind == EventKind::NewMail) {
-        *told.entry(event.item_id.clone().unwrap()).or_default() += 1;
-    }
-    told
-}
-
-fn once(items: &[String]) -> BTreeMap<String, usize> {
-    items.iter().map(|i| (i.clone(), 1)).collect()
 }
 
 fn state(dir: &Path) -> (&'static str, &str) {
@@ -117,9 +85,9 @@ fn links_that_are_cut_lose_nothing_and_double_nothing() {
                 }
                 items.push(deliver(&sim, round * 3 + 1));
                 items.push(deliver(&sim, round * 3 + 2));
-                until(&client, &mut events, |e| told(e).len() == items.len());
+                until(&client, &mut events, |e| mails(e).len() == items.len());
             }
-            assert_eq!(told(&events), once(&items), "{style:?} {mode}");
+            assert_eq!(mails(&events), once(&items), "{style:?} {mode}");
             if mode != "pull" {
                 assert!(
                     count(&events, EventKind::Gap) >= 3,
@@ -155,7 +123,7 @@ fn a_restart_goes_on_where_the_last_run_stood() {
             }
             // Two of them are taken, and the last of all not acknowledged.
             let wanted = items.len() - all.len() - 1;
-            until(&client, &mut events, |e| told(e).len() >= wanted);
+            until(&client, &mut events, |e| mails(e).len() >= wanted);
             let mails: Vec<&Event> = events.iter().filter(|e| e.kind == EventKind::NewMail).collect();
             assert!(mails.iter().all(|e| e.seq > seq), "numbers rise over restarts");
             seq = events.iter().map(|e| e.seq).max().unwrap();
@@ -174,8 +142,8 @@ fn a_restart_goes_on_where_the_last_run_stood() {
         // A last run takes the rest.
         let client = watch(&options);
         let mut events = Vec::new();
-        until(&client, &mut events, |e| told(e).len() + all.len() >= items.len());
-        all.extend(told(&events).into_keys());
+        until(&client, &mut events, |e| mails(e).len() + all.len() >= items.len());
+        all.extend(mails(&events).into_keys());
         all.sort();
         items.sort();
         assert_eq!(all, items, "{ack}: each once");
@@ -211,7 +179,7 @@ fn a_watch_that_was_taken_back_goes_on_where_it_stood() {
     let mut items = Vec::new();
     for round in 1..=5 {
         items.push(deliver(&sim, round));
-        until(&client, &mut events, |e| told(e).len() == items.len());
+        until(&client, &mut events, |e| mails(e).len() == items.len());
         // To ask for more says that it is dealt with.
         while let Next::Event(event) = client.next(Duration::ZERO) {
             events.push(event);
@@ -222,11 +190,11 @@ fn a_watch_that_was_taken_back_goes_on_where_it_stood() {
         client.watch(&Options::new()).unwrap();
         let drained = round as usize + 1;
         until(&client, &mut events, |e| {
-            told(e).len() == items.len() && count(e, EventKind::Drained) == drained
+            mails(e).len() == items.len() && count(e, EventKind::Drained) == drained
         });
         sim.resume();
     }
-    assert_eq!(told(&events), once(&items));
+    assert_eq!(mails(&events), once(&items));
 }
 
 // Two threads of a host that both begin the same watch would spoil its state for each other: one of them is told so.
@@ -264,12 +232,12 @@ fn a_server_that_forgets_its_states() {
         let mut events = Vec::new();
         until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
         let mut items = vec![deliver(&sim, 1)];
-        until(&client, &mut events, |e| told(e).len() == 1);
+        until(&client, &mut events, |e| mails(e).len() == 1);
         sim.exchange().forget_states(ADA, None).unwrap();
         sim.cut_streams(Cut::Reset);
         items.push(deliver(&sim, 2));
         until(&client, &mut events, |e| count(e, EventKind::Drained) == 2);
-        assert_eq!(told(&events), once(&items), "{silent}, and nothing of {old:?}");
+        assert_eq!(mails(&events), once(&items), "{silent}, and nothing of {old:?}");
         let reset =
             events.iter().filter_map(|e| e.detail.as_ref()).find(|d| d.reason == Some(Reason::StateReset));
         assert_eq!(reset.and_then(|d| d.fill), Some(Fill::Partial));
@@ -289,7 +257,7 @@ fn who_may_not_sync_is_told_that_nothing_fills_a_gap() {
     assert_eq!(events.last().unwrap().detail.as_ref().unwrap().fill, Some(Fill::None));
     // The stream goes on all the same.
     let mail = deliver(&sim, 1);
-    until(&client, &mut events, |e| told(e).contains_key(&mail));
+    until(&client, &mut events, |e| mails(e).contains_key(&mail));
 }
 
 // The first look at a large folder takes minutes: one that is cut or killed would begin again for ever, or forget what came
@@ -323,7 +291,7 @@ fn a_baseline_that_is_cut_and_killed_goes_on() {
         }
         new.push(deliver(&sim, kill as u32));
         client.close_within(Duration::ZERO);
-        all.extend(told(&events));
+        all.extend(mails(&events));
     }
     let client = watch(&options);
     let mut events = Vec::new();
@@ -334,8 +302,8 @@ fn a_baseline_that_is_cut_and_killed_goes_on() {
             events.push(event);
         }
     }
-    until(&client, &mut events, |e| told(e).len() + all.len() >= new.len());
-    all.extend(told(&events));
+    until(&client, &mut events, |e| mails(e).len() + all.len() >= new.len());
+    all.extend(mails(&events));
     let mut times = BTreeMap::new();
     for (item, n) in all {
         *times.entry(item).or_default() += n;
@@ -358,7 +326,7 @@ fn a_restart_of_pull_asks_the_server_for_what_it_remembers() {
     let mut events = Vec::new();
     until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
     let (kept, away) = (deliver(&sim, 1), deliver(&sim, 2));
-    until(&client, &mut events, |e| told(e).len() == 2);
+    until(&client, &mut events, |e| mails(e).len() == 2);
     // To ask for more acknowledges them.
     while let Next::Event(event) = client.next(Duration::ZERO) {
         events.push(event);
@@ -388,13 +356,13 @@ fn a_restart_of_pull_asks_the_server_for_what_it_remembers() {
     let client = watch(&streaming);
     let mut events = Vec::new();
     until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
-    assert_eq!(told(&events), once(&[between]));
+    assert_eq!(mails(&events), once(&[between]));
     while let Next::Event(_) = client.next(Duration::ZERO) {}
     drop(client);
     let client = watch(&options);
     let mut events = Vec::new();
     until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
-    assert_eq!((told(&events), sim.exchange().count("Subscribe")), (once(&[]), 3));
+    assert_eq!((mails(&events), sim.exchange().count("Subscribe")), (once(&[]), 3));
     drop(client);
 
     // Where the server has forgotten it, sync finds out, and a gap says so.
@@ -403,7 +371,7 @@ fn a_restart_of_pull_asks_the_server_for_what_it_remembers() {
     let client = watch(&options);
     let mut events = Vec::new();
     until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
-    assert_eq!(told(&events), once(&[last]));
+    assert_eq!(mails(&events), once(&[last]));
     let gap = events.iter().find(|e| e.kind == EventKind::Gap).unwrap().detail.clone().unwrap();
     assert_eq!((gap.reason, gap.fill), (Some(Reason::Restarted), Some(Fill::Pending)));
     assert_eq!(sim.exchange().count("Subscribe"), 4);

@@ -1,18 +1,21 @@
 //! Watches of all folders over real sockets: gaps, restarts, folders that come and go, and what it costs the server.
 #![cfg(feature = "sim")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use ewsnotify::sim::exchange::{Deletion, PushFault};
 use ewsnotify::sim::fault::Cut;
 use ewsnotify::sim::{Sim, Style};
-use ewsnotify::{Client, Event, EventKind, Fill, Next, Options, Reason};
+use ewsnotify::{Client, Event, EventKind, Fill, Options, Reason};
+
+use told::{LIMIT, count, mails, once, until};
+
+#[path = "common/told.rs"]
+mod told;
 
 const ADA: &str = "ada@example.test";
-/// How long anything may take before the test calls it a hang.
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn server(style: Style) -> Sim {
     let sim = Sim::builder().style(style).user(ADA, "secret").start().unwrap();
@@ -41,9 +44,7 @@ fn watch(sim: &Sim, mode: &str, state: Option<&Path>) -> Client {
     if let Some(dir) = state {
         options.set("state_dir", dir.to_str().unwrap()).unwrap();
     }
-    let client = Client::open(&options).unwrap();
-    client.watch(&Options::new()).unwrap();
-    client
+    told::watch(&options)
 }
 
 fn mime(n: u32) -> Vec<u8> {
@@ -64,35 +65,6 @@ fn grow_old(sim: &Sim) {
 
 fn put(sim: &Sim, folder: &str, n: u32) -> String {
     sim.exchange().deliver_into(ADA, folder, &mime(n)).unwrap()
-}
-
-/// Takes events until all is as wanted.
-fn until(client: &Client, events: &mut Vec<Event>, wanted: impl Fn(&[Event]) -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !wanted(events) {
-        match client.next(deadline.saturating_duration_since(Instant::now())) {
-            Next::Event(event) => events.push(event),
-            Next::Interrupted => {}
-            other => panic!("{other:?} after {:#?}", events.iter().map(Event::to_json).collect::<Vec<_>>()),
-        }
-    }
-}
-
-fn count(events: &[Event], kind: EventKind) -> usize {
-    events.iter().filter(|e| e.kind == kind).count()
-}
-
-/// How often each item was told as new mail.
-fn mails(events: &[Event]) -> BTreeMap<String, usize> {
-    let mut told = BTreeMap::new();
-    for event in events.iter().filter(|e| e.kind == EventKind::NewMail) {
-        *told.entry(event.item_id.clone().unwrap()).or_default() += 1;
-    }
-    told
-}
-
-fn once(items: &[String]) -> BTreeMap<String, usize> {
-    items.iter().map(|i| (i.clone(), 1)).collect()
 }
 
 /// What was told of folders themselves, but for their counts of unread mail.

@@ -1,5 +1,7 @@
 //! A proxy of both kinds that wants a sign-in: CONNECT, and SOCKS5.
 
+#![allow(dead_code)] // Each test file is a crate of its own and uses what it needs.
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -64,7 +66,7 @@ fn serve(mut sock: TcpStream, says: &Says) -> io::Result<()> {
 }
 
 /// Passes bytes on in both directions until both have ended.
-fn pump(a: TcpStream, b: TcpStream) -> io::Result<()> {
+pub fn pump(a: TcpStream, b: TcpStream) -> io::Result<()> {
     let (mut from, mut to) = (a.try_clone()?, b.try_clone()?);
     let other = thread::spawn(move || {
         let _ = io::copy(&mut from, &mut to);

@@ -5,15 +5,17 @@ mod after_ack;
 mod coalesce;
 mod kept_by_host;
 mod status;
+#[path = "../common/told.rs"]
+mod told;
 
 use std::time::{Duration, Instant};
 
 use ewsnotify::sim::Sim;
 use ewsnotify::{Client, Event, EventKind, Next, Options};
 
+use told::{LIMIT, until, watch};
+
 const ADA: &str = "ada@example.test";
-/// How long anything may take before the test calls it a hang.
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn server() -> Sim {
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
@@ -31,29 +33,11 @@ fn options(sim: &Sim, settings: &[(&str, &str)]) -> Options {
     options
 }
 
-fn watch(options: &Options) -> Client {
-    let client = Client::open(options).unwrap();
-    client.watch(&Options::new()).unwrap();
-    client
-}
-
 fn deliver(sim: &Sim, subject: &str) -> String {
     let mime = format!(
         "From: Bob <bob@example.test>\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.test>\r\n\r\nText\r\n"
     );
     sim.exchange().deliver(ADA, mime.as_bytes()).unwrap()
-}
-
-/// Takes events until one is as wanted.
-fn until(client: &Client, events: &mut Vec<Event>, wanted: impl Fn(&[Event]) -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !wanted(events) {
-        match client.next(deadline.saturating_duration_since(Instant::now())) {
-            Next::Event(event) => events.push(event),
-            Next::Interrupted => {}
-            other => panic!("{other:?} after {:#?}", events.iter().map(Event::to_json).collect::<Vec<_>>()),
-        }
-    }
 }
 
 fn has(kind: EventKind) -> impl Fn(&[Event]) -> bool {

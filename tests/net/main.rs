@@ -9,6 +9,8 @@ mod long;
 mod lookups;
 mod old_tls;
 mod proxies;
+#[path = "../common/relay.rs"]
+mod relay;
 #[cfg(feature = "sim")]
 mod reverse;
 mod server;

@@ -1,7 +1,7 @@
 //! Proxies: CONNECT and SOCKS5 with a sign-in, by fakes that can do everything wrong and by real ones (`reverse.rs` has the latter).
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use ewsnotify::ErrorKind;
 use ewsnotify::net::{Cancel, Config, Endpoint, HttpLink, Link, Tls};
 
 use crate::asks::get;
+use crate::relay::pump;
 use crate::server::*;
 use crate::signing::{by_offer, ntlm_server};
 use crate::tls::{Authority, answering, answering_with};
@@ -38,19 +39,6 @@ fn call(config: Config) -> ewsnotify::Result<ewsnotify::net::Reply> {
     })
 }
 
-/// Passes bytes on in both directions until both have ended.
-fn pump(a: TcpStream, b: TcpStream) {
-    let (mut from, mut to) = (a.try_clone().unwrap(), b.try_clone().unwrap());
-    let other = thread::spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    let (mut from, mut to) = (b, a);
-    let _ = io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
-    other.join().unwrap();
-}
-
 /// A proxy that makes connections, and tells the heads that it was sent.
 fn connecting() -> (Server, mpsc::Receiver<String>) {
     let (send, heads) = mpsc::channel();
@@ -60,7 +48,7 @@ fn connecting() -> (Server, mpsc::Receiver<String>) {
         send.send(head).unwrap();
         let other = TcpStream::connect(place).unwrap();
         stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
-        pump(stream, other);
+        let _ = pump(stream, other);
     });
     (proxy, heads)
 }
@@ -143,7 +131,8 @@ fn mixing(server: &Server) -> (Server, mpsc::Receiver<String>) {
             let mut other = TcpStream::connect(at).unwrap();
             if head.starts_with("CONNECT ") {
                 stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
-                return pump(stream, other);
+                let _ = pump(stream, other);
+                return;
             }
             other.write_all(&[head.as_bytes(), &body].concat()).unwrap();
             let (head, body) = read_request(&mut other).unwrap();

@@ -11,27 +11,28 @@ use ewsnotify::sim::fault::{Action, Fault};
 
 use super::support::*;
 
-fn sign_in(sim: &Sim, store: &str) -> (SignIn, ewsnotify::Options) {
+/// A company whose users sign in, Ada at the browser; the tokens go into the folder.
+fn sign_in() -> (Sim, tempfile::TempDir, SignIn, ewsnotify::Options) {
+    let sim = start();
+    sim.issuer().register(APP, None, None);
+    sim.issuer().browser(Some(ADA));
+    let dir = tempfile::tempdir().unwrap();
     let authorize = sim.token_url().replace("/token", "/authorize");
     let device = sim.token_url().replace("/token", "/devicecode");
     let more = [
         ("user", ADA),
         ("oauth_authorize_url", authorize.as_str()),
         ("oauth_device_url", &device),
-        ("oauth_token_store", store),
+        ("oauth_token_store", dir.path().to_str().unwrap()),
     ];
-    let options = options(sim, &more);
-    (SignIn::new(&options).unwrap(), options)
+    let options = options(&sim, &more);
+    (sim, dir, SignIn::new(&options).unwrap(), options)
 }
 
 // A web host that cannot let users sign in again needs an administrator each time.
 #[test]
 fn a_sign_in_by_a_web_page_feeds_a_watch() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    sim.issuer().browser(Some(ADA));
-    let dir = tempfile::tempdir().unwrap();
-    let (sign_in, options) = sign_in(&sim, dir.path().to_str().unwrap());
+    let (sim, _dir, sign_in, options) = sign_in();
     let back = "https://desk.example.test/signed-in";
     let (begun, other) = (sign_in.begin(back).unwrap(), sign_in.begin(back).unwrap());
     assert!(begun.url.contains("code_challenge_method=S256"));
@@ -64,11 +65,7 @@ fn a_sign_in_by_a_web_page_feeds_a_watch() {
 // is anybody's: each mistake has its own words, and none shows a secret.
 #[test]
 fn what_is_wrong_with_a_sign_in_is_told_and_shows_no_secret() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    sim.issuer().browser(Some(ADA));
-    let dir = tempfile::tempdir().unwrap();
-    let (sign_in, options) = sign_in(&sim, dir.path().to_str().unwrap());
+    let (sim, dir, sign_in, options) = sign_in();
     for redirect in
         ["", "/signed-in", "https://desk.example.test/#signed-in", "https://desk.example.test/signed in"]
     {
@@ -135,10 +132,7 @@ fn what_is_wrong_with_a_sign_in_is_told_and_shows_no_secret() {
 // A page that is loaded again and again asks as often as the issuer allows, from whichever process it comes.
 #[test]
 fn a_sign_in_on_another_device_goes_on_from_call_to_call() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let (_, options) = sign_in(&sim, dir.path().to_str().unwrap());
+    let (sim, _dir, _, options) = sign_in();
     let of_this_request = || SignIn::new(&options).unwrap();
     let asked = || sim.issuer().counts().requests;
     let poll = |kept: &Secret, timeout| match of_this_request().poll(kept, timeout, &Cancel::new()).unwrap() {
@@ -180,10 +174,7 @@ fn state(url: &str) -> String {
 // On a server without a browser there is no other way.
 #[test]
 fn a_sign_in_on_another_device_feeds_a_watch() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    let dir = tempfile::tempdir().unwrap();
-    let (sign_in, options) = sign_in(&sim, dir.path().to_str().unwrap());
+    let (sim, _dir, sign_in, options) = sign_in();
     let device = sign_in.device(&Cancel::new()).unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| sign_in.wait(&device.kept, &Cancel::new()));
@@ -206,11 +197,7 @@ fn a_sign_in_on_another_device_feeds_a_watch() {
 // An issuer that gives a refresh token only the first time: the second sign-in must not throw away the one that is good for months.
 #[test]
 fn a_sign_in_without_a_refresh_token_keeps_the_one_before() {
-    let sim = start();
-    sim.issuer().register(APP, None, None);
-    sim.issuer().browser(Some(ADA));
-    let dir = tempfile::tempdir().unwrap();
-    let (sign_in, options) = sign_in(&sim, dir.path().to_str().unwrap());
+    let (sim, _dir, sign_in, options) = sign_in();
     let back = "https://desk.example.test/signed-in";
     let signed_in = |body: Option<&str>| {
         let begun = sign_in.begin(back).unwrap();

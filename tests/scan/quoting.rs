@@ -21,6 +21,14 @@ fn options(url: &str) -> Options {
     options
 }
 
+/// All that a check says.
+fn findings(options: &Options) -> String {
+    let mut said = String::new();
+    let mut tell = |f: check::Finding| said += &format!("{}{f:?}\n", serde_json::to_string(&f).unwrap());
+    let outcome = check::check(options, &Cancel::new(), &mut tell);
+    said + &format!("{outcome:?}")
+}
+
 // A server, or a proxy before it, that quotes the request in its answer puts the password into the ticket that somebody opens about
 // the error, and into the log that everybody reads.
 #[test]
@@ -94,12 +102,7 @@ fn what_a_server_quotes_is_shown_nowhere() {
     let told = shown(&events);
     assert!(told.contains("***"), "{told}");
     for _ in 0..WAYS {
-        let mut findings = String::new();
-        let mut tell =
-            |f: check::Finding| findings += &format!("{}{f:?}\n", serde_json::to_string(&f).unwrap());
-        let outcome = check::check(&options, &Cancel::new(), &mut tell);
-        findings += &format!("{outcome:?}");
-        scan.assert_clean("a finding", &findings);
+        scan.assert_clean("a finding", findings(&options));
     }
     for (name, bytes) in files(folder.path()) {
         scan.assert_clean(&name, bytes);
@@ -199,12 +202,7 @@ fn what_autodiscover_quotes_is_shown_nowhere() {
         options.set("ca_file", sim.ca_file().unwrap().to_str().unwrap()).unwrap();
         options.set("connect_to", &format!("::127.0.0.1:{}", sim.address().port())).unwrap();
         options.set("trace_wire", wire.to_str().unwrap()).unwrap();
-        let mut findings = String::new();
-        let mut tell =
-            |f: check::Finding| findings += &format!("{}{f:?}\n", serde_json::to_string(&f).unwrap());
-        let outcome = check::check(&options, &Cancel::new(), &mut tell);
-        findings += &format!("{outcome:?}");
-        scan.assert_clean("a finding", &findings);
+        scan.assert_clean("a finding", findings(&options));
         let client = Client::open(&options).unwrap();
         let e = client.get_item(0, "AAMk", None, Fetch::Summary).unwrap_err();
         scan.assert_clean("an error", format!("{e} {e:?}"));
