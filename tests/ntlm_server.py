@@ -11,11 +11,7 @@ import hashlib
 import ipaddress
 import json
 import pathlib
-import re
-import socket
-import ssl
 import sys
-import threading
 
 import spnego
 from cryptography import x509
@@ -24,6 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 from spnego._ntlm_raw.messages import Authenticate, AvId, NTClientChallengeV2
 from spnego.channel_bindings import GssChannelBindings
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "common"))
+from by_hand import answer, listen, relay, requests
 
 FOLDER, SCHEME = pathlib.Path(sys.argv[1]), sys.argv[2]
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -66,27 +65,10 @@ def demand_a_binding(token):
         raise Unbound()
 
 
-def requests(stream):
-    while True:
-        line = stream.readline().decode("latin-1")
-        if not line:
-            return
-        head = {}
-        for field in iter(lambda: stream.readline().decode("latin-1").strip(), ""):
-            name, _, value = field.partition(":")
-            head[name.lower()] = value.strip()
-        yield head, stream.read(int(head.get("content-length", 0)))
-
-
-def answer(sock, status, *headers, body=b""):
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: text/xml", *headers, "", ""]
-    sock.sendall("\r\n".join(lines).encode() + body)
-
-
 def serve(sock, bindings):
     """One connection."""
     context, user = None, None
-    for head, body in requests(sock.makefile("rb")):
+    for _, head, body in requests(sock.makefile("rb")):
         scheme, _, token = head.get("authorization", "").partition(" ")
         if user and not scheme:
             answer(sock, "200 OK", body=f"<Envelope>{user} again</Envelope>".encode())
@@ -112,48 +94,6 @@ def serve(sock, bindings):
             continue
         user, context = context.client_principal, None
         answer(sock, "200 OK", "Persistent-Auth: true", body=f"<Envelope>{user} {body.decode()}</Envelope>".encode())
-
-
-def message(stream):
-    """The bytes of one request or answer."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        line = stream.readline()
-        if not line:
-            raise OSError("it ended")
-        head += line
-    length = re.search(rb"(?im)^content-length: *(\d+)", head)
-    return head + stream.read(int(length[1]) if length else 0)
-
-
-def relay(sock, port):
-    # One thread passes on both ways: two may not use one TLS connection at a time.
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    with sock, trusting.wrap_socket(socket.create_connection(("127.0.0.1", port))) as behind:
-        client, server = sock.makefile("rb"), behind.makefile("rb")
-        while client.peek(1):
-            behind.sendall(message(client))
-            sock.sendall(message(server))
-
-
-def listen(path, run, *args):
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(path)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def one(sock):
-        try:
-            run(tls.wrap_socket(sock, server_side=True), *args)
-        except OSError:
-            pass
-
-    def accept():
-        while True:
-            threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return listener.getsockname()[1]
 
 
 def main():

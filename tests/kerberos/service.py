@@ -13,13 +13,15 @@ import base64
 import hashlib
 import http.client
 import json
-import socket
-import ssl
+import pathlib
 import sys
 import threading
 
 import gssapi
 from gssapi.raw import ChannelBindings
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "common"))
+from by_hand import answer, listen, relay, requests
 
 FOLDER, UPSTREAM, AUTHORIZATION = sys.argv[1:]
 PASSED_ON = ("content-type", "soapaction", "x-anchormailbox", "x-preferserveraffinity", "cookie")
@@ -37,19 +39,6 @@ def bindings():
     der = base64.b64decode(pem.split(begin)[1].split(end)[0])
     # By the hash of its signature, which rcgen makes by SHA-256 (RFC 5929).
     return ChannelBindings(application_data=b"tls-server-end-point:" + hashlib.sha256(der).digest())
-
-
-def requests(stream):
-    while line := stream.readline().decode("latin-1"):
-        head = {}
-        for field in iter(lambda: stream.readline().decode("latin-1").strip(), ""):
-            name, _, value = field.partition(":")
-            head[name.lower()] = value.strip()
-        yield line.split(" ")[1], head, stream.read(int(head.get("content-length", 0)))
-
-
-def answer(sock, status, *headers):
-    sock.sendall("\r\n".join([f"HTTP/1.1 {status}", "Content-Length: 0", *headers, "", ""]).encode())
 
 
 def pass_on(sock, path, head, body, *headers):
@@ -103,51 +92,8 @@ def serve(sock, name, bound):
         pass_on(sock, path, head, body, *told)
 
 
-def message(stream):
-    """A request or an answer, as it came."""
-    head = b""
-    for line in iter(stream.readline, b"\r\n"):
-        if not line:
-            raise ConnectionError("it ends")
-        head += line
-    length = [line.split(b":")[1] for line in head.lower().splitlines() if line.startswith(b"content-length:")]
-    return head + b"\r\n" + stream.read(int(length[0]) if length else 0)
-
-
-def relay(sock, name, port):
-    """In one thread, by turns: two in one TLS connection of Python's hang it."""
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    with trusting.wrap_socket(socket.create_connection(("127.0.0.1", port))) as behind:
-        client, server = sock.makefile("rb"), behind.makefile("rb")
-        while True:
-            behind.sendall(message(client))
-            sock.sendall(message(server))
-
-
-def listen(certificate, run, name, what):
-    tls = certificate and ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if tls:
-        tls.load_cert_chain(f"{FOLDER}/{certificate}.pem")
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def one(sock):
-        try:
-            with tls.wrap_socket(sock, server_side=True) if tls else sock as sock:
-                run(sock, name, what)
-        except OSError:
-            pass
-
-    def accept():
-        while True:
-            threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return listener.getsockname()[1]
-
-
-ports = {name: listen("server", serve, name, bindings()) for name in ("bound", "each", "liar")}
+ports = {name: listen(f"{FOLDER}/server.pem", serve, name, bindings()) for name in ("bound", "each", "liar")}
 ports |= {name: listen(None, serve, name, None) for name in ("plain", "silent")}
-ports["relay"] = listen("relay", relay, "relay", ports["bound"])
+ports["relay"] = listen(f"{FOLDER}/relay.pem", relay, ports["bound"])
 print(json.dumps(ports), flush=True)
 sys.stdin.read()
