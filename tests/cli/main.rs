@@ -20,6 +20,7 @@ mod run;
 mod scan;
 mod simulate;
 mod support;
+mod tokens;
 mod trouble;
 mod usage;
 mod watch;

@@ -8,7 +8,7 @@ use ewsnotify::sim::Sim;
 use crate::support::{Ended, Running, Terminal, command};
 
 #[path = "../common/scan.rs"]
-mod known;
+pub mod known;
 
 use known::{ADA, PASSWORD, Scan, WAYS, borrowed, echo, secrets};
 

@@ -264,6 +264,42 @@ pub fn answer_of(way: usize, request: &str, port: u16, known: &[(&str, &str)]) -
     text.into_bytes()
 }
 
+/// How a token endpoint says no.
+pub const NOES: usize = 10;
+
+/// A refusal that quotes the form, in the one way or the other, by an endpoint that knows these secrets, one or more.
+pub fn no(way: usize, form: &str, known: &[(&str, &str)]) -> Vec<u8> {
+    let all = quoted(form, known);
+    let line: String = all.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+    let (json, first) = ("Content-Type: application/json\r\n", known[0].1);
+    let refused = |error: &str, text: &str| {
+        serde_json::json!({ "error": error, "error_description": text, "error_codes": [7] }).to_string()
+    };
+    let of = |status: &str, headers: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let text = match way {
+        0 => of("400 x", json, &refused("invalid_grant", &format!("AADSTS70008: {all}"))),
+        1 => of("400 x", json, &refused(first, &format!("{first} {all}"))),
+        2 => of("401 x", json, &refused("invalid_client", &format!("the secret {first} is wrong"))),
+        3 => of("503 x", "Content-Type: text/html\r\n", &all),
+        4 => of("302 x", &format!("Location: https://other.example.test/?{line}\r\n"), ""),
+        5 => of("200 OK", json, &format!("{{\"token_type\":\"{first}\",\"access_token\":\"a-token\"}}")),
+        6 => of("200 OK", json, &refused("interaction_required", &all)),
+        7 => of(
+            &format!("400 {first}"),
+            &format!("{json}X-Trace: {line}\r\nWWW-Authenticate: Bearer {line}\r\n"),
+            &all,
+        ),
+        8 => format!("HTTP/1.1 {first}\r\n{line}\r\n\r\n"),
+        _ => of("500 x", json, &refused("server_error", &format!("{} {all}", "x".repeat(280)))),
+    };
+    text.into_bytes()
+}
+
 /// A server that has nothing to say but what it hears; each request in the next way.
 pub fn echo(asked: Arc<AtomicUsize>) -> u16 {
     serve(move |request, port| {
