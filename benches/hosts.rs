@@ -83,6 +83,11 @@ fn run(command: &mut Command) {
     assert!(command.status().unwrap_or_else(|e| panic!("{command:?}: {e}")).success(), "{command:?}");
 }
 
+fn start(host: &mut Command) -> Child {
+    let name = host.get_program().to_owned();
+    host.spawn().unwrap_or_else(|e| panic!("{}: {e}; tests/install has what is needed", name.display()))
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -104,7 +109,7 @@ fn cost(mut command: Command, way: &str) -> f64 {
         "url": server.url, "user": "ada@example.test", "password": "secret", "queue_events": EVENTS + 100,
         "queue_bytes": 1_000_000_000,
     });
-    let mut host = command.arg(options.to_string()).arg(way).arg(EVENTS.to_string()).spawn().unwrap();
+    let mut host = start(command.arg(options.to_string()).arg(way).arg(EVENTS.to_string()));
     let mut lines = began(&mut host);
     server.go();
     let mut line = String::new();
@@ -115,7 +120,7 @@ fn cost(mut command: Command, way: &str) -> f64 {
 
 /// Milliseconds from the signal to the end of the process.
 fn ended_by(mut command: Command, signal: Signal) -> f64 {
-    let mut host = command.spawn().unwrap();
+    let mut host = start(&mut command);
     let _lines = began(&mut host);
     // It says that it is about to wait, and nothing can be seen of the wait itself.
     std::thread::sleep(Duration::from_millis(300));

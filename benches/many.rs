@@ -1,4 +1,4 @@
-//! `cargo bench --bench many`: ten thousand mailboxes on fifty simulated groups, watched by one process; the simulator runs in another.
+//! `cargo bench --features sim --bench many`: ten thousand mailboxes on fifty simulated groups, watched by one process; the simulator runs in another.
 //!
 //! Prints: time until all are connected; threads, sockets and memory then; CPU when nothing happens; latency at 1,000 events/s,
 //! from the line that tells the simulator to deliver to `next()`; CPU of a mail, of the library and of the simulator.
