@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::no_proxy::NoProxy;
@@ -152,25 +153,10 @@ fn read_login(text: &str, dialect: Dialect) -> Result<Basic> {
 
 /// `%` and two digits are a byte; a `%` that is none stands for itself.
 fn unescape(text: &str) -> Option<Zeroizing<String>> {
-    let bytes = text.as_bytes();
-    let mut out = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 3).and_then(|d| std::str::from_utf8(d).ok());
-        let digits = digits.filter(|d| *byte == b'%' && d.bytes().all(|b| b.is_ascii_hexdigit()));
-        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()) {
-            Some(escaped) => {
-                out.push(escaped);
-                at += 3;
-            }
-            None => {
-                out.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    // No copy: what is wiped is what there was.
-    String::from_utf8(std::mem::take(&mut *out)).ok().map(Zeroizing::new)
+    // All at once: a text that grows leaves copies behind that nobody wipes.
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    out.extend(percent_decode_str(text));
+    std::str::from_utf8(&out).ok().map(|text| Zeroizing::new(text.to_owned()))
 }
 
 fn bad<T>(what: &str) -> Result<T> {
@@ -224,7 +210,11 @@ mod tests {
             ),
             ("http://a@b:c@d@proxy.test:1", "http://proxy.test:1", Some(("a@b", "c@d"))),
             ("http://ada:100%@proxy.test:1", "http://proxy.test:1", Some(("ada", "100%"))),
-            ("http://EXAMPLE%5Cada:%zz@proxy.test:1", "http://proxy.test:1", Some(("EXAMPLE\\ada", "%zz"))),
+            (
+                "http://EXAMPLE%5Cada:%zz%+4%4@proxy.test:1",
+                "http://proxy.test:1",
+                Some(("EXAMPLE\\ada", "%zz%+4%4")),
+            ),
             ("http://ada@proxy.test:1", "http://proxy.test:1", Some(("ada", ""))),
             ("socks5://ada:x@proxy.test", "socks5://proxy.test:1080", Some(("ada", "x"))),
         ] {

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+
 use super::account::{Account, Issuer, Proof};
 use super::{Random, hash};
 use crate::auth::Secret;
@@ -138,36 +140,24 @@ fn form(
 
 /// `a=b&c=d`. All at once: a text that grows leaves copies behind that nobody wipes.
 fn encode(pairs: &[(&str, &str)]) -> Secret {
-    let length = |text: &str| text.bytes().map(|b| if is_plain(b) { 1 } else { 3 }).sum::<usize>();
+    let length = |text| escaped(text).map(str::len).sum::<usize>();
     let all = pairs.iter().map(|(name, value)| length(name) + length(value) + 2).sum();
     let mut text = String::with_capacity(all);
     for (name, value) in pairs {
         if !text.is_empty() {
             text.push('&');
         }
-        percent(name, &mut text);
+        text.extend(escaped(name));
         text.push('=');
-        percent(value, &mut text);
+        text.extend(escaped(value));
     }
     Secret::new(text)
 }
 
-fn is_plain(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
-}
-
 /// RFC 3986, section 2.1; a blank as `%20`, which forms and URLs both take.
-pub(super) fn percent(text: &str, into: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for b in text.bytes() {
-        if is_plain(b) {
-            into.push(char::from(b));
-        } else {
-            into.push('%');
-            into.push(char::from(HEX[usize::from(b >> 4)]));
-            into.push(char::from(HEX[usize::from(b & 15)]));
-        }
-    }
+pub(super) fn escaped(text: &str) -> PercentEncode<'_> {
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, ESCAPED)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::account::Account;
-use super::form::percent;
+use super::form::escaped;
 use super::{Random, hash};
 use crate::auth::{Secret, Secrets};
 use crate::net::cut;
@@ -65,9 +66,9 @@ impl Authorization {
         }
         for (n, (name, value)) in pairs.into_iter().enumerate() {
             url.push(if n == 0 { '?' } else { '&' });
-            percent(name, &mut url);
+            url.extend(escaped(name));
             url.push('=');
-            percent(value, &mut url);
+            url.extend(escaped(value));
         }
         Ok(Authorization { url, state, verifier })
     }
@@ -118,20 +119,12 @@ impl Authorization {
 
 /// All at once: a text that grows leaves copies behind that nobody wipes.
 fn unescaped(value: &str) -> Zeroizing<String> {
-    let bytes = value.as_bytes();
-    let (mut out, mut at) = (Zeroizing::new(Vec::with_capacity(bytes.len())), 0);
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (bytes[at], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-                continue;
-            }
-            (b'+', _) => out.push(b' '),
-            (other, _) => out.push(other),
+    let mut out = Zeroizing::new(Vec::with_capacity(value.len()));
+    for (n, piece) in value.split('+').enumerate() {
+        if n > 0 {
+            out.push(b' ');
         }
-        at += 1;
+        out.extend(percent_decode_str(piece));
     }
     Zeroizing::new(match std::str::from_utf8(&out) {
         Ok(text) => text.to_owned(),
@@ -156,6 +149,13 @@ mod tests {
     fn only_the_sign_in_that_was_begun_is_finished() {
         let state = Secret::new("st-1");
         assert_eq!(Authorization::code("code=a%2Bb&state=st-1", &state).unwrap().expose(), "a+b");
+        // What is no escape stands for itself.
+        for (query, code) in
+            [("%zz%4", "%zz%4"), ("a+b%2B%2b", "a b++"), ("%+4%", "% 4%"), ("%ff%C3%A9", "\u{fffd}\u{e9}")]
+        {
+            let found = Authorization::code(&format!("code={query}&state=st-1"), &state).unwrap();
+            assert_eq!(found.expose(), code, "{query}");
+        }
         let more = "?iss=https%3A%2F%2Flogin.example.test&code=0.AX&x&state=st-1&session_state=s&=&error_description=odd";
         assert_eq!(Authorization::code(more, &state).unwrap().expose(), "0.AX");
         let long = format!("code={}&state=st-1", "x".repeat(MAX_QUERY));

@@ -2,13 +2,16 @@
 //!
 //! It knows forms and JSON and no socket. Bytes by hand, as Microsoft Entra ID writes them.
 
+mod devices;
+mod pages;
+mod proof;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 const OFFER: &str = "Bearer client_id=\"00000002-0000-0ff1-ce00-000000000000\", \
@@ -145,7 +148,6 @@ pub(super) struct Bearer {
 }
 
 const JSON: &str = "application/json; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
 
 /// An answer.
 #[derive(Debug)]
@@ -347,6 +349,10 @@ struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
     fn read(text: &str) -> Pairs {
+        let plain = |text: &str| {
+            let spaced = text.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+        };
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
         Pairs(pairs.map(|(name, value)| (plain(name), plain(value))).collect())
     }
@@ -354,23 +360,6 @@ impl Pairs {
     fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
     }
-}
-
-fn plain(text: &str) -> String {
-    let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (bytes[at], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 2;
-            }
-            (b'+', _) => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn refused(status: u16, error: &str, description: &str, codes: &[u64]) -> Said {
@@ -382,11 +371,6 @@ fn refused(status: u16, error: &str, description: &str, codes: &[u64]) -> Said {
         "trace_id": "0a1b2c3d-0000-0000-0000-000000000000",
     });
     Said { status, location: None, content_type: JSON, body: body.to_string() }
-}
-
-fn percent(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn sha256(text: &str) -> String {
@@ -516,189 +500,4 @@ impl State {
         self.counts.granted += 1;
         Said { status: 200, location: None, content_type: JSON, body: body.to_string() }
     }
-
-    /// Whether the program is the one that it says; whether it proved that.
-    fn proven(&mut self, client: &str, url: &str, form: &Pairs) -> Result<bool, Said> {
-        let Some(program) = self.programs.get_mut(client) else {
-            let text = format!(
-                "AADSTS700016: Application with identifier '{client}' was not found in the directory."
-            );
-            return Err(refused(400, "unauthorized_client", &text, &[700_016]));
-        };
-        let assertion = form.get("client_assertion");
-        if let Some(certificate) = program.certificate.as_ref().filter(|_| !assertion.is_empty()) {
-            let id = assertion_id(certificate, client, url, assertion).ok_or_else(|| {
-                let text = "AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on \
-                            application.";
-                refused(401, "invalid_client", text, &[700_027])
-            })?;
-            if program.seen.contains(&id) {
-                return Err(refused(
-                    401,
-                    "invalid_client",
-                    "AADSTS700024: Client assertion was used before.",
-                    &[700_024],
-                ));
-            }
-            program.seen.push(id);
-            return Ok(true);
-        }
-        match &program.secret {
-            Some(secret) if form.get("client_secret") == secret => Ok(true),
-            None if program.certificate.is_none() => Ok(false),
-            _ => {
-                let text = "AADSTS7000215: Invalid client secret provided.";
-                Err(refused(401, "invalid_client", text, &[7_000_215]))
-            }
-        }
-    }
-
-    fn authorize(&mut self, query: &Pairs) -> Said {
-        let redirect = query.get("redirect_uri").to_owned();
-        let state = percent(query.get("state"));
-        let to = |pairs: String| Said {
-            status: 302,
-            // One that has a query keeps it (RFC 6749, section 3.1.2).
-            location: Some(format!(
-                "{redirect}{}{pairs}&state={state}",
-                if redirect.contains('?') { '&' } else { '?' }
-            )),
-            content_type: "",
-            body: String::new(),
-        };
-        if redirect.is_empty() || !self.programs.contains_key(query.get("client_id")) {
-            return refused(
-                400,
-                "invalid_request",
-                "AADSTS900144: The request body must contain 'client_id'.",
-                &[900_144],
-            );
-        }
-        let challenge = query.get("code_challenge").to_owned();
-        if query.get("code_challenge_method") != "S256" || challenge.len() != 43 {
-            return to("error=invalid_request&error_description=AADSTS9002325%3A+Proof+Key+for+Code+Exchange+is+required".into());
-        }
-        let Some(user) = self.at_browser(query.get("login_hint")) else {
-            return to("error=access_denied&error_description=AADSTS65004%3A+User+declined+to+consent".into());
-        };
-        let code = self.new_token("code");
-        let kept =
-            Code { client: query.get("client_id").to_owned(), user, redirect: redirect.clone(), challenge };
-        self.codes.insert(code.clone(), kept);
-        to(format!("code={code}"))
-    }
-
-    fn at_browser(&self, hint: &str) -> Option<String> {
-        let users = &self.settings.browsers;
-        users.iter().find(|user| *user == hint).or(users.first()).cloned()
-    }
-
-    /// The page that a device's code is typed into.
-    fn device_page(&mut self, query: &Pairs) -> Said {
-        let user = self.at_browser(query.get("user"));
-        let code = query.get("user_code").trim().to_ascii_uppercase();
-        let waiting =
-            self.devices.values_mut().find(|device| device.user_code == code && device.user.is_none());
-        let text = match (waiting, &user) {
-            (Some(device), Some(user)) => {
-                device.user = Some(Some(user.clone()));
-                "Signed in: you can close this page."
-            }
-            (Some(device), None) => {
-                device.user = Some(None);
-                "Somebody said no: you can close this page."
-            }
-            (None, _) if code.is_empty() => {
-                "<form>Code: <input name=user_code autofocus> <button>Next</button></form>"
-            }
-            (None, _) => "There is no such code.",
-        };
-        let body = format!("<!DOCTYPE html><title>Sign in</title><p>{text}");
-        Said { status: 200, location: None, content_type: HTML, body }
-    }
-
-    fn device(&mut self, url: &str, form: &Pairs) -> Said {
-        let client = form.get("client_id").to_owned();
-        if !self.programs.contains_key(&client) {
-            let text = format!(
-                "AADSTS700016: Application with identifier '{client}' was not found in the directory."
-            );
-            return refused(400, "unauthorized_client", &text, &[700_016]);
-        }
-        let (device_code, interval) = (self.new_token("dc"), self.settings.device_interval);
-        let user_code = format!("SIM{:05}", self.last);
-        let page = url.rsplit_once('/').map_or(url, |(before, _)| before);
-        let body = json!({
-            "user_code": user_code,
-            "device_code": device_code,
-            "verification_uri": format!("{page}/devicelogin"),
-            "verification_uri_complete": format!("{page}/devicelogin?user_code={user_code}"),
-            "expires_in": 900,
-            "interval": interval,
-            "message": "To sign in, use a web browser.",
-        });
-        self.devices
-            .insert(device_code, Device { client, user_code, user: None, asked: None, strict: interval > 1 });
-        Said { status: 200, location: None, content_type: JSON, body: body.to_string() }
-    }
-
-    fn device_user(&mut self, client: &str, code: &str) -> Result<String, Said> {
-        let interval = Duration::from_secs(self.settings.device_interval);
-        let Some(device) = self.devices.get_mut(code).filter(|device| device.client == client) else {
-            return Err(refused(
-                400,
-                "expired_token",
-                "AADSTS70020: The device code has expired.",
-                &[70_020],
-            ));
-        };
-        let early = device.asked.replace(Instant::now()).is_some_and(|asked| asked.elapsed() < interval);
-        match device.user.clone() {
-            None if early && device.strict => Err(refused(400, "slow_down", "Too many requests.", &[])),
-            None => {
-                let text =
-                    "AADSTS70016: OAuth 2.0 device flow error. Authorization is pending. Continue polling.";
-                Err(refused(400, "authorization_pending", text, &[70_016]))
-            }
-            Some(None) => {
-                self.devices.remove(code);
-                Err(refused(400, "authorization_declined", "AADSTS65004: The user said no.", &[65_004]))
-            }
-            Some(Some(user)) => {
-                self.devices.remove(code);
-                Ok(user)
-            }
-        }
-    }
-}
-
-/// The `jti` of a good assertion: signed by the certificate's key, for this place, by this program, and not too old.
-fn assertion_id(certificate: &str, client: &str, url: &str, assertion: &str) -> Option<String> {
-    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?;
-    let (signed, signature) = assertion.rsplit_once('.')?;
-    let (header, claims) = signed.split_once('.')?;
-    let read = |part: &str| serde_json::from_slice::<Value>(&BASE64_URL_SAFE_NO_PAD.decode(part).ok()?).ok();
-    let (header, claims) = (read(header)?, read(claims)?);
-    let thumb = BASE64_URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, &certificate));
-    if header["typ"] != "JWT" || header["x5t#S256"] != thumb.as_str() {
-        return None;
-    }
-    let algorithm = match header["alg"].as_str()? {
-        "PS256" => webpki::ring::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-        "RS256" => webpki::ring::RSA_PKCS1_2048_8192_SHA256,
-        _ => return None,
-    };
-    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
-    webpki::EndEntityCert::try_from(&certificate)
-        .ok()?
-        .verify_signature(algorithm, signed.as_bytes(), &signature)
-        .ok()?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-    let good = claims["iss"] == client
-        && claims["sub"] == client
-        && claims["aud"] == url
-        && claims["nbf"].as_u64()? <= now
-        && claims["exp"].as_u64()? > now
-        && claims["exp"].as_u64()? < now + 660;
-    good.then(|| claims["jti"].as_str().map(str::to_owned)).flatten()
 }
