@@ -346,6 +346,10 @@ mod tests {
             ("no_proxy", "example.test:443"),
             ("tls_pin", "sha256"),
             ("tls_min", "1.1"),
+            ("password", "x\n"),
+            ("oauth_client_secret", "x\r\n"),
+            ("oauth_refresh_token", "x\ny"),
+            ("proxy", "http://proxy.example.test:3128\n"),
         ] {
             let e = options.set(key, value).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Invalid, "{key}={value}");
@@ -353,6 +357,9 @@ mod tests {
         }
         let e = options.set("password", "").unwrap_err().to_string();
         assert!(e.contains("not empty"), "as where a variable is not set: {e}");
+        let e = options.set("password", "secret\n").unwrap_err().to_string();
+        assert!(e.contains("line end") && !e.contains("secret"), "as where a file was read: {e}");
+        options.set("password", " x ").unwrap();
         assert!(options.set_json(r#"{"mode": "pull", "bad": 1}"#).is_err());
         assert_eq!(options.get("mode"), None, "nothing is set on an error");
     }

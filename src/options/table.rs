@@ -191,7 +191,9 @@ pub(super) fn find(key: &str) -> Result<&'static OptionSpec> {
 
 impl OptionSpec {
     pub(super) fn check(&self, value: &str) -> Result<()> {
-        self.problem(value.trim()).map_or(Ok(()), |wanted| {
+        // A secret is kept as it is: a password may begin or end with a blank.
+        let value = if self.kind == Secret { value } else { value.trim() };
+        self.problem(value).map_or(Ok(()), |wanted| {
             let given = match self.kind {
                 Secret => String::new(),
                 _ => format!(", not \"{}\"", net::cut(value, 60)),
@@ -253,8 +255,15 @@ impl OptionSpec {
             ),
             OneOf(words) => bad(words.contains(&value), format!("one of {}", words.join(", "))),
             Path | Secret | Text => {
-                let empty = bad(!value.is_empty(), "a text that is not empty".into());
-                empty.or_else(|| bad(!value.contains(['\0', '\n', '\r']), "a text of one line".into()))
+                let lines = value.trim_end_matches(['\n', '\r']);
+                let empty = bad(!value.trim().is_empty(), "a text that is not empty".into());
+                empty
+                    .or_else(|| bad(!lines.contains(['\0', '\n', '\r']), "a text of one line".into()))
+                    .or_else(|| {
+                        let wanted =
+                            "a text without a line end, which a file that was read has at its end (trim it),";
+                        bad(lines == value, wanted.into())
+                    })
             }
         }
     }
