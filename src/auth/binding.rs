@@ -25,6 +25,22 @@ pub(crate) fn md5_of_binding(certificate: &[u8]) -> Option<[u8; 16]> {
     Some(md5.finalize().into())
 }
 
+/// What a refusal may mean: what to `check`, and where the channel was named, or there was one that could not be (`bound`), Extended
+/// Protection. `or` is what else helps.
+pub(super) fn refusal(check: &str, bound: Option<bool>, or: &str) -> String {
+    let protection = match bound {
+        Some(true) => {
+            ", where a proxy before it ends TLS with another certificate: let the proxy have the server's certificate"
+        }
+        Some(false) => {
+            ": its certificate is signed by an algorithm (Ed25519, say) for which no channel binding is defined (RFC 5929), so it needs \
+             another certificate"
+        }
+        None => return check.to_owned(),
+    };
+    format!("{check}; if they are right, it may be the server's Extended Protection{protection}{or}")
+}
+
 /// The hash that the certificate is signed by; in place of MD5 and SHA-1, SHA-256 (RFC 5929 section 4.1).
 fn hash_of(certificate: &[u8]) -> Option<&'static digest::Algorithm> {
     let (algorithm, parameters) = signature_algorithm(certificate).ok()?;

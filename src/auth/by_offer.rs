@@ -114,7 +114,7 @@ impl Inner {
 
     fn start(&self, way: Way) -> Taken {
         match (way, &self.kerberos, &self.basic) {
-            (Way::Kerberos, Some(kerberos), _) => Taken::Kerberos(kerberos.turns()),
+            (Way::Kerberos, Some(kerberos), _) => Taken::Kerberos(kerberos.turns(false)),
             (Way::Ntlm(scheme), ..) => Taken::Ntlm(self.ntlm.start(scheme)),
             (Way::Basic, _, Some(basic)) => Taken::Basic(basic.start()),
             (Way::Kerberos | Way::Basic, ..) => Taken::Nothing,
@@ -245,7 +245,7 @@ impl Choosing {
 
     fn give_up(&mut self, way: Way) {
         if let Taken::Kerberos(turns) = &self.taken {
-            self.why_not = turns.why_not();
+            self.why_not = turns.refusal();
         }
         self.spent.push(way);
     }

@@ -31,6 +31,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use crate::net::{Cancel, Endpoint, Tries};
 use crate::{Error, ErrorKind, Result};
 
@@ -159,6 +161,16 @@ pub enum Answer {
 
 /// Whether Kerberos is built in (feature `gssapi`).
 pub(crate) const HAS_KERBEROS: bool = cfg!(feature = "gssapi");
+
+/// A message of a scheme's, as a header's value.
+fn header(scheme: &str, message: &[u8]) -> Secret {
+    // Of its whole length from the beginning: one that grows leaves copies behind.
+    let mut header = String::with_capacity(scheme.len() + 1 + message.len().div_ceil(3) * 4);
+    header.push_str(scheme);
+    header.push(' ');
+    BASE64_STANDARD.encode_string(message, &mut header);
+    Secret::new(header)
+}
 
 /// Plain http is for this machine, or for whoever insists.
 fn in_the_clear(endpoint: &Endpoint, allowed: bool, what: &str) -> Result<()> {

@@ -18,7 +18,7 @@ impl Kerberos {
         Err(Error::new(ErrorKind::Unsupported, text))
     }
 
-    pub(super) fn turns(&self) -> Turns {
+    pub(super) fn turns(&self, _: bool) -> Turns {
         match self.0 {}
     }
 }
@@ -42,12 +42,6 @@ impl Auth for Kerberos {
 }
 
 pub(super) struct Turns(Never);
-
-impl Turns {
-    pub fn why_not(&self) -> Option<String> {
-        match self.0 {}
-    }
-}
 
 impl Handshake for Turns {
     fn first(&mut self, _: &Context<'_>) -> Result<Option<Secret>> {

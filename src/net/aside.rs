@@ -1,7 +1,7 @@
 //! What blocks and cannot be interrupted, on a thread of its own: whoever waits for it can leave.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
@@ -34,9 +34,7 @@ pub(crate) fn aside<T: Send + 'static>(
         Ok(Some(Ok(value))) => Ok(value),
         Ok(Some(Err(_))) => Err(Error::new(ErrorKind::Internal, format!("{what}: a bug: it panicked"))),
         Ok(None) => Err(closed(what)),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(Error::new(ErrorKind::Connect, format!("{what}: no answer came in time")))
-        }
+        Err(_) => Err(Error::new(ErrorKind::Connect, format!("{what}: no answer came in time"))),
     }
 }
 

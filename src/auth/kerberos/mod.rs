@@ -3,17 +3,21 @@
 //! A token names the TLS channel, so there has to be one first: on a new socket a question goes out without a sign-in and with an empty
 //! body, and the token goes with the request itself, on that very socket and no other. From then on the socket needs no header.
 
+mod failure;
 mod gss;
+mod tried;
 
 use std::fmt;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use self::gss::{Ask, Failure, Tried, Turn};
-use super::binding::server_end_point;
+use self::failure::Failure;
+use self::gss::{Ask, Turn};
+use self::tried::Tried;
+use super::binding::{self, server_end_point};
 use super::offers::Offers;
-use super::{Answer, Auth, Context, Handshake, Manner, Secret, in_the_clear};
+use super::{Answer, Auth, Context, Handshake, Manner, Secret, header, in_the_clear};
 use crate::net::{Endpoint, aside, cut};
 use crate::{Error, ErrorKind, Result};
 
@@ -29,10 +33,11 @@ const MAX_TOKEN: usize = 64 * 1024;
 /// environment and files and asks the KDC, which may take half a minute where that is silent: it does so on a short-lived thread of its
 /// own, so that whoever waits can leave.
 #[derive(Clone)]
-pub struct Kerberos(Arc<Credentials>);
+pub struct Kerberos(Arc<User>);
 
-struct Credentials {
+struct User {
     who: String,
+    /// What the user may be called there, one or two; the first that there are credentials for counts.
     principals: Vec<String>,
     password: Option<Secret>,
     tried: Arc<Tried>,
@@ -70,32 +75,25 @@ impl Kerberos {
         if password.as_ref().is_some_and(|p| p.is_empty() || p.expose().contains('\0')) {
             return bad("the password is empty, or has a zero in it");
         }
-        let as_it_stands = user.to_owned();
         let upper = user.rsplit_once('@').map(|(name, realm)| format!("{name}@{}", realm.to_uppercase()));
-        let mut principals: Vec<String> = upper.into_iter().collect();
-        if !principals.contains(&as_it_stands) {
-            principals.push(as_it_stands);
-        }
+        let mut principals: Vec<String> = upper.into_iter().chain([user.to_owned()]).collect();
+        principals.dedup();
         let who = format!("user {}", cut(user, 100));
-        Ok(Kerberos(Arc::new(Credentials { who, principals, password, tried: Arc::default() })))
+        Ok(Kerberos(Arc::new(User { who, principals, password, tried: Arc::default() })))
     }
 
-    /// A handshake for one socket, which tells a failure of ours as a refusal.
-    pub(super) fn turns(&self) -> Turns {
+    /// A handshake for one socket. What keeps it from a token is a refusal, so that another way is taken; where it goes `alone`, it is told
+    /// as it is, but for a server that the KDC does not know, so that Autodiscover asks the next.
+    pub(super) fn turns(&self, alone: bool) -> Turns {
         Turns {
             kerberos: self.clone(),
+            alone,
             state: State::New,
             turn: None,
             bound: None,
             failure: None,
             on_socket: false,
         }
-    }
-
-    fn ask(&self, host: &str, binding: Option<Vec<u8>>) -> Ask {
-        let Credentials { principals, password, .. } = &*self.0;
-        let (principals, password) = (principals.clone(), password.clone());
-        Ask { principals, password, host: host.to_owned(), binding }
     }
 
     /// Begins a sign-in, when it is our turn.
@@ -125,7 +123,7 @@ impl Auth for Kerberos {
     }
 
     fn start(&self) -> Box<dyn Handshake> {
-        Box::new(Alone(self.turns()))
+        Box::new(self.turns(true))
     }
 
     fn ways(&self) -> &'static [&'static str] {
@@ -152,13 +150,14 @@ impl Auth for Kerberos {
 /// The signing in on one socket.
 pub(super) struct Turns {
     kerberos: Kerberos,
+    alone: bool,
     state: State,
     /// What GSSAPI knows of the sign-in that is under way.
     turn: Option<Turn>,
     /// Whether the last token named the channel; `None` where there is none.
     bound: Option<bool>,
     /// Why there is no token.
-    failure: Option<Failure>,
+    failure: Option<String>,
     /// Whether the last token is good on the socket alone that is there.
     on_socket: bool,
 }
@@ -177,31 +176,25 @@ enum State {
 }
 
 impl Turns {
-    /// Why there was no token, or what a refusal of it means.
-    pub fn why_not(&self) -> Option<String> {
-        match (&self.failure, self.state) {
-            (Some(failure), _) => Some(failure.text.clone()),
-            (None, State::Sent) => self.refusal(),
-            _ => None,
-        }
-    }
-
     /// The first token of a sign-in; `None` where there is none to be had.
     fn token(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
         let binding = cx.certificate.map(server_end_point);
         self.bound = binding.as_ref().map(Option::is_some);
-        let ask = self.kerberos.ask(cx.endpoint.host(), binding.flatten());
-        match self.kerberos.begin(cx, ask)? {
+        let (user, host) = (self.kerberos.0.clone(), cx.endpoint.host().to_owned());
+        let begun = self.kerberos.begin(cx, Ask { user, host, binding: binding.flatten() })?;
+        (self.turn, self.failure, self.state) = (None, None, State::Failed);
+        match begun {
             Ok((turn, token)) => {
-                (self.turn, self.failure, self.state) = (Some(turn), None, State::Sent);
+                (self.turn, self.state) = (Some(turn), State::Sent);
                 self.on_socket = cx.certificate.is_some();
-                Ok(Some(header(&token)))
+                return Ok(Some(header(SCHEME, &token)));
             }
-            Err(failure) => {
-                (self.turn, self.failure, self.state) = (None, Some(failure), State::Failed);
-                Ok(None)
+            Err(failure) if self.alone && !failure.is_of_service() => {
+                return Err(failure.into_error(cx.endpoint));
             }
+            Err(failure) => self.failure = Some(failure.text),
         }
+        Ok(None)
     }
 }
 
@@ -231,7 +224,11 @@ impl Handshake for Turns {
                     decode(token).ok_or_else(|| bad_token(cx.endpoint, "is too long or no base64"))?;
                 // What it cannot be answered to is a refusal: SPNEGO tells one by a token too.
                 self.on_socket = true;
-                turn.step(&token).ok().flatten().filter(|token| !token.is_empty()).map(|token| header(&token))
+                turn.step(&token)
+                    .ok()
+                    .flatten()
+                    .filter(|token| !token.is_empty())
+                    .map(|token| header(SCHEME, &token))
             }
             (State::Sent | State::Failed, ..) => None,
             // The socket is another one, or the server forgot.
@@ -243,14 +240,15 @@ impl Handshake for Turns {
     fn answered(&mut self, status: u16, challenges: &[String], cx: &Context<'_>) -> Result<()> {
         let Some(mut turn) = self.turn.take() else { return Ok(()) };
         let Some(Some(token)) = Offers::read(challenges).token(SCHEME) else {
-            // The server has proved who it is by its certificate, where it has one.
-            if !cx.endpoint.is_https() {
-                if matches!(status, 200 | 500) {
-                    let what = "is missing, and over plain http nothing else proves who the server is";
-                    return Err(bad_token(cx.endpoint, what));
-                }
-                self.turn = Some(turn);
+            if cx.endpoint.is_https() {
+                // It has proved who it is by its certificate.
+                return Ok(());
             }
+            if matches!(status, 200 | 500) {
+                let what = "is missing, and over plain http nothing else proves who the server is";
+                return Err(bad_token(cx.endpoint, what));
+            }
+            self.turn = Some(turn);
             return Ok(());
         };
         // Where it does by Kerberos too, that must fit.
@@ -270,74 +268,16 @@ impl Handshake for Turns {
         }
     }
 
-    fn refusal(&self) -> Option<String> {
-        if let Some(failure) = &self.failure {
-            return Some(failure.text.clone());
-        }
-        let check = "Kerberos was refused: check that the server's account has this host's service name alone (setspn -Q HTTP/HOST), and \
-                     that the clocks agree";
-        Some(match (self.state, self.bound) {
-            (State::Sent, Some(true)) => format!(
-                "{check}; if they are right, it may be the server's Extended Protection, where a proxy before it ends TLS with another \
-                 certificate: let the proxy have the server's certificate"
-            ),
-            (State::Sent, Some(false)) => format!(
-                "{check}; if they are right, it may be the server's Extended Protection: its certificate is signed by an algorithm \
-                 (Ed25519, say) for which no channel binding is defined (RFC 5929), so it needs another certificate"
-            ),
-            (State::Sent, None) => check.to_owned(),
-            _ => return None,
-        })
-    }
-}
-
-/// Kerberos and nothing else: what keeps us from a token is told as it is, and not as a refusal of the server's. Only that the KDC does not
-/// know the server is one, so that Autodiscover asks the next.
-struct Alone(Turns);
-
-impl Handshake for Alone {
-    fn first(&mut self, cx: &Context<'_>) -> Result<Option<Secret>> {
-        let first = self.0.first(cx)?;
-        self.failed(cx)?;
-        Ok(first)
-    }
-
-    fn challenged(&mut self, challenges: &[String], cx: &Context<'_>) -> Result<Answer> {
-        let answer = self.0.challenged(challenges, cx)?;
-        self.failed(cx)?;
-        Ok(answer)
-    }
-
-    fn answered(&mut self, status: u16, challenges: &[String], cx: &Context<'_>) -> Result<()> {
-        self.0.answered(status, challenges, cx)
-    }
-
     fn shows_password(&self) -> bool {
         false
     }
 
-    fn manner(&self) -> Manner {
-        self.0.manner()
-    }
-
     fn refusal(&self) -> Option<String> {
-        self.0.refusal()
+        let check = "Kerberos was refused: check that the server's account has this host's service name alone (setspn -Q HTTP/HOST), and \
+                     that the clocks agree";
+        let refused = || (self.state == State::Sent).then(|| binding::refusal(check, self.bound, ""));
+        self.failure.clone().or_else(refused)
     }
-}
-
-impl Alone {
-    fn failed(&mut self, cx: &Context<'_>) -> Result<()> {
-        let failure = self.0.failure.take_if(|failure| !failure.is_of_service());
-        failure.map_or(Ok(()), |failure| Err(failure.into_error(cx.endpoint)))
-    }
-}
-
-fn header(token: &[u8]) -> Secret {
-    let mut header = String::with_capacity(SCHEME.len() + 1 + token.len().div_ceil(3) * 4);
-    header.push_str(SCHEME);
-    header.push(' ');
-    BASE64_STANDARD.encode_string(token, &mut header);
-    Secret::new(header)
 }
 
 fn decode(token: &str) -> Option<Vec<u8>> {

@@ -15,7 +15,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use zeroize::Zeroizing;
 
 use self::message::{Authenticate, Challenge};
-use super::binding::md5_of_binding;
+use super::binding::{self, md5_of_binding};
 use super::offers::Offers;
 use super::{Answer, Context, Handshake, Manner, Secret};
 use crate::{Error, ErrorKind, Result};
@@ -158,16 +158,7 @@ impl Turns {
 
     fn ask(&mut self) -> Secret {
         self.state = State::Asked;
-        self.header(&message::negotiate())
-    }
-
-    fn header(&self, message: &[u8]) -> Secret {
-        let name = self.scheme.name();
-        let mut header = String::with_capacity(name.len() + 1 + message.len().div_ceil(3) * 4);
-        header.push_str(name);
-        header.push(' ');
-        BASE64_STANDARD.encode_string(message, &mut header);
-        Secret::new(header)
+        super::header(self.scheme.name(), &message::negotiate())
     }
 }
 
@@ -199,7 +190,7 @@ impl Handshake for Turns {
                 let message =
                     self.ntlm.answer(&challenge, host, &binding).map_err(|e| e.context(cx.endpoint))?;
                 self.state = State::Answered;
-                Ok(Answer::Again(self.header(&message)))
+                Ok(Answer::Again(super::header(self.scheme.name(), &message)))
             }
             // The socket is another one, or the server forgot.
             (State::SignedIn | State::New, _) => Ok(Answer::Again(self.ask())),
@@ -221,17 +212,7 @@ impl Handshake for Turns {
         }
         let check = "NTLM was refused: check name (DOMAIN\\name or name@domain) and password, and whether a proxy before the server \
                      keeps one connection for each client (nginx does not: set auth=basic)";
-        Some(match self.bound {
-            Some(true) => format!(
-                "{check}; if they are right, it may be the server's Extended Protection, where a proxy before it ends TLS with \
-                 another certificate: let the proxy have the server's certificate, or set auth=basic"
-            ),
-            Some(false) => format!(
-                "{check}; if they are right, it may be the server's Extended Protection: its certificate is signed by an algorithm \
-                 (Ed25519, say) for which no channel binding is defined (RFC 5929), so it needs another certificate"
-            ),
-            None => check.to_owned(),
-        })
+        Some(binding::refusal(check, self.bound, ", or set auth=basic"))
     }
 }
 
