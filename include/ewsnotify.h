@@ -140,7 +140,9 @@ enum { EWSN_ERROR = 108 };
 enum { EWSN_LOG = 109 };
 
 /*
- `Closed`: the last event of a watch; with watch 0, of the client.
+ `Closed`: the last event of a watch; with watch 0, of the client. A watch that was given up (a refused sign-in, a mailbox that is
+ gone) ends so too, by a reason that is not `closed-by-host`, and the client stays open: a program that has no other watch ends then, or it
+ waits for ever.
  */
 enum { EWSN_CLOSED_EVENT = 110 };
 

@@ -3,8 +3,11 @@
 //   ewsn::Client client(R"({"url": "mail.example.com", "user": "ada@example.com", "password": "..."})");
 //   client.watch();
 //   ewsn::Event event;
-//   while (client.next(event) != EWSN_CLOSED)
-//     if (event && event.type() == EWSN_NEW_MAIL) std::cout << event.json() << '\n';
+//   while (client.next(event) != EWSN_CLOSED) {
+//     if (!event) continue;
+//     if (event.type() == EWSN_NEW_MAIL) std::cout << event.json() << '\n';
+//     if (event.type() == EWSN_CLOSED_EVENT) break;  // the watch was given up; the Error before it says why
+//   }
 //
 // Or with a callback:
 //

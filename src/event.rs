@@ -51,7 +51,9 @@ pub enum EventKind {
     Error,
     /// A line of the library's log, where option `log` asks for it: `level` and `message`.
     Log,
-    /// The last event of a watch; without `watch`, the last one of the client.
+    /// The last event of a watch; without `watch`, the last one of the client. A watch that was given up (a refused sign-in, a mailbox
+    /// that is gone) ends so too, by a `reason` that is not [`Reason::ClosedByHost`], and the client stays open: a program that has no
+    /// other watch ends then, or it waits for ever.
     Closed,
 }
 

@@ -11,8 +11,11 @@
 //! let client = Client::open(&options)?;
 //! client.watch(&Options::new())?;
 //! for event in &client {
-//!     if event.kind == EventKind::NewMail {
-//!         println!("{}", event.to_json());
+//!     match event.kind {
+//!         EventKind::NewMail => println!("{}", event.to_json()),
+//!         // The watch was given up; an Error before it said why.
+//!         EventKind::Closed => break,
+//!         _ => {}
 //!     }
 //! }
 //! # Ok::<(), ewsnotify::Error>(())

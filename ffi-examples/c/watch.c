@@ -1,21 +1,27 @@
-/* Prints what happens in a mailbox, a JSON line each, and saves each new message.
+/* Prints what happens in a mailbox, a JSON line each.
  *
  *   cc -o watch watch.c $(pkg-config --cflags --libs ewsnotify)
- *   ./watch OPTIONS-AS-JSON [FOLDER-FOR-MESSAGES] [next | poll | dispatch | thread]
+ *   EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' ./watch [next | poll | dispatch | thread]
+ *
+ * With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
+ * with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
+ * and else with 1.
  *
  * Four ways to be told: ewsn_next; an event loop that polls the descriptor; a callback on this thread; a callback on a thread of
- * the library's (with "dispatch": "thread" among the options). Ctrl-C and SIGTERM end it. */
+ * the library's (with "dispatch": "thread" among the options). */
 #include <ewsnotify.h>
 
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { RETRY_MS = 60000 };
 
 static ewsn_client *client;
-static const char *folder;
-static int manual;
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, given_up;
 
 static void stop(int signal) {
   (void)signal;
@@ -28,18 +34,24 @@ static int failed(const char *what) {
   return 1;
 }
 
+static int is(const char *text, const char *word) { return text && !strcmp(text, word); }
+
 static void handle(const ewsn_event *event) {
   uint64_t seq = ewsn_event_seq(event);
-  const char *id = ewsn_event_str(event, EWSN_F_ITEM_ID);
-  if (folder && ewsn_event_type(event) == EWSN_NEW_MAIL) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%llu.eml", folder, (unsigned long long)seq);
-    const char *key = ewsn_event_str(event, EWSN_F_CHANGE_KEY);
-    if (ewsn_save_mime(client, ewsn_event_watch(event), id, key, path) != EWSN_OK) failed(path);
-  }
+  const char *reason = ewsn_event_str(event, EWSN_F_REASON);
   puts(ewsn_event_json(event));
   fflush(stdout);
-  if (manual && id && ewsn_ack(client, seq) != EWSN_OK) failed("ewsn_ack");
+  if (is(ewsn_event_str(event, EWSN_F_CONTENT), "unavailable")) {
+    /* The server or the disk is in trouble: told again later, and its message is asked for anew. */
+    if (ewsn_nack(client, seq, EWSN_RETRY, RETRY_MS) != EWSN_OK) failed("ewsn_nack");
+  } else if (ewsn_event_str(event, EWSN_F_ITEM_ID)) {
+    if (ewsn_ack(client, seq) != EWSN_OK) failed("ewsn_ack");
+  }
+  if (ewsn_event_type(event) == EWSN_CLOSED_EVENT && ewsn_event_watch(event) != 0 && !is(reason, "closed-by-host")) {
+    /* The only watch was given up; an Error before it said why. Nothing more would come: the end is as by a signal, which each way sees. */
+    given_up = is(reason, "sign-in-refused") ? 4 : 1;
+    kill(getpid(), SIGTERM);
+  }
 }
 
 /* Until there is nothing more, or the time is over. */
@@ -108,26 +120,26 @@ static int with_thread(void) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 2) {
-    fprintf(stderr, "usage: %s OPTIONS-AS-JSON [FOLDER] [next | poll | dispatch | thread]\n", argv[0]);
+  const char *options = getenv("EWSNOTIFY_OPTIONS");
+  if (!options) {
+    fprintf(stderr, "usage: EWSNOTIFY_OPTIONS='{\"url\": ...}' %s [next | poll | dispatch | thread]\n", argv[0]);
     return 2;
   }
-  if (argc > 2 && *argv[2]) folder = argv[2];
-  const char *way = argc > 3 ? argv[3] : "next";
-  manual = strstr(argv[1], "\"manual\"") != NULL;
+  const char *way = argc > 1 ? argv[1] : "next";
 
   if (ewsn_abi_check(EWSN_ABI) != EWSN_OK) return failed("ewsn_abi_check");
-  client = ewsn_open_json(argv[1]);
+  client = ewsn_open_json(options);
   if (!client) return failed("ewsn_open_json");
   signal(SIGINT, stop);
   signal(SIGTERM, stop);
-  if (!ewsn_watch_json(client, NULL)) return failed("ewsn_watch_json");
+  /* An event counts as dealt with when `handle` says so. */
+  if (!ewsn_watch_json(client, "{\"ack\": \"manual\"}")) return failed("ewsn_watch_json");
 
-  int result = !strcmp(way, "poll")       ? with_poll()
-               : !strcmp(way, "dispatch") ? with_dispatch()
-               : !strcmp(way, "thread")   ? with_thread()
-                                          : with_next();
+  int result = is(way, "poll")       ? with_poll()
+               : is(way, "dispatch") ? with_dispatch()
+               : is(way, "thread")   ? with_thread()
+                                     : with_next();
   ewsn_close(client, -1);
   ewsn_free(client);
-  return result;
+  return given_up ? given_up : result;
 }

@@ -1,13 +1,18 @@
-// Prints what happens in a mailbox, a JSON line each, and saves each new message.
+// Prints what happens in a mailbox, a JSON line each.
 //
-//   ./watch OPTIONS-AS-JSON [FOLDER-FOR-MESSAGES] [next | dispatch]
+//   EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' ./watch [next | dispatch]
 //
-// Ctrl-C and SIGTERM end it.
+// With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
+// with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
+// and else with 1.
 #include <ewsnotify.hpp>
 
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <string>
+
+static const int retry_ms = 60000;
 
 static ewsn_client *waiting;
 static volatile std::sig_atomic_t stopped;
@@ -17,29 +22,38 @@ static void stop(int) {
   ewsn_wake(waiting);
 }
 
+static bool is(const char *text, const std::string &word) { return text && text == word; }
+
 int main(int argc, char **argv) try {
-  if (argc < 2) {
-    std::cerr << "usage: " << argv[0] << " OPTIONS-AS-JSON [FOLDER] [next | dispatch]\n";
+  const char *options = std::getenv("EWSNOTIFY_OPTIONS");
+  if (!options) {
+    std::cerr << "usage: EWSNOTIFY_OPTIONS='{\"url\": ...}' " << argv[0] << " [next | dispatch]\n";
     return 2;
   }
-  const std::string options = argv[1];
-  const std::string folder = argc > 2 ? argv[2] : "";
-  const std::string way = argc > 3 ? argv[3] : "next";
-  const bool manual = options.find("\"manual\"") != std::string::npos;
+  const std::string way = argc > 1 ? argv[1] : "next";
 
   ewsn::Client client(options);
   waiting = client.get();
   std::signal(SIGINT, stop);
   std::signal(SIGTERM, stop);
-  client.watch();
+  // An event counts as dealt with when `handle` says so.
+  client.watch(R"({"ack": "manual"})");
 
+  int given_up = 0;
   auto handle = [&](const ewsn::Event &event) {
-    const char *id = event.text(EWSN_F_ITEM_ID);
-    if (!folder.empty() && event.type() == EWSN_NEW_MAIL) {
-      client.save_mime(event.watch(), id, event.text(EWSN_F_CHANGE_KEY), folder + "/" + std::to_string(event.seq()) + ".eml");
-    }
+    const char *reason = event.text(EWSN_F_REASON);
     std::cout << event.json() << std::endl;
-    if (manual && id) client.ack(event);
+    if (is(event.text(EWSN_F_CONTENT), "unavailable")) {
+      // The server or the disk is in trouble: told again later, and its message is asked for anew.
+      client.retry(event, retry_ms);
+    } else if (event.text(EWSN_F_ITEM_ID)) {
+      client.ack(event);
+    }
+    if (event.type() == EWSN_CLOSED_EVENT && event.watch() != 0 && !is(reason, "closed-by-host")) {
+      // The only watch was given up; an Error before it said why. Nothing more would come.
+      given_up = is(reason, "sign-in-refused") ? 4 : 1;
+      stopped = 1;
+    }
   };
   if (way == "dispatch") {
     client.on_event(handle);
@@ -52,7 +66,7 @@ int main(int argc, char **argv) try {
     }
   }
   client.close();
-  return 0;
+  return given_up;
 } catch (const ewsn::Error &error) {
   std::cerr << error.what() << '\n';
   return 1;

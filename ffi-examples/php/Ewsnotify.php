@@ -8,7 +8,9 @@ declare(strict_types=1);
  *     $client = Ewsnotify\Client::open(['url' => 'mail.example.com', 'user' => '…', 'password' => '…']);
  *     $client->watch();
  *     while (($event = $client->next(1000)) !== false) {
- *         if ($event !== null && $event['type'] === 'NewMail') { … }
+ *         if ($event === null) { continue; }
+ *         if ($event['type'] === 'NewMail') { … }
+ *         if ($event['type'] === 'Closed') { break; } // the watch was given up; the Error before it says why
  *     }
  *
  * Events are arrays, in the JSON form of the library. A signal ends a wait at once: with pcntl_async_signals(true) its handler

@@ -1,20 +1,28 @@
 <?php
 
 /**
- * Prints what happens in a mailbox, a JSON line each, and saves each new message: a worker as systemd or supervisor runs it.
+ * Prints what happens in a mailbox, a JSON line each: a worker as systemd or supervisor runs it.
  *
- *     php worker.php OPTIONS-AS-JSON [FOLDER-FOR-MESSAGES] [next | dispatch]
+ *     EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' php worker.php [next | dispatch]
  *
- * SIGTERM and Ctrl-C end it.
+ * With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
+ * with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
+ * and else with 1.
  */
 
 declare(strict_types=1);
 
 require __DIR__ . '/Ewsnotify.php';
 
-$options = json_decode($argv[1], true, 512, JSON_THROW_ON_ERROR);
-$folder = $argv[2] ?? '';
-$manual = ($options['ack'] ?? '') === 'manual';
+const RETRY = 60_000;
+
+$json = getenv('EWSNOTIFY_OPTIONS');
+if ($json === false) {
+    fwrite(STDERR, "EWSNOTIFY_OPTIONS is not set: it has the options, as JSON\n");
+    exit(2);
+}
+$options = json_decode($json, true, 512, JSON_THROW_ON_ERROR);
+$givenUp = 0;
 
 $running = true;
 pcntl_async_signals(true);
@@ -25,19 +33,26 @@ foreach ([SIGTERM, SIGINT] as $signal) {
 }
 
 $client = Ewsnotify\Client::open($options);
-$client->watch();
+// An event counts as dealt with when $handle says so.
+$client->watch(['ack' => 'manual']);
 
-$handle = function (array $event) use ($client, $folder, $manual): void {
-    if ($folder !== '' && $event['type'] === 'NewMail') {
-        $client->saveMime($event['watch'], $event['item_id'], $event['change_key'] ?? null, "$folder/{$event['seq']}.eml");
-    }
+$handle = function (array $event) use ($client, &$running, &$givenUp): void {
     fwrite(STDOUT, json_encode($event, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES) . "\n");
-    if ($manual && isset($event['item_id'])) {
+    if (($event['content'] ?? '') === 'unavailable') {
+        // The server or the disk is in trouble: told again later, and its message is asked for anew.
+        $client->retry($event, RETRY);
+    } elseif (isset($event['item_id'])) {
         $client->ack($event);
+    }
+    $reason = $event['reason'] ?? '';
+    if ($event['type'] === 'Closed' && isset($event['watch']) && $reason !== 'closed-by-host') {
+        // The only watch was given up; an Error before it said why. Nothing more would come.
+        $givenUp = $reason === 'sign-in-refused' ? 4 : 1;
+        $running = false;
     }
 };
 
-if (($argv[3] ?? 'next') === 'dispatch') {
+if (($argv[1] ?? 'next') === 'dispatch') {
     $client->onEvent($handle);
     while ($running && $client->dispatch(1000) !== false) {
     }
@@ -50,3 +65,4 @@ if (($argv[3] ?? 'next') === 'dispatch') {
     }
 }
 $client->close();
+exit($givenUp);

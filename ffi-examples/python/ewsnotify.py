@@ -7,6 +7,8 @@
         for event in client:
             if event["type"] == "NewMail":
                 print(event["subject"])
+            elif event["type"] == "Closed":
+                break  # the watch was given up; the Error before it says why
 
 Events are dicts, in the JSON form of the library. All calls block, release the GIL meanwhile, and end on Ctrl-C. A client belongs
 to the process that made it: make a new one after a fork.

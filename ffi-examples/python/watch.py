@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Prints what happens in a mailbox, a JSON line each, and saves each new message.
+"""Prints what happens in a mailbox, a JSON line each.
 
-    watch.py OPTIONS-AS-JSON [FOLDER-FOR-MESSAGES] [next | dispatch]
+    EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' python3 watch.py [next | dispatch]
 
-Ctrl-C and SIGTERM end it.
+With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
+with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
+and else with 1.
 """
 
 import json
@@ -13,28 +15,35 @@ import sys
 
 import ewsnotify
 
+RETRY = 60
+
 
 def main() -> int:
-    options = json.loads(sys.argv[1])
-    folder = sys.argv[2] if len(sys.argv) > 2 else None
-    way = sys.argv[3] if len(sys.argv) > 3 else "next"
+    options = json.loads(os.environ["EWSNOTIFY_OPTIONS"])
+    way = sys.argv[1] if len(sys.argv) > 1 else "next"
+    given_up = 0
 
     def stop(*_):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    manual = options.get("ack") == "manual"
     with ewsnotify.Client(**options) as client:
 
         def handle(event: dict) -> None:
-            if folder and event["type"] == "NewMail":
-                path = os.path.join(folder, f"{event['seq']}.eml")
-                client.save_mime(event["watch"], event["item_id"], path, event.get("change_key"))
+            nonlocal given_up
             print(json.dumps(event), flush=True)
-            if manual and "item_id" in event:
+            if event.get("content") == "unavailable":
+                # The server or the disk is in trouble: told again later, and its message is asked for anew.
+                client.retry(event, RETRY)
+            elif "item_id" in event:
                 client.ack(event)
+            if event["type"] == "Closed" and "watch" in event and event.get("reason") != "closed-by-host":
+                # The only watch was given up; an Error before it said why. Nothing more would come.
+                given_up = 4 if event.get("reason") == "sign-in-refused" else 1
+                client.close()
 
-        client.watch()
+        # An event counts as dealt with when `handle` says so.
+        client.watch(ack="manual")
         try:
             if way == "dispatch":
                 client.on_event(handle)
@@ -45,7 +54,7 @@ def main() -> int:
                     handle(event)
         except KeyboardInterrupt:
             pass
-    return 0
+    return given_up
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ pub const EWSN_STATE_CHANGED: i32 = 107;
 pub const EWSN_ERROR: i32 = 108;
 /// `Log`: a line of the library's log, where option `log` asks for it.
 pub const EWSN_LOG: i32 = 109;
-/// `Closed`: the last event of a watch; with watch 0, of the client.
+/// `Closed`: the last event of a watch; with watch 0, of the client. A watch that was given up (a refused sign-in, a mailbox that is
+/// gone) ends so too, by a reason that is not `closed-by-host`, and the client stays open: a program that has no other watch ends then, or it
+/// waits for ever.
 pub const EWSN_CLOSED_EVENT: i32 = 110;
 
 /// Text: the watch's mailbox.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -151,14 +152,14 @@ fn watches(mut command: Command, way: &str, more: Value) {
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let saved = dir.path().join("saved");
-    std::fs::create_dir(&saved).unwrap();
     let mut options = options(&sim);
     for (key, value) in more.as_object().unwrap() {
         options[key] = value.clone();
     }
     options["state_dir"] = dir.path().join("state").to_str().unwrap().into();
-    options["ack"] = "manual".into();
-    command.arg(options.to_string()).arg(&saved).arg(way);
+    options["fetch"] = "mime".into();
+    options["spool_dir"] = saved.to_str().unwrap().into();
+    command.env("EWSNOTIFY_OPTIONS", options.to_string()).arg(way);
     let mut host = Host::start(&mut command);
 
     host.until("Connected");
@@ -178,8 +179,9 @@ fn watches(mut command: Command, way: &str, more: Value) {
     host.stop();
     for event in &told {
         let n = delivered.iter().position(|id| event["item_id"] == id.as_str()).unwrap();
-        let file = saved.join(format!("{}.eml", event["seq"]));
-        assert_eq!(std::fs::read(&file).unwrap(), mail(n), "message {n}");
+        let file = Path::new(event["mime_path"].as_str().unwrap());
+        assert_eq!(file.parent(), Some(&*saved));
+        assert_eq!(std::fs::read(file).unwrap(), mail(n), "message {n}");
     }
 
     // All of it was acknowledged: nothing is told again.
@@ -234,8 +236,9 @@ fn php_is_told_every_mail() {
 #[test]
 fn an_event_loop_is_woken() {
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
-    let mut host =
-        Host::start(python().arg(example("python/asyncio_watch.py")).arg(options(&sim).to_string()));
+    let mut host = Host::start(
+        python().arg(example("python/asyncio_watch.py")).env("EWSNOTIFY_OPTIONS", options(&sim).to_string()),
+    );
     host.until("Connected");
     let id = sim.exchange().deliver(ADA, &mail(1)).unwrap();
     assert_eq!(host.until("NewMail")["item_id"], id.as_str());
@@ -253,7 +256,7 @@ fn a_job_of_cron_ends_and_the_next_goes_on() {
     options["state_dir"] = dir.path().join("state").to_str().unwrap().into();
     let run = |seconds: &str| {
         let mut command = host("php");
-        command.arg(example("php/cron.php")).arg(options.to_string()).arg(seconds);
+        command.arg(example("php/cron.php")).arg(seconds).env("EWSNOTIFY_OPTIONS", options.to_string());
         Host::start(&mut command)
     };
     let mut first = run("3");
@@ -282,9 +285,9 @@ fn the_hosts_live_through_a_script_of_simulate() {
     simulate.args(["simulate", "--deliver-every", "250ms", "--user", "ada@example.test:secret", "--script"]);
     let mut simulate = Host::start(simulate.arg(&script).stdin(Stdio::null()).stdout(Stdio::piped()));
     let ready = simulate.next();
-    let options = json!({
-        "url": ready["url"], "ca_file": ready["ca_file"], "user": ADA, "password": "secret", "ack": "manual",
-        "events": "NewMail",
+    let mut options = json!({
+        "url": ready["url"], "ca_file": ready["ca_file"], "user": ADA, "password": "secret", "events": "NewMail",
+        "fetch": "mime",
     });
     let c = compile("cc", &example("c/watch.c"), &["-std=gnu99"], dir.path());
     let cpp = cmake(dir.path());
@@ -296,9 +299,8 @@ fn the_hosts_live_through_a_script_of_simulate() {
         .into_iter()
         .enumerate()
         .map(|(n, (mut command, way))| {
-            let saved = dir.path().join(format!("saved{n}"));
-            std::fs::create_dir(&saved).unwrap();
-            Host::start(command.arg(options.to_string()).arg(saved).arg(way))
+            options["spool_dir"] = dir.path().join(format!("saved{n}")).to_str().unwrap().into();
+            Host::start(command.env("EWSNOTIFY_OPTIONS", options.to_string()).arg(way))
         })
         .collect();
     for (n, host) in hosts.iter_mut().enumerate() {
@@ -306,8 +308,9 @@ fn the_hosts_live_through_a_script_of_simulate() {
             host.until(kind);
         }
         let mail = host.until("NewMail");
-        let file = dir.path().join(format!("saved{n}/{}.eml", mail["seq"]));
-        assert!(std::fs::read_to_string(&file).unwrap().contains("Subject:"), "{}", file.display());
+        let file = Path::new(mail["mime_path"].as_str().unwrap());
+        assert!(file.starts_with(dir.path().join(format!("saved{n}"))), "{}", file.display());
+        assert!(std::fs::read_to_string(file).unwrap().contains("Subject:"), "{}", file.display());
     }
     hosts.into_iter().for_each(Host::stop);
     simulate.stop();

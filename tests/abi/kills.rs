@@ -19,7 +19,6 @@ fn killed(mut command: impl FnMut(&str) -> Command, dir: &Path) {
     let sim = Sim::builder().user(ADA, "secret").start().unwrap();
     let mut options = options(&sim);
     options["state_dir"] = dir.join("state").to_str().unwrap().into();
-    options["ack"] = "manual".into();
     let options = options.to_string();
     // The first run says from when on mail is told.
     let mut first = Host::start(&mut command(&options));
@@ -94,7 +93,7 @@ fn c_loses_nothing_when_killed() {
     let program = compile("cc", &example("c/watch.c"), &["-std=gnu99"], dir.path());
     let command = |options: &str| {
         let mut command = host(&program);
-        command.arg(options);
+        command.env("EWSNOTIFY_OPTIONS", options);
         command
     };
     killed(command, dir.path());
@@ -106,7 +105,7 @@ fn python_loses_nothing_when_killed() {
     let dir = tempfile::tempdir().unwrap();
     let command = |options: &str| {
         let mut command = python();
-        command.arg(example("python/watch.py")).arg(options);
+        command.arg(example("python/watch.py")).env("EWSNOTIFY_OPTIONS", options);
         command
     };
     killed(command, dir.path());
@@ -118,7 +117,7 @@ fn php_loses_nothing_when_killed() {
     let dir = tempfile::tempdir().unwrap();
     let command = |options: &str| {
         let mut command = host("php");
-        command.arg(example("php/worker.php")).arg(options);
+        command.arg(example("php/worker.php")).env("EWSNOTIFY_OPTIONS", options);
         command
     };
     killed(command, dir.path());

@@ -6,6 +6,8 @@
 mod features;
 #[cfg(feature = "sim")]
 mod fpm;
+#[cfg(feature = "sim")]
+mod given_up;
 mod headers;
 #[cfg(feature = "sim")]
 mod hosts;

@@ -70,12 +70,10 @@ fn watches(mut command: Command, way: &str, tls: bool) {
         options["ca_file"] = file.into();
     }
     sim.exchange().deliver(ADA, &mail(1)).unwrap();
-    options["ack"] = "manual".into();
     if way == "thread" {
         options["dispatch"] = "thread".into();
     }
-    let dir = tempfile::tempdir().unwrap();
-    command.arg(options.to_string()).arg(dir.path()).arg(way);
+    command.env("EWSNOTIFY_OPTIONS", options.to_string()).arg(way);
     let mut host = Host::start(&mut command);
     host.until("NewMail");
     sim.cut_streams(ewsnotify::sim::fault::Cut::Reset);

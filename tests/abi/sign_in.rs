@@ -38,8 +38,7 @@ fn options(sim: &Sim, store: &Path) -> Value {
 /// The worker that was waiting for a sign-in has one.
 fn is_watched(sim: &Sim, options: &Value) {
     let mut worker = python();
-    let saved = tempfile::tempdir().unwrap();
-    worker.arg(example("python/watch.py")).arg(options.to_string()).arg(saved.path()).arg("next");
+    worker.arg(example("python/watch.py")).env("EWSNOTIFY_OPTIONS", options.to_string());
     let mut worker = Host::start(&mut worker);
     worker.until("Connected");
     let id = sim.exchange().deliver(ADA, &mail(1)).unwrap();
