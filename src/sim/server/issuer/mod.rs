@@ -5,6 +5,8 @@
 mod devices;
 mod pages;
 mod proof;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
