@@ -77,6 +77,16 @@ fn watching(state: &Path, url: &str, more: &[(&str, &str)]) -> Watching {
     Watching::start(sim, &[&settings, more].concat())
 }
 
+/// A web process that does not look at what is unwanted.
+fn careless(folder: &Path) -> Web {
+    let (folder, mut count) = (folder.to_owned(), 0);
+    Web::start(move |body| {
+        count += 1;
+        put(&folder, &format!("5-{count:010}"), body.as_bytes());
+        (200, PushReply::Ok.body().to_owned())
+    })
+}
+
 // A help desk in PHP or Python whose web pages take what Exchange sends, and whose worker is another process.
 #[test]
 fn the_end_points_in_php_and_python() {
@@ -142,14 +152,7 @@ fn files_of_all_sorts() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let folder = state.join("push");
-    let web = Web::start({
-        let (folder, mut count) = (folder.clone(), 0);
-        move |body| {
-            count += 1;
-            put(&folder, &format!("5-{count:010}"), body.as_bytes());
-            (200, PushReply::Ok.body().to_owned())
-        }
-    });
+    let web = careless(&folder);
     let mut w = watching(&state, &format!("http://{}/", web.address), &[("push_max_bytes", "65536")]);
     w.connected();
     w.settle();
@@ -223,15 +226,7 @@ fn a_worker_that_starts_anew() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let folder = state.join("push");
-    // As a web process that does not look at what is unwanted.
-    let web = Web::start({
-        let (folder, mut count) = (folder.clone(), 0);
-        move |body| {
-            count += 1;
-            put(&folder, &format!("5-{count:010}"), body.as_bytes());
-            (200, PushReply::Ok.body().to_owned())
-        }
-    });
+    let web = careless(&folder);
     let sim = server(Style::Exchange);
     let mut options = Options::new();
     options.set("url", sim.url()).unwrap().set("user", ADA).unwrap().set("password", "secret").unwrap();
@@ -283,14 +278,7 @@ fn what_cannot_be_written_is_told_and_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let folder = state.join("push");
-    let web = Web::start({
-        let (folder, mut count) = (folder.clone(), 0);
-        move |body| {
-            count += 1;
-            put(&folder, &format!("5-{count:010}"), body.as_bytes());
-            (200, PushReply::Ok.body().to_owned())
-        }
-    });
+    let web = careless(&folder);
     let mut w = watching(&state, &format!("http://{}/", web.address), &[]);
     w.connected();
     // In the way of the new file, and not to be removed as one.

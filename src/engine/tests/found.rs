@@ -56,6 +56,16 @@ impl Desk {
         conn
     }
 
+    /// The subscription is lost, after a gap, and made anew: how each gap is filled.
+    fn fills_of_a_loss(&mut self, conn: ConnId) -> Vec<Option<Fill>> {
+        self.message(conn, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
+        self.end(conn, Err(error(ErrorKind::Closed)));
+        self.wait(1.0);
+        self.subscribe("s2");
+        let gaps = self.told.iter().filter(|e| e.kind == EventKind::Gap);
+        gaps.map(|e| e.detail.as_ref()?.fill).collect()
+    }
+
     fn notices(&mut self, conn: ConnId, subscription: &str, notices: Vec<Notice>) {
         let notifications = vec![notification(subscription, notices)];
         let body = Streamed { notifications, ..Streamed::default() };
@@ -479,13 +489,7 @@ fn a_reading_by_dates_that_a_gap_tells_of_in_part_stays_in_doubt_for_the_rest() 
     d.page(FOLDER, "1", true, vec![]);
     d.feed(Input::BadEnvelope { conn, error: error(ErrorKind::Protocol) });
     d.page(FOLDER, "2", true, vec![]);
-    d.message(conn, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
-    d.end(conn, Err(error(ErrorKind::Closed)));
-    d.wait(1.0);
-    d.subscribe("s2");
-    let fills: Vec<Option<Fill>> =
-        d.told.iter().filter(|e| e.kind == EventKind::Gap).map(|e| e.detail.as_ref()?.fill).collect();
-    assert_eq!(fills, [Some(Fill::Partial); 2]);
+    assert_eq!(d.fills_of_a_loss(conn), [Some(Fill::Partial); 2]);
 }
 
 // A gap since a folder was read by dates says nothing of that reading; a later one that reaches back further does.
@@ -504,11 +508,5 @@ fn a_reading_by_dates_stays_in_doubt_until_a_gap_tells_of_it() {
     d.message(conn, ok());
     d.feed(Input::BadEnvelope { conn, error: error(ErrorKind::Protocol) });
     d.page(FOLDER, "2", true, vec![]);
-    d.message(conn, bad_ids("ErrorSubscriptionNotFound", &["s1"]));
-    d.end(conn, Err(error(ErrorKind::Closed)));
-    d.wait(1.0);
-    d.subscribe("s2");
-    let fills: Vec<Option<Fill>> =
-        d.told.iter().filter(|e| e.kind == EventKind::Gap).map(|e| e.detail.as_ref()?.fill).collect();
-    assert_eq!(fills, [Some(Fill::Pending), Some(Fill::Partial)]);
+    assert_eq!(d.fills_of_a_loss(conn), [Some(Fill::Pending), Some(Fill::Partial)]);
 }
