@@ -48,6 +48,28 @@ fn folders_by_path() {
     }
 }
 
+// A host that moves here from an older library has its folders' ids in the form of then, or as MAPI tells them.
+#[test]
+fn folders_by_ids_of_other_forms() {
+    for (style, word, form) in [
+        (Style::Exchange, "id", "EwsLegacyId"),
+        (Style::Exchange, "ewslegacyid", "EwsLegacyId"),
+        (Style::Exchange, "HexEntryId", "HexEntryId"),
+        (Style::Gromox, "entryid", "EntryId"),
+    ] {
+        let sim = server(style);
+        let exchange = sim.exchange();
+        let folder = exchange.create_folder(ADA, "inbox", "Tickets").unwrap();
+        let old = exchange.id_in_form(&folder, form).unwrap();
+        let mut w = Watching::start(sim, &[("folders", &format!("{word}:{old}"))]);
+        w.connected();
+        let id = w.sim.exchange().deliver_into(ADA, &folder, b"Subject: here\r\n\r\n").unwrap();
+        let event = w.until("NewMail", is_new(&id));
+        assert_eq!(event.parent_folder_id.as_ref(), Some(&folder), "{word}");
+        assert_eq!(w.sim.stats().of("ConvertId"), 1, "{word}");
+    }
+}
+
 // A part that is not there is named, and a path begins anew where its folder was deleted and made again.
 #[test]
 fn a_path_that_is_not_there() {

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use ewsnotify::ErrorKind;
 use ewsnotify::proto::{
-    DeleteType, FolderRef, Header, Id, NoticeKind, PushUrl, Request, RequestVersion, Scope, soap_action,
-    write_request,
+    DeleteType, FolderRef, Header, Id, IdForm, NoticeKind, PushUrl, Request, RequestVersion, Scope,
+    soap_action, write_request,
 };
 
 mod proto_support;
@@ -60,7 +60,16 @@ fn all_requests() -> Vec<Request> {
         Request::GetFolder { folders: folders.clone() },
         Request::GetItem { items: vec![item(None), item(Some("CQAAAA=="))], mime: false },
         Request::GetItem { items: vec![item(None)], mime: true },
-        Request::ConvertId { id: "AAMk\"<>&'é=".into(), mailbox: "o'neil@example.test".into() },
+        Request::ConvertId {
+            form: IdForm::EwsLegacyId,
+            id: "AAMk\"<>&'é=".into(),
+            mailbox: "o'neil@example.test".into(),
+        },
+        Request::ConvertId {
+            form: IdForm::HexEntryId,
+            id: "00AB".into(),
+            mailbox: "ada@example.test".into(),
+        },
         Request::GetAttachment { id: "AAMk\"<>&'é=".into() },
         Request::SyncFolderItems { folder: inbox(), sync_state: None, max_changes: 512 },
         Request::SyncFolderItems {
@@ -207,8 +216,8 @@ fn what_ews_or_xml_would_refuse_is_refused_before_it_is_sent() {
         Request::GetFolder { folders: vec![] },
         Request::GetItem { items: vec![], mime: true },
         Request::GetAttachment { id: String::new() },
-        Request::ConvertId { id: String::new(), mailbox: "ada@example.test".into() },
-        Request::ConvertId { id: "AAMk".into(), mailbox: String::new() },
+        Request::ConvertId { form: IdForm::OwaId, id: String::new(), mailbox: "ada@example.test".into() },
+        Request::ConvertId { form: IdForm::OwaId, id: "AAMk".into(), mailbox: String::new() },
         sync("", 512),
         sync("H4s=", 0),
         sync("H4s=", 513),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Grade, Report, Topic, advice};
 use crate::auth::{self, Auth};
+use crate::engine::legacy_ids;
 use crate::engine::paths::{self, FolderPath};
 use crate::engine::{self, Answer, answer};
 use crate::net::{Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Tap, Told};
@@ -180,12 +181,15 @@ struct Server<'a> {
 
 impl Server<'_> {
     fn look(&mut self, report: &mut Report<'_>) -> Result<()> {
-        let folders = match self.config.folders.is_empty() {
+        let mut folders: Vec<FolderPath> = match self.config.folders.is_empty() {
             // All folders are watched: any will do.
             true => inbox().into_iter().map(FolderPath::from).collect(),
             false => self.config.folders.clone(),
         };
-        let found = self.find(&folders);
+        let mut found = self.find(&folders);
+        if found.as_ref().is_ok_and(|found| legacy_ids::have_to_be_converted(&mut folders, found)) {
+            found = self.find(&folders);
+        }
         for remark in self.tap.take_remarks() {
             report.say(Topic::SignIn, Grade::Note, remark);
         }
@@ -220,8 +224,10 @@ impl Server<'_> {
     /// The id of each folder, or why it has none for us.
     fn find(&mut self, folders: &[FolderPath]) -> Result<Vec<Result<String>>> {
         let impersonate = self.config.access == Access::Impersonate;
-        let places =
-            paths::follow(folders, self.version, |request| self.ask_in_some_version(request, impersonate))?;
+        let mailbox = self.config.mailbox.clone();
+        let places = paths::follow(folders, self.version, &mailbox, |request| {
+            self.ask_in_some_version(request, impersonate)
+        })?;
         let there: Vec<FolderRef> = places.iter().filter_map(|place| place.as_ref().ok().cloned()).collect();
         let mut ids = match there.is_empty() {
             true => Vec::new(),

@@ -1,15 +1,16 @@
-//! Ids of items in the form of Exchange 2007, which some servers write into events and refuse in questions: converted once, then
+//! Ids in the form of Exchange 2007, which some servers write into events and refuse in questions: converted once, then
 //! asked again. Elsewhere nothing looks at what an id is.
 
 use super::acks::Ticket;
 use super::fetch::FetchId;
 use super::hold::Held;
+use super::paths::FolderPath;
 use super::verdict::{self, Verdict};
 use super::{Answer, Call, Engine, Job};
 use crate::Error;
-use crate::proto::{Id, Request};
+use crate::proto::{FolderRef, Id, IdForm, Request};
 
-/// The item's id is good for nothing but to be converted.
+/// The id is good for nothing but to be converted.
 pub(crate) const LEGACY_ID: &str = "ErrorInvalidIdMalformedEwsLegacyIdFormat";
 
 /// What wants to be asked again.
@@ -17,6 +18,19 @@ pub(crate) const LEGACY_ID: &str = "ErrorInvalidIdMalformedEwsLegacyIdFormat";
 pub(super) enum Asked {
     Fetch(FetchId),
     Act(Ticket),
+}
+
+/// Notes which of a host's folders have an id that the server takes for such a one, and has not converted yet. Whether there are any:
+/// then all is to be asked again.
+pub(crate) fn have_to_be_converted(folders: &mut [FolderPath], answers: &[Result<String, Error>]) -> bool {
+    let mut any = false;
+    for (folder, answer) in folders.iter_mut().zip(answers) {
+        let legacy = answer.as_ref().is_err_and(|e| e.code() == Some(LEGACY_ID));
+        if legacy && folder.form.is_none() && matches!(folder.from, FolderRef::Id(_)) {
+            (folder.form, any) = (Some(IdForm::EwsLegacyId), true);
+        }
+    }
+    any
 }
 
 impl Engine {
@@ -28,7 +42,13 @@ impl Engine {
         if let Asked::Fetch(_) = asked {
             self.endpoint(endpoint).fetches.in_flight += 1;
         }
-        self.call_at(watch, endpoint, Job::Convert(asked), Request::ConvertId { id, mailbox }, None);
+        self.call_at(
+            watch,
+            endpoint,
+            Job::Convert(asked),
+            Request::ConvertId { form: IdForm::EwsLegacyId, id, mailbox },
+            None,
+        );
         true
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::legacy_ids;
 use super::paths::is_gone;
 use super::resume::Resume;
 use super::save::Stored;
@@ -151,7 +152,9 @@ impl Engine {
             (Step::Locate, Ok(Answer::Located { endpoint, affinity })) => {
                 self.located(id, endpoint, affinity);
             }
-            (Step::Folders, Ok(Answer::FoundFolders(page))) => self.found_folders(id, &made, Ok(page)),
+            (Step::Folders, Ok(answer @ (Answer::FoundFolders(_) | Answer::Converted(_)))) => {
+                self.found_folders(id, &made, Ok(answer));
+            }
             (Step::Folders, Err(error)) if self.searches(id) && error.code().is_some() && is_gone(&error) => {
                 self.found_folders(id, &made, Err(error));
             }
@@ -197,6 +200,9 @@ impl Engine {
             );
             return self.step_failed(id, made, Step::Folders, error);
         };
+        if legacy_ids::have_to_be_converted(&mut w.folders, &folders) {
+            return self.due(id, Step::Folders, Duration::ZERO);
+        }
         // What will pass is asked again, for all; where none is left, the first answer says why.
         let all_failed = folders.iter().all(|f| f.is_err());
         let passing = folders.iter().chain(&goes_to).position(|f| f.as_ref().is_err_and(|e| !is_gone(e)));

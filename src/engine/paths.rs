@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::verdict::{self, Verdict};
 use super::watch::{Step, Watch};
 use super::{AfterAck, Answer, Call, Engine};
-use crate::proto::{FolderPage, FolderRef, Request, RequestVersion, distinguished_since};
+use crate::proto::{FolderPage, FolderRef, IdForm, Request, RequestVersion, distinguished_since};
 use crate::{Error, ErrorKind};
 
 /// How many folders are asked for at a time. A server gives a thousand at the most.
@@ -24,11 +24,13 @@ pub struct FolderPath {
     pub from: FolderRef,
     /// Display names, from there down. None for that folder itself.
     pub names: Vec<String>,
+    /// What form the id has, if it is none that other requests take: it is converted first.
+    pub form: Option<IdForm>,
 }
 
 impl From<FolderRef> for FolderPath {
     fn from(from: FolderRef) -> FolderPath {
-        FolderPath { from, names: Vec::new() }
+        FolderPath { from, names: Vec::new(), form: None }
     }
 }
 
@@ -37,6 +39,9 @@ impl fmt::Display for FolderPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.from {
             FolderRef::Distinguished { name, .. } if name == "msgfolderroot" && !self.names.is_empty() => {}
+            FolderRef::Id(id) if let Some(form) = self.form => {
+                write!(f, "{}:{id}", form.name().to_ascii_lowercase())?;
+            }
             FolderRef::Distinguished { name, .. } | FolderRef::Id(name) => f.write_str(name)?,
         }
         for name in &self.names {
@@ -60,7 +65,7 @@ impl FolderPath {
 
     /// As far as so many names lead.
     fn down_to(&self, depth: usize) -> FolderPath {
-        FolderPath { from: self.from.clone(), names: self.names[..depth].to_vec() }
+        FolderPath { names: self.names[..depth].to_vec(), ..self.clone() }
     }
 
     /// Why a server that speaks this version cannot know where it begins.
@@ -96,13 +101,21 @@ impl Search {
         &mut self,
         mut path: impl FnMut(usize) -> Option<&'p FolderPath>,
         version: RequestVersion,
+        mailbox: &str,
     ) -> Option<Request> {
         while let Some(path) = path(self.done.len()) {
             if let Some(error) = path.too_new_for(version) {
                 self.settle(Err(error));
                 continue;
             }
-            let at = self.at.clone().map_or_else(|| path.from.clone(), FolderRef::Id);
+            let at = match (&self.at, &path.from, path.form) {
+                (Some(at), ..) => FolderRef::Id(at.clone()),
+                (None, FolderRef::Id(id), Some(form)) => {
+                    let (id, mailbox) = (id.clone(), mailbox.to_owned());
+                    return Some(Request::ConvertId { form, id, mailbox });
+                }
+                (None, from, _) => from.clone(),
+            };
             if self.depth < path.names.len() {
                 return Some(Request::FindFolder { parent: at, offset: self.offset, most: PAGE });
             }
@@ -111,7 +124,19 @@ impl Search {
         None
     }
 
-    /// What lies in the folder that was asked for; an error if the answer makes no sense.
+    /// The answer to the question; an error if it makes no sense.
+    fn answered(&mut self, path: &FolderPath, answer: Answer) -> Result<(), Error> {
+        match answer {
+            Answer::FoundFolders(page) => self.page(path, page),
+            Answer::Converted(id) => {
+                self.at = Some(id);
+                Ok(())
+            }
+            _ => Err(super::calls::no_answer()),
+        }
+    }
+
+    /// What lies in the folder that was asked for.
     fn page(&mut self, path: &FolderPath, page: FolderPage) -> Result<(), Error> {
         let Some(name) = path.names.get(self.depth) else { return Ok(()) };
         let first = page.folders.first().map(|f| f.id.id.clone());
@@ -146,8 +171,11 @@ impl Search {
 
     /// There is no looking into the folder that was asked for.
     fn refused(&mut self, path: &FolderPath, error: Error) {
-        let to = path.down_to(self.depth);
-        self.settle(Err(error.context(format!("looking for folder {path}, in {to}"))));
+        let what = match (&self.at, path.form) {
+            (None, Some(_)) => format!("converting the id of folder {path}"),
+            _ => format!("looking for folder {path}, in {}", path.down_to(self.depth)),
+        };
+        self.settle(Err(error.context(what)));
     }
 
     fn down(&mut self, id: String) {
@@ -189,7 +217,7 @@ impl Watch {
     fn path(&self, place: usize) -> Option<&FolderPath> {
         match (&self.spec.after_ack, place.checked_sub(self.folders.len())) {
             (_, None) => self.folders.get(place),
-            (AfterAck::Move(to), Some(0)) if !to.names.is_empty() => Some(to),
+            (AfterAck::Move(to), Some(0)) if !to.names.is_empty() || to.form.is_some() => Some(to),
             _ => None,
         }
     }
@@ -202,7 +230,7 @@ impl Engine {
         let version = self.endpoint(endpoint).version;
         let w = self.watches.get_mut(&id)?;
         let mut search = std::mem::take(&mut w.search);
-        let next = search.next(|place| w.path(place), version);
+        let next = search.next(|place| w.path(place), version, &w.spec.mailbox);
         let count = w.folders.len();
         if next.is_some() {
             w.search = search;
@@ -235,13 +263,13 @@ impl Engine {
         self.watches.get(&id).is_some_and(|w| w.path(w.search.done.len()).is_some())
     }
 
-    /// What lies in a folder on the way came.
-    pub(super) fn found_folders(&mut self, id: u64, made: &Call, page: Result<FolderPage, Error>) {
+    /// What was asked on the way to a folder was answered.
+    pub(super) fn found_folders(&mut self, id: u64, made: &Call, answer: Result<Answer, Error>) {
         let Some(w) = self.watches.get_mut(&id) else { return };
         let mut search = std::mem::take(&mut w.search);
         let Some(path) = w.path(search.done.len()) else { return };
-        let seen = match page {
-            Ok(page) => search.page(path, page),
+        let seen = match answer {
+            Ok(answer) => search.answered(path, answer),
             // One folder of several may be out of reach.
             Err(error) if is_gone(&error) => {
                 search.refused(path, error);
@@ -263,14 +291,14 @@ impl Engine {
 pub(crate) fn follow(
     paths: &[FolderPath],
     version: RequestVersion,
+    mailbox: &str,
     mut ask: impl FnMut(&Request) -> Result<Answer, Error>,
 ) -> Result<Vec<Result<FolderRef, Error>>, Error> {
     let mut search = Search::default();
-    while let Some(request) = search.next(|place| paths.get(place), version) {
+    while let Some(request) = search.next(|place| paths.get(place), version, mailbox) {
         let Some(path) = paths.get(search.done.len()) else { break };
         match ask(&request) {
-            Ok(Answer::FoundFolders(page)) => search.page(path, page)?,
-            Ok(_) => return Err(super::calls::no_answer()),
+            Ok(answer) => search.answered(path, answer)?,
             Err(error) if error.code().is_some() && is_gone(&error) => search.refused(path, error),
             Err(error) => return Err(error),
         }

@@ -248,7 +248,7 @@ impl Watch {
     pub fn goes_to(&self) -> Option<FolderRef> {
         let to = match &self.spec.after_ack {
             AfterAck::Delete(to) => to,
-            AfterAck::Move(to) if to.names.is_empty() => &to.from,
+            AfterAck::Move(to) if to.names.is_empty() && to.form.is_none() => &to.from,
             _ => return None,
         };
         let named = |f: &FolderRef| matches!(f, FolderRef::Distinguished { .. });

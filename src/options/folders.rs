@@ -1,7 +1,7 @@
 //! How folders are written in options: by a name of EWS's, by id, or by path.
 
 use crate::engine::FolderPath;
-use crate::proto::{FolderRef, distinguished, distinguished_since};
+use crate::proto::{FolderRef, IdForm, distinguished, distinguished_since};
 
 /// The top of the folders that people see.
 const TOP: &str = "msgfolderroot";
@@ -24,6 +24,14 @@ pub(super) fn folder(word: &str, owner: Option<&str>) -> Result<FolderPath, Stri
             false => Ok(FolderRef::Id(id.to_owned()).into()),
         };
     }
+    if let Some((form, id)) = word.split_once(':')
+        && let Some(form) = IdForm::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(form))
+    {
+        return match id.is_empty() {
+            true => Err(format!("an id behind {}:", form.name().to_ascii_lowercase())),
+            false => Ok(FolderPath { form: Some(form), ..FolderRef::Id(id.to_owned()).into() }),
+        };
+    }
     let mut names = split(word, '/');
     let from = match known(names[0]) {
         // A name at the top may be one of EWS's too: then the stroke before it tells.
@@ -43,7 +51,7 @@ pub(super) fn folder(word: &str, owner: Option<&str>) -> Result<FolderPath, Stri
     }
     let mailbox = owner.filter(|_| from != PUBLIC).map(str::to_owned);
     let names = names.into_iter().map(plain).collect();
-    Ok(FolderPath { from: FolderRef::Distinguished { name: from, mailbox }, names })
+    Ok(FolderPath { from: FolderRef::Distinguished { name: from, mailbox }, names, form: None })
 }
 
 fn known(word: &str) -> Option<String> {
@@ -148,6 +156,7 @@ mod tests {
             ("inbx", "inbox may be meant"),
             ("Tickets", "/ before its name"),
             ("id:", "an id"),
+            ("OwaId:", "an id behind owaid:"),
             ("inbox//x", "empty"),
             ("inbox/", "empty"),
             ("/", "empty"),
@@ -175,7 +184,9 @@ mod tests {
     // An error names the folder as the host wrote it, so that it finds the line.
     #[test]
     fn a_folder_is_shown_as_it_is_written() {
-        for word in ["inbox", r"inbox/In\/Out/a\\b\,c", "/Projekte/2026", "id"] {
+        for word in
+            ["inbox", r"inbox/In\/Out/a\\b\,c", "/Projekte/2026", "id", "hexentryid:00AB", "owaid:Rg/+="]
+        {
             let shown = match word {
                 "id" => folder("id:id", None),
                 word => folder(word, None),

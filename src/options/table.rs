@@ -113,7 +113,7 @@ pub(super) static TABLE: &[OptionSpec] = &[
     watch("mailbox", Text, "", "the mailbox to watch, by its address; `user` where not set"),
     watch("access", OneOf(&["auto", "own", "delegate", "impersonate"]), "auto",
         "how the mailbox is reached: as `user`'s own, by a right that `user` has on it, or by impersonation; auto: own if `mailbox` is `user`, else delegate"),
-    watch("folders", Folders, "inbox", "the folders to watch, without their subfolders: names as `inbox` or `sentitems`, paths of display names that begin there or at the mailbox's top (`inbox/Tickets`, `/Projects`), or `id:` and an id; in a path `\\/` and `\\,` are part of a name"),
+    watch("folders", Folders, "inbox", "the folders to watch, without their subfolders: names as `inbox` or `sentitems`, paths of display names that begin there or at the mailbox's top (`inbox/Tickets`, `/Projects`), or `id:` and an id (of another form than EwsId: `ewslegacyid:`, `entryid:`, `hexentryid:`, `storeid:`, `owaid:`); in a path `\\/` and `\\,` are part of a name"),
     watch("public_folder_mailbox", Text, "", "public folders: the address of the public folder mailbox that holds their content, where that is not the one that the server takes for this user (Exchange 2013 and later; `Get-PublicFolder` tells its name as ContentMailboxName): requests carry it as X-PublicFolderMailbox and X-AnchorMailbox"),
     watch("all_folders", Bool, "false", "watch all folders below the mailbox's top instead, those that are made later too; search folders are none"),
     watch("events", Events, "NewMail,Created,Deleted,Modified,Moved,Copied,FreeBusyChanged", "which kinds of events to tell"),

@@ -464,6 +464,38 @@ pub struct Header {
     pub impersonate: Option<String>,
 }
 
+/// A form of ids that only `ConvertId` takes: `IdFormatType` of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdForm {
+    /// That of Exchange 2007.
+    EwsLegacyId,
+    /// MAPI's `PR_ENTRYID`, in base64.
+    EntryId,
+    /// The same in hexadecimal digits.
+    HexEntryId,
+    /// That of Exchange's own store.
+    StoreId,
+    /// That of Outlook on the web.
+    OwaId,
+}
+
+impl IdForm {
+    /// All of them.
+    pub const ALL: [IdForm; 5] =
+        [IdForm::EwsLegacyId, IdForm::EntryId, IdForm::HexEntryId, IdForm::StoreId, IdForm::OwaId];
+
+    /// The name in the schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            IdForm::EwsLegacyId => "EwsLegacyId",
+            IdForm::EntryId => "EntryId",
+            IdForm::HexEntryId => "HexEntryId",
+            IdForm::StoreId => "StoreId",
+            IdForm::OwaId => "OwaId",
+        }
+    }
+}
+
 /// A folder in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FolderRef {
@@ -570,8 +602,8 @@ pub enum Request {
     FindFolder { parent: FolderRef, offset: u32, most: u32 },
     /// `GetItem`: the summary's fields, and `MimeContent` if asked.
     GetItem { items: Vec<Id>, mime: bool },
-    /// `ConvertId` of an item's id in the form of Exchange 2007 (`EwsLegacyId`) into that of today (`EwsId`).
-    ConvertId { id: String, mailbox: String },
+    /// `ConvertId` of an id of another form into that of today (`EwsId`).
+    ConvertId { form: IdForm, id: String, mailbox: String },
     /// `GetAttachment` with its content; that of an item is its `MimeContent`.
     GetAttachment { id: String },
     /// `SyncFolderItems` of normal items, shape `IdOnly` with class, dates, draft and read flag; `max_changes` is 1–512.

@@ -207,11 +207,11 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
             within(items.len(), 1, usize::MAX, "the number of items to get")?;
             w.element("m:ItemIds", |w| items.iter().try_for_each(|id| write_id(w, "t:ItemId", id)))
         }),
-        Request::ConvertId { id, mailbox } => {
+        Request::ConvertId { form, id, mailbox } => {
             w.element_with("m:ConvertId", &[("DestinationFormat", "EwsId")], |w| {
-                let id = non_empty(id, "an item's id")?;
+                let id = non_empty(id, "an id to convert")?;
                 let mailbox = non_empty(mailbox, "the mailbox's address")?;
-                let attributes = [("Format", "EwsLegacyId"), ("Id", id), ("Mailbox", mailbox)];
+                let attributes = [("Format", form.name()), ("Id", id), ("Mailbox", mailbox)];
                 w.element("m:SourceIds", |w| w.empty("t:AlternateId", &attributes))
             })
         }

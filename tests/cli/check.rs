@@ -293,7 +293,13 @@ fn rights_and_limits() {
     fails(&check(&company, &[]), &["limits: ", "ErrorServerBusy", "throttles"]);
     let ended = check(&company, &["--option", "folders=id:AAAA"]);
     fails(&ended, &["folders: ", "ErrorInvalidId"]);
-    exchange.create_folder(ADA, "inbox", "Tickets").unwrap();
+    let tickets = exchange.create_folder(ADA, "inbox", "Tickets").unwrap();
+    for (word, form) in [("id", "EwsLegacyId"), ("hexentryid", "HexEntryId")] {
+        let old = exchange.id_in_form(&tickets, form).unwrap();
+        let ended = check(&company, &["--option", &format!("folders={word}:{old}")]);
+        says(&ended, "ok", &["folders: a folder of ada@example.test", "is there"]);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
     let ended = check(&company, &["--option", "folders=inbox/tickets,/Gone"]);
     says(&ended, "ok", &["folders: folder inbox/tickets", "is there"]);
     fails(&ended, &["folders: folder /Gone", "at the top of the mailbox is no folder \"Gone\""]);

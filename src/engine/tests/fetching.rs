@@ -409,7 +409,7 @@ fn an_id_in_the_form_of_exchange_2007_is_converted_once() {
         let (call, ..) = d.call();
         d.fail(call, legacy());
         let (call, _, request) = d.call();
-        let Request::ConvertId { id, mailbox } = request else { panic!("{request:?}") };
+        let Request::ConvertId { id, mailbox, .. } = request else { panic!("{request:?}") };
         assert_eq!((id.as_str(), mailbox.as_str()), ("old", "user1@example.test"));
         // What will pass is asked again, from the beginning.
         d.fail(call, error(ErrorKind::Connect));

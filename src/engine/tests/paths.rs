@@ -5,7 +5,7 @@ use crate::proto::{Folder, FolderPage};
 
 fn at(from: &str, names: &[&str]) -> FolderPath {
     let from = FolderRef::Distinguished { name: from.into(), mailbox: None };
-    FolderPath { from, names: names.iter().map(|n| (*n).to_owned()).collect() }
+    FolderPath { from, names: names.iter().map(|n| (*n).to_owned()).collect(), form: None }
 }
 
 /// What lies in a folder, the id of each being its name behind `F-`.
@@ -58,6 +58,49 @@ fn a_path_is_followed_page_by_page_and_name_by_name() {
     let scope = Scope::Folders(vec![FolderRef::Id("F-Ärger".into()), FolderRef::Id("F-drafts".into())]);
     assert!(matches!(request, Request::SubscribeStreaming { scope: s, .. } if s == scope));
     assert!(d.told.is_empty());
+}
+
+// Programs of the time of Exchange 2007, Outlook's macros and OWA's links know folders by ids that no other request takes: the watch would
+// end with "Id is malformed".
+#[test]
+fn ids_of_other_forms_are_converted_first() {
+    let of = |form| FolderPath { form: Some(form), ..FolderRef::Id("old".into()).into() };
+    let convert = |d: &mut Desk, form| {
+        let (call, _, request) = d.call();
+        let mailbox = "user1@example.test".to_owned();
+        assert_eq!(request, Request::ConvertId { form, id: "old".into(), mailbox });
+        call
+    };
+    let get = |d: &mut Desk, id: &str| {
+        let (call, _, request) = d.call();
+        assert_eq!(request, Request::GetFolder { folders: vec![FolderRef::Id(id.into())] });
+        call
+    };
+    for form in crate::proto::IdForm::ALL {
+        let mut d = asking_for(vec![of(form)]);
+        let call = convert(&mut d, form);
+        d.answer(call, Answer::Converted("new".into()));
+        let call = get(&mut d, "new");
+        d.answer(call, Answer::Folders(vec![Ok("new".into())]));
+        assert!(matches!(d.call().2, Request::SubscribeStreaming { .. }));
+    }
+    // Of one that is given as if it were of today, the server says what it is; once.
+    let legacy = || Answer::Folders(vec![Err(coded("ErrorInvalidIdMalformedEwsLegacyIdFormat"))]);
+    let mut d = asking_for(vec![FolderRef::Id("old".into()).into()]);
+    let call = get(&mut d, "old");
+    d.answer(call, legacy());
+    let call = convert(&mut d, crate::proto::IdForm::EwsLegacyId);
+    d.answer(call, Answer::Converted("new".into()));
+    let call = get(&mut d, "new");
+    d.answer(call, legacy());
+    assert!(d.told().contains(&(1, EventKind::Closed)) && d.calls.is_empty());
+    // What cannot be converted is named as the host wrote it.
+    let mut d = asking_for(vec![of(crate::proto::IdForm::OwaId)]);
+    let call = convert(&mut d, crate::proto::IdForm::OwaId);
+    d.fail(call, coded("ErrorInvalidIdMalformed"));
+    let text = message(&mut d);
+    assert!(text.contains("converting the id of folder owaid:old"), "{text}");
+    assert_eq!(d.told(), [(1, EventKind::Closed)]);
 }
 
 // Each would be asked for ever, hundreds of times a second, without a word; or the watch would end as if its user were wrong.

@@ -14,7 +14,7 @@ use super::Client;
 use crate::engine::legacy_ids::LEGACY_ID;
 use crate::engine::{Answer, answer, item_content};
 use crate::net::{Cancel, cut};
-use crate::proto::{Body, Id, Request, RequestVersion};
+use crate::proto::{Body, Id, IdForm, Request, RequestVersion};
 use crate::spooled::Spooled;
 use crate::{Error, ErrorKind, Fetch, ItemContent, Options, Result};
 
@@ -169,7 +169,8 @@ impl Client {
     }
 
     fn convert(&self, watch: &Watch, id: &str) -> Result<String> {
-        let request = Request::ConvertId { id: id.to_owned(), mailbox: watch.config.mailbox.to_string() };
+        let (form, mailbox) = (IdForm::EwsLegacyId, watch.config.mailbox.to_string());
+        let request = Request::ConvertId { form, id: id.to_owned(), mailbox };
         let anchor = (&*watch.config.mailbox, None);
         let (body, date) = self.in_its_version(watch, |version, cancel| {
             workers::exchange(&*watch.link, &watch.header(version), &request, anchor, cancel)

@@ -145,6 +145,12 @@ impl Exchange {
         })
     }
 
+    /// A folder's id in a form that only `ConvertId` takes: `EwsLegacyId`, `EntryId` or `HexEntryId`. Nothing for other forms, and
+    /// for what is no folder's id.
+    pub fn id_in_form(&self, id: &str, form: &str) -> Option<String> {
+        ids::in_form(self.lock().style, form, id)
+    }
+
     /// Makes a folder. Gives its id.
     pub fn create_folder(&self, address: &str, parent: &str, name: &str) -> Result<String> {
         self.on_folder(address, parent, |e, parent| {

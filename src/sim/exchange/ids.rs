@@ -67,6 +67,33 @@ pub(super) fn from_legacy(style: Style, id: &str) -> Option<String> {
     parse(style, &id).map(|_| id)
 }
 
+/// A folder's id in another form: that of Exchange 2007, or one of MAPI's.
+pub(super) fn in_form(style: Style, form: &str, id: &str) -> Option<String> {
+    let Entry::Folder { mailbox, folder } = parse(style, id)? else { return None };
+    let entry = entry_id(mailbox, folder, None);
+    match form {
+        "EwsLegacyId" => Some(to_legacy(id)),
+        "EntryId" => Some(BASE64.encode(entry)),
+        "HexEntryId" => Some(entry.iter().map(|b| format!("{b:02X}")).collect()),
+        _ => None,
+    }
+}
+
+/// An id of another form in the one of today.
+pub(super) fn from_form(style: Style, form: &str, id: &str) -> Option<String> {
+    let entry = match form {
+        "EwsLegacyId" => return from_legacy(style, id),
+        "EntryId" => BASE64.decode(id).ok()?,
+        "HexEntryId" => {
+            let byte = |at| u8::from_str_radix(id.get(at..at + 2)?, 16).ok();
+            (0..id.len()).step_by(2).map(byte).collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    let id = wrap(style, entry.get(4..20)?.try_into().ok()?, entry);
+    parse(style, &id).map(|_| id)
+}
+
 /// The change key of an item or folder as GetItem and GetFolder tell it.
 pub(super) fn change_key(style: Style, first: u8, mailbox: Guid, change: u64) -> String {
     let mut bytes = Vec::with_capacity(30);

@@ -63,7 +63,7 @@ pub(super) fn get_user_configuration(call: &mut Call<'_>, request: &Node) -> Res
     Err(Refusal::new("ErrorItemNotFound", "The specified object was not found in the store.").into())
 }
 
-/// But for that of Exchange 2007, ids have one form here: each is given back as it came.
+/// Of Exchange 2007, and of MAPI, ids come in other forms; all others are given back as they came.
 pub(super) fn convert_id(call: &mut Call<'_>, request: &Node) -> Result<Outcome, Fail> {
     request.sequence(Ns::Messages, &["!SourceIds"])?;
     let format = request.need_attribute("DestinationFormat")?.to_owned();
@@ -73,8 +73,8 @@ pub(super) fn convert_id(call: &mut Call<'_>, request: &Node) -> Result<Outcome,
         if !mailbox.contains('@') {
             return Err(Refusal::new("ErrorInvalidSmtpAddress", "The SMTP address format is invalid.").into());
         }
-        let legacy = node.attribute("Format") == Some("EwsLegacyId");
-        let id = match ids::from_legacy(call.style, id).filter(|_| legacy) {
+        let form = node.attribute("Format").unwrap_or_default();
+        let id = match ids::from_form(call.style, form, id) {
             Some(id) => id,
             None => call.parse_id(id).map(|_| id.to_owned())?,
         };
