@@ -312,6 +312,31 @@ fn a_mailbox_that_moves_to_another_server_is_followed() {
     assert_eq!(company.discovered(200), 2, "looked up again, once");
 }
 
+// An organisation has several public folder mailboxes, and a request that reaches another one than the content's finds nothing: the
+// address stood in no manual, and was to be looked up by the administrator.
+#[test]
+fn a_public_folders_content_is_found() {
+    const CONTENT: &str = "pf7@example.test";
+    let company = company();
+    let exchange = company.sim.exchange();
+    let public = exchange.add_public_folders();
+    let news = exchange.create_folder(&public, "msgfolderroot", "News").unwrap();
+    exchange.place_public_folders(CONTENT);
+    let client = client(&company, &[("folders", "publicfoldersroot/news"), ("fetch", "summary")]);
+    let watch = client.watch(&Options::new()).unwrap();
+    until(&client, EventKind::Connected);
+    let id = company.sim.exchange().deliver_into(&public, &news, b"Subject: to all\r\n\r\n").unwrap();
+    let event = until(&client, EventKind::NewMail);
+    assert_eq!(event.item.unwrap().subject.as_deref(), Some("to all"));
+    // What the host asks itself goes there too, without another look-up.
+    let asked = company.discovered(200);
+    client.get_item(watch, &id, None, Fetch::Summary).unwrap();
+    assert_eq!((asked, company.discovered(200)), (2, 2), "for the user, and for the GUID");
+    for request in company.sim.requests().iter().filter(|r| r.operation == "Subscribe") {
+        assert_eq!(request.header("x-publicfoldermailbox"), Some(CONTENT), "{request:#?}");
+    }
+}
+
 // A restart goes on where the last run stood, though nobody has written the server down.
 #[test]
 fn the_state_is_the_same_wherever_the_server_is_found() {

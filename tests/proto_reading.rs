@@ -317,6 +317,30 @@ fn pages_of_folders() {
     assert_eq!(read_page("Error", error).sync_state, None);
 }
 
+// What is misread here sends all requests for a public folder to a mailbox that is not there.
+#[test]
+fn who_has_a_public_folders_content() {
+    let replica = |value: &str| {
+        let folders = format!(
+            "<m:Folders><t:Folder><t:FolderId Id='f'/><t:ExtendedProperty><t:ExtendedFieldURI PropertyTag='0x6698' PropertyType='Binary'/>\
+             <t:Value>{value}</t:Value></t:ExtendedProperty></t:Folder></m:Folders>"
+        );
+        let Body::Folders(responses) = read(&message("GetFolderResponse", "Success", &folders)).body else {
+            panic!()
+        };
+        one(responses).body.remove(0).replica
+    };
+    // "d0a2c5f1-7b1e-4c2d-9f00-0123456789ab", alone and before another one.
+    let guid = "ZDBhMmM1ZjEtN2IxZS00YzJkLTlmMDAtMDEyMzQ1Njc4OWFi";
+    for value in [format!("{guid}AA=="), format!(" {guid}AGQw "), guid.to_owned()] {
+        assert_eq!(replica(&value).as_deref(), Some("d0a2c5f1-7b1e-4c2d-9f00-0123456789ab"), "{value}");
+    }
+    // The names of servers that Exchange 2010 has there, too little, and what is no base64.
+    for value in ["L289Q29udG9zby9vdT1BZG1pbi9jbj1TZXJ2ZXJzL2NuPU1CWDAx", "ZDBhMmM1", "???", ""] {
+        assert_eq!(replica(value), None, "{value}");
+    }
+}
+
 // The hourly audit rests on these two; one that is misread syncs every folder every hour, or none ever.
 #[test]
 fn stamps_of_folders() {

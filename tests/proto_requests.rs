@@ -77,6 +77,7 @@ fn all_requests() -> Vec<Request> {
             sync_state: Some("H4sIAA==".into()),
             max_changes: 1,
         },
+        Request::GetFolderReplica { folder: inbox() },
         Request::FindFolder { parent: inbox(), offset: 0, most: 500 },
         Request::FindFolder { parent: FolderRef::Id("AAMk".into()), offset: 500, most: 1 },
         Request::GetFolderStamps { folders },

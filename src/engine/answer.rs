@@ -39,6 +39,10 @@ pub(crate) fn of(request: &Request, body: Body, date: Option<SystemTime>) -> Res
             };
             Ok(Answer::Folders(responses.into_iter().map(|r| succeed(r, request).and_then(id)).collect()))
         }
+        (Request::GetFolderReplica { .. }, Body::Folders(responses)) => {
+            let replica = |mut found: Vec<proto::Folder>| found.pop().and_then(|folder| folder.replica);
+            first(responses, request).map(|found| Answer::ContentMailbox(replica(found)))
+        }
         (Request::FindFolder { .. }, Body::FoundFolders(responses)) => {
             first(responses, request)?.map(Answer::FoundFolders).ok_or_else(unexpected)
         }

@@ -238,6 +238,8 @@ pub enum Answer {
     Folders(Vec<Result<String, Error>>),
     /// `FindFolder`.
     FoundFolders(FolderPage),
+    /// `GetFolder` of a public folder: the GUID of the mailbox that has its content, where it tells.
+    ContentMailbox(Option<String>),
     /// `GetEvents`.
     Events(crate::proto::Notification),
     /// `Unsubscribe`.

@@ -360,6 +360,11 @@ pub(crate) fn net_config(options: &Options) -> Result<net::Config> {
 }
 
 impl WatchConfig {
+    /// Whether it is found out which public folder mailbox has the content of its folder.
+    pub fn seeks_content(&self) -> bool {
+        self.net.public_folder_mailbox.is_none() && self.folders.iter().any(FolderPath::is_public)
+    }
+
     /// Whose domain is trusted with the sign-in.
     pub fn searcher(&self) -> &str {
         searcher(&self.sign_in, &self.user, &self.mailbox)

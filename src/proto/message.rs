@@ -294,6 +294,8 @@ pub struct Folder {
     pub unread_count: Option<u32>,
     /// The two properties by which a change of its content can be seen cheaply.
     pub stamp: FolderStamp,
+    /// `0x6698`, PR_REPLICA_LIST: of a public folder since Exchange 2013, the GUID of the mailbox that has its content, as text.
+    pub replica: Option<String>,
 }
 
 impl Folder {
@@ -598,6 +600,8 @@ pub enum Request {
     GetFolder { folders: Vec<FolderRef> },
     /// `GetFolder` with the ids and [`FolderStamp`]s.
     GetFolderStamps { folders: Vec<FolderRef> },
+    /// `GetFolder` of a public folder, with the mailbox that has its content.
+    GetFolderReplica { folder: FolderRef },
     /// `FindFolder` of what lies directly in a folder, from the place `offset` on: ids and names. `most` is at least 1.
     FindFolder { parent: FolderRef, offset: u32, most: u32 },
     /// `GetItem`: the summary's fields, and `MimeContent` if asked.

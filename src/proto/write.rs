@@ -33,6 +33,8 @@ const STAMP: [(&str, &str); 2] = [(COMMITTED, "SystemTime"), (DELETED, "Integer"
 pub(super) const COMMITTED: &str = "0x670A";
 /// PR_DELETED_COUNT_TOTAL.
 pub(super) const DELETED: &str = "0x670B";
+/// PR_REPLICA_LIST.
+pub(super) const REPLICAS: &str = "0x6698";
 
 /// What stands for the watermark that a server never gave: the schema demands one that is not empty. gromox, which gives
 /// none, does not look at it.
@@ -70,7 +72,9 @@ pub fn soap_action(request: &Request) -> &'static str {
         Request::GetStreamingEvents { .. } => action!("GetStreamingEvents"),
         Request::GetEvents { .. } => action!("GetEvents"),
         Request::Unsubscribe { .. } => action!("Unsubscribe"),
-        Request::GetFolder { .. } | Request::GetFolderStamps { .. } => action!("GetFolder"),
+        Request::GetFolder { .. } | Request::GetFolderStamps { .. } | Request::GetFolderReplica { .. } => {
+            action!("GetFolder")
+        }
         Request::FindFolder { .. } => action!("FindFolder"),
         Request::GetItem { .. } => action!("GetItem"),
         Request::ConvertId { .. } => action!("ConvertId"),
@@ -169,17 +173,10 @@ fn write_body(w: &mut Writer, request: &Request, version: RequestVersion) -> Res
             w.element("m:FolderShape", |w| w.text("t:BaseShape", "Default"))?;
             write_folders(w, "m:FolderIds", folders)
         }),
-        Request::GetFolderStamps { folders } => w.element("m:GetFolder", |w| {
-            w.element("m:FolderShape", |w| {
-                w.text("t:BaseShape", "IdOnly")?;
-                w.element("t:AdditionalProperties", |w| {
-                    STAMP.iter().try_for_each(|(tag, kind)| {
-                        w.empty("t:ExtendedFieldURI", &[("PropertyTag", tag), ("PropertyType", kind)])
-                    })
-                })
-            })?;
-            write_folders(w, "m:FolderIds", folders)
-        }),
+        Request::GetFolderStamps { folders } => write_get_folder(w, &STAMP, folders),
+        Request::GetFolderReplica { folder } => {
+            write_get_folder(w, &[(REPLICAS, "Binary")], std::slice::from_ref(folder))
+        }
         Request::FindFolder { parent, offset, most } => {
             w.element_with("m:FindFolder", &[("Traversal", "Shallow")], |w| {
                 w.element("m:FolderShape", |w| {
@@ -365,6 +362,21 @@ fn write_id(w: &mut Writer, name: &str, id: &Id) -> Result<()> {
         Some(key) => w.empty(name, &[("Id", value), ("ChangeKey", key)]),
         None => w.empty(name, &[("Id", value)]),
     }
+}
+
+/// `GetFolder` with ids and these properties, each with its type.
+fn write_get_folder(w: &mut Writer, properties: &[(&str, &str)], folders: &[FolderRef]) -> Result<()> {
+    w.element("m:GetFolder", |w| {
+        w.element("m:FolderShape", |w| {
+            w.text("t:BaseShape", "IdOnly")?;
+            w.element("t:AdditionalProperties", |w| {
+                properties.iter().try_for_each(|(tag, kind)| {
+                    w.empty("t:ExtendedFieldURI", &[("PropertyTag", tag), ("PropertyType", kind)])
+                })
+            })
+        })?;
+        write_folders(w, "m:FolderIds", folders)
+    })
 }
 
 fn write_properties(w: &mut Writer, names: &[&str]) -> Result<()> {

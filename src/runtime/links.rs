@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::accounts::Accounts;
 use super::locate::Locations;
+use super::public_folders;
 use super::threads::lock;
 use crate::auth::{self, Auth};
 use crate::autodiscover::Found;
@@ -26,10 +27,13 @@ pub(super) struct Watch {
 
 impl Watch {
     pub fn header(&self, version: RequestVersion) -> Header {
-        let impersonate =
-            (self.config.access == Access::Impersonate).then(|| self.config.mailbox.to_string());
-        Header { version, impersonate }
+        header(&self.config, version)
     }
+}
+
+fn header(config: &WatchConfig, version: RequestVersion) -> Header {
+    let impersonate = (config.access == Access::Impersonate).then(|| config.mailbox.to_string());
+    Header { version, impersonate }
 }
 
 /// What Autodiscover's answer comes to.
@@ -100,12 +104,27 @@ impl Links {
     pub fn locate(&self, config: &WatchConfig, fresh: bool, cancel: &Cancel) -> Result<Located> {
         let (asker, auth) = self.who_asks(config)?;
         let found = self.locations.find(config, &asker, &*auth, fresh, cancel)?;
-        self.located(config, &found)
+        self.located(config, &found, (&asker, &*auth), fresh, cancel)
     }
 
-    /// What was found, as a server that watches may share.
-    pub fn located(&self, config: &WatchConfig, found: &Found) -> Result<Located> {
-        let (endpoint, link) = self.link_to(config, found.ews())?;
+    /// What was found, as a server that watches may share. Blocks only for a public folder, whose content may be elsewhere.
+    pub fn located(
+        &self,
+        config: &WatchConfig,
+        found: &Found,
+        who: (&Asker, &dyn Auth),
+        fresh: bool,
+        cancel: &Cancel,
+    ) -> Result<Located> {
+        let (mut endpoint, mut link) = self.link_to(config, found.ews())?;
+        if config.seeks_content() {
+            let header = header(config, RequestVersion::default());
+            let ask = || public_folders::content_mailbox(config, &*link, header, found, who, cancel);
+            if let Some(content) = self.locations.content(config, fresh, ask)? {
+                let net = net::Config { public_folder_mailbox: Some(content), ..config.net.clone() };
+                (endpoint, link) = self.link_to(&WatchConfig { net, ..config.clone() }, found.ews())?;
+            }
+        }
         // What the host says of it counts.
         let affinity = match (&*config.affinity, &found.grouping) {
             ("", Some(grouping)) => grouping.as_str().into(),

@@ -96,6 +96,8 @@ struct Known {
     mailboxes: BTreeMap<(String, String), (Instant, Arc<Found>)>,
     /// By user and domain: who answered. Of thousands of mailboxes only the first has to try those who do not.
     places: BTreeMap<(String, String), Place>,
+    /// By user, mailbox and folder: when, and who has the content of that public folder.
+    contents: BTreeMap<(String, String, String), (Instant, Option<String>)>,
     /// By URL: until when it is not asked for several mailboxes at once, since it has not answered that.
     singly: BTreeMap<String, Instant>,
 }
@@ -155,6 +157,28 @@ impl Locations {
         let key = (config.user.clone(), config.mailbox.to_lowercase());
         known.put(key, Instant::now(), found.clone());
         Ok(found)
+    }
+
+    /// Who has the content of a watch's public folder, as is known, or as `ask` finds out.
+    pub fn content(
+        &self,
+        config: &WatchConfig,
+        fresh: bool,
+        ask: impl FnOnce() -> Result<Option<String>>,
+    ) -> Result<Option<String>> {
+        let folder = config.folders.first().map(ToString::to_string).unwrap_or_default();
+        let key = (config.user.clone(), config.mailbox.to_lowercase(), folder);
+        let known = lock(&self.0).contents.get(&key).filter(|(at, _)| !fresh && at.elapsed() < LIFE).cloned();
+        if let Some((_, content)) = known {
+            return Ok(content);
+        }
+        let content = ask()?;
+        let contents = &mut lock(&self.0).contents;
+        if contents.len() >= MANY {
+            contents.retain(|_, (at, _)| at.elapsed() < LIFE);
+        }
+        contents.insert(key, (Instant::now(), content.clone()));
+        Ok(content)
     }
 
     /// Whether this place answers for the mailbox's domain.

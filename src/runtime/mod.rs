@@ -15,6 +15,7 @@ mod links;
 mod locate;
 mod log;
 mod oauth;
+mod public_folders;
 mod push;
 mod saver;
 mod seek;

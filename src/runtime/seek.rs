@@ -48,9 +48,9 @@ impl Seekers<'_> {
             Ok(who) => who,
             Err(e) => return self.tell(call, &watch, Err(e)),
         };
-        let mut seeks = Vec::from_iter(self.begin(call, fresh, begun, watch));
+        let mut seeks = Vec::from_iter(self.begin(call, fresh, begun, watch, (&asker, &*auth)));
         while !seeks.is_empty() {
-            self.join(&mut seeks);
+            self.join(&mut seeks, (&asker, &*auth));
             let told = guarded(SEEKING, || match &seeks[..] {
                 [one] => put(&one.begun.ask, &asker, &*auth, self.cancel),
                 all => put(&Ask::together(all.iter().map(|s| &s.begun.ask))?, &asker, &*auth, self.cancel),
@@ -72,22 +72,24 @@ impl Seekers<'_> {
     }
 
     /// Takes those along that wait and have the same question.
-    fn join(&self, seeks: &mut Vec<Seek>) {
+    fn join(&self, seeks: &mut Vec<Seek>, who: (&Asker, &dyn Auth)) {
         let (first, locations) = (&seeks[0], &self.core.links.locations);
         let (ask, config) = (&first.begun.ask, &first.watch.config);
-        if !self.takes_lists(ask) {
+        if !self.takes_lists(ask) || config.seeks_content() {
             return;
         }
         let known = locations.answers(config, &ask.place);
         let room = MAX_TOGETHER.saturating_sub(seeks.len());
         let jobs = self.workers.along(self.link, self.cancel, room, |job| match &job.what {
+            // There is more to ask for it, which would hold up the others.
+            What::Locate { .. } if job.watch.config.seeks_content() => false,
             What::Locate { begun: Some(begun), .. } => begun.ask.goes_with(ask),
             // It would begin there too. Where nobody has answered yet, a few go ahead.
             What::Locate { begun: None, .. } => known && are_alike(&job.watch.config, config),
             _ => false,
         });
         let begin = |Job { what, watch }| match what {
-            What::Locate { call, fresh, begun } => self.begin(call, fresh, begun, watch),
+            What::Locate { call, fresh, begun } => self.begin(call, fresh, begun, watch, who),
             _ => None,
         };
         for seek in jobs.into_iter().filter_map(begin) {
@@ -117,12 +119,21 @@ impl Seekers<'_> {
     }
 
     /// A search that has something to ask. What is known, or cannot be asked, is told.
-    fn begin(&self, call: CallId, fresh: bool, begun: Option<Box<Begun>>, watch: Arc<Watch>) -> Option<Seek> {
+    fn begin(
+        &self,
+        call: CallId,
+        fresh: bool,
+        begun: Option<Box<Begun>>,
+        watch: Arc<Watch>,
+        who: (&Asker, &dyn Auth),
+    ) -> Option<Seek> {
         if let Some(begun) = begun {
             return Some(Seek { call, watch, begun });
         }
         let begin = || match self.core.links.locations.begin(&watch.config, fresh)? {
-            locate::Begun::Found(found) => Ok(Err(self.core.links.located(&watch.config, &found))),
+            locate::Begun::Found(found) => {
+                Ok(Err(self.core.links.located(&watch.config, &found, who, fresh, self.cancel)))
+            }
             locate::Begun::Search(mut search) => match search.next()? {
                 Some(ask) => Ok(Ok(Begun { search: *search, ask })),
                 None => Err(Error::new(ErrorKind::Internal, "there is nobody to ask for the server")),
@@ -149,7 +160,7 @@ impl Seekers<'_> {
                     let steps = begun.search.steps().to_vec();
                     let found = conclude(begun.search, asker, auth)?;
                     let found = self.core.links.locations.keep(&watch.config, &steps, found)?;
-                    self.core.links.located(&watch.config, &found)
+                    self.core.links.located(&watch.config, &found, (asker, auth), true, self.cancel)
                 };
                 let located = guarded(SEEKING, end);
                 self.tell(call, &watch, located);

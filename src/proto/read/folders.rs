@@ -1,7 +1,10 @@
 //! GetFolder and FindFolder: folders and their stamps.
 
-use super::super::message::{Folder, FolderPage, FolderStamp};
-use super::super::write::{COMMITTED, DELETED};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::message::{Folder, FolderPage};
+use super::super::write::{COMMITTED, DELETED, REPLICAS};
 use super::super::xml::{Reader, Start};
 use super::events::id;
 use crate::Result;
@@ -40,7 +43,7 @@ pub(super) fn folder(r: &mut Reader, start: Start) -> Result<Folder> {
             "FolderClass" => folder.folder_class = r.text()?,
             "TotalCount" => folder.total_count = r.parse()?,
             "UnreadCount" => folder.unread_count = r.parse()?,
-            "ExtendedProperty" => extended(r, &mut folder.stamp)?,
+            "ExtendedProperty" => extended(r, &mut folder)?,
             _ => {}
         }
         Ok(())
@@ -49,7 +52,7 @@ pub(super) fn folder(r: &mut Reader, start: Start) -> Result<Folder> {
 }
 
 /// Servers write the tag as they like: as it was asked for, in lower case, as a number.
-fn extended(r: &mut Reader, stamp: &mut FolderStamp) -> Result<()> {
+fn extended(r: &mut Reader, folder: &mut Folder) -> Result<()> {
     let (mut found, mut value) = (None, None);
     r.children(|r, start| {
         match start.name.as_str() {
@@ -60,11 +63,20 @@ fn extended(r: &mut Reader, stamp: &mut FolderStamp) -> Result<()> {
         Ok(())
     })?;
     if found.is_some() && found == tag(COMMITTED) {
-        stamp.committed = value;
+        folder.stamp.committed = value;
     } else if found.is_some() && found == tag(DELETED) {
-        stamp.deleted = value.and_then(|v| v.parse().ok());
+        folder.stamp.deleted = value.and_then(|v| v.parse().ok());
+    } else if found.is_some() && found == tag(REPLICAS) {
+        folder.replica = value.as_deref().and_then(guid);
     }
     Ok(())
+}
+
+/// The first of a list of GUIDs, each as text that ends with a zero byte.
+fn guid(base64: &str) -> Option<String> {
+    let bytes = STANDARD.decode(base64.trim()).ok()?;
+    let text = std::str::from_utf8(bytes.get(..36)?).ok()?;
+    text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-').then(|| text.to_owned())
 }
 
 fn tag(text: &str) -> Option<u16> {

@@ -129,6 +129,7 @@ fn soap_answer(world: &World, users: &[String], settings: &[String]) -> Vec<u8> 
 }
 
 fn soap_user(world: &World, address: &str, wanted: &[String]) -> String {
+    let address = &world.address_of(address);
     let redirect = |code: &str, text: &str, to: &str| {
         format!(
             "<UserResponse><ErrorCode>{code}</ErrorCode><ErrorMessage>{text}</ErrorMessage><RedirectTarget>{}</RedirectTarget>\
@@ -152,7 +153,7 @@ fn soap_user(world: &World, address: &str, wanted: &[String]) -> String {
     let (mut settings, mut errors) = (String::new(), String::new());
     for name in wanted {
         let value = match name.as_str() {
-            "AutoDiscoverSMTPAddress" => Some(address.to_owned()),
+            "AutoDiscoverSMTPAddress" => Some(address.clone()),
             "UserDisplayName" => Some(address.split('@').next().unwrap_or_default().to_owned()),
             "ExternalEwsUrl" => external.clone(),
             "InternalEwsUrl" => internal.clone(),

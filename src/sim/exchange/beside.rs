@@ -2,6 +2,7 @@
 //! inside, under a name that no address can have.
 
 use super::Exchange;
+use super::ids::guid_text;
 use super::world::World;
 
 /// The name of the public folders.
@@ -31,12 +32,32 @@ impl Exchange {
         }
         PUBLIC.to_owned()
     }
+
+    /// Puts the content of the public folders into a mailbox of that address, which requests then have to name
+    /// ([`Settings::public_folder_mailbox`](super::Settings::public_folder_mailbox)): its GUID stands in the folders
+    /// (`PR_REPLICA_LIST`), and Autodiscover tells its address for `GUID@domain`.
+    pub fn place_public_folders(&self, address: &str) {
+        let mut world = self.lock();
+        world.add_mailbox(address);
+        let guid = world.mailboxes.get(&address.to_ascii_lowercase()).map(|m| m.guid);
+        if let Some(public) = world.mailboxes.get_mut(PUBLIC) {
+            public.replica = guid;
+        }
+        world.settings.public_folder_mailbox = Some(address.to_owned());
+    }
 }
 
 impl World {
     /// Whether a mailbox is open to everybody, and has no events of all its folders together.
     pub(super) fn is_public(&self, key: &str) -> bool {
         key == PUBLIC
+    }
+
+    /// Whose address `GUID@domain` is; any other is its own.
+    pub(super) fn address_of(&self, address: &str) -> String {
+        let name = address.split('@').next().unwrap_or_default();
+        let named = self.mailboxes.values().find(|m| guid_text(m.guid).eq_ignore_ascii_case(name));
+        named.map_or(address, |m| &m.address).to_owned()
     }
 }
 

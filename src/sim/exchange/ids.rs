@@ -217,7 +217,7 @@ fn wrap(style: Style, mailbox: Guid, entry: Vec<u8>) -> String {
     BASE64.encode(bytes)
 }
 
-fn guid_text(guid: Guid) -> String {
+pub(super) fn guid_text(guid: Guid) -> String {
     let hex: String = guid.iter().map(|b| format!("{b:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

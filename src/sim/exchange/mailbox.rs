@@ -105,6 +105,8 @@ pub(super) struct Mailbox {
     pub(super) offline: Option<String>,
     /// Who else may open it.
     pub(super) granted: BTreeSet<String>,
+    /// Of the public folders: the mailbox that has their content, where that is one of several.
+    pub(super) replica: Option<Guid>,
 }
 
 impl Mailbox {
@@ -123,6 +125,7 @@ impl Mailbox {
             next_event: 1,
             offline: None,
             granted: BTreeSet::new(),
+            replica: None,
         };
         for (number, parent, well_known, name, class) in WELL_KNOWN {
             mailbox.insert_folder(number, parent, name, class, Some(well_known), now);

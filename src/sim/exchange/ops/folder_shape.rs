@@ -1,5 +1,8 @@
 //! How a folder is written: its element, its properties, in the order of the schema.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::super::super::Style;
 use super::super::ids;
 use super::super::mailbox::{Folder, Mailbox};
@@ -96,7 +99,7 @@ impl FolderShape {
             ));
         }
         for (tag, kind) in &self.tags {
-            out.push_str(&extended(style, folder, tag, kind));
+            out.push_str(&extended(style, mailbox, folder, tag, kind));
         }
         if self.wants("folder:EffectiveRights", Base::All) {
             out.push_str(EFFECTIVE_RIGHTS);
@@ -118,11 +121,15 @@ pub(super) const EFFECTIVE_RIGHTS: &str = "<t:EffectiveRights><t:CreateAssociate
     <t:CreateContents>true</t:CreateContents><t:CreateHierarchy>true</t:CreateHierarchy><t:Delete>true</t:Delete>\
     <t:Modify>true</t:Modify><t:Read>true</t:Read><t:ViewPrivateItems>true</t:ViewPrivateItems></t:EffectiveRights>";
 
-/// The two properties by which a change of a folder can be seen cheaply.
-fn extended(style: Style, folder: &Folder, tag: &str, kind: &str) -> String {
+/// The two properties by which a change of a folder can be seen cheaply, and who has a public folder's content.
+fn extended(style: Style, mailbox: &Mailbox, folder: &Folder, tag: &str, kind: &str) -> String {
     let value = match tag.to_ascii_lowercase().as_str() {
         "0x670a" => date(style, folder.touched),
         "0x670b" => folder.gone.len().to_string(),
+        "0x6698" => match mailbox.replica {
+            Some(guid) => BASE64.encode(format!("{}\0", ids::guid_text(guid))),
+            None => return String::new(),
+        },
         _ => return String::new(),
     };
     format!(

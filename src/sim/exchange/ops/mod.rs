@@ -290,7 +290,9 @@ impl Call<'_> {
         if let Some(code) = &mailbox.offline {
             return Err(Refusal::new(code, "The mailbox database is temporarily unavailable."));
         }
-        if self.world.is_public(key) && self.misses_public {
+        // Of the hierarchy every public folder mailbox has a copy.
+        let hierarchy = matches!(self.operation, "FindFolder" | "GetFolder");
+        if self.world.is_public(key) && self.misses_public && !hierarchy {
             // Which code it is, is not documented.
             return Err(no_public());
         }
