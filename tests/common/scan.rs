@@ -34,7 +34,7 @@ pub fn forms(secret: &str) -> Vec<(&'static str, String)> {
 }
 
 /// The same of bytes that are no text, without themselves.
-fn forms_of(secret: &[u8]) -> Vec<(&'static str, String)> {
+pub fn forms_of(secret: &[u8]) -> Vec<(&'static str, String)> {
     let hex: String = secret.iter().map(|b| format!("{b:02x}")).collect();
     let mut forms = vec![("upper hex", hex.to_uppercase()), ("hex", hex)];
     for before in 0..3 {
@@ -72,6 +72,10 @@ impl Known {
         self.texts.push((name.to_owned(), secret.to_owned()));
     }
 
+    pub fn add_bytes(&mut self, name: &str, secret: &[u8]) {
+        self.bytes.push((name.to_owned(), secret.to_vec()));
+    }
+
     /// A new one.
     pub fn make(&mut self, name: &str, length: usize) -> String {
         let secret = made(name, length);
@@ -85,7 +89,7 @@ impl Known {
         let der = BASE64_STANDARD.decode(body).unwrap();
         // Of RSA, the end: exponents and the coefficient. Of P-256 in PKCS #8, the 32 bytes before the public point.
         let secret = if der.len() > 500 { &der[der.len() - 400..] } else { &der[36..68] };
-        self.bytes.push((name.to_owned(), secret.to_vec()));
+        self.add_bytes(name, secret);
     }
 
     /// The keys, as they were added.

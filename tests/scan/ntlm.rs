@@ -2,13 +2,15 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use ewsnotify::sim::{ExtendedProtection, Scheme, Sim};
 use ewsnotify::{Client, EventKind, Fetch, Options};
 
-use super::known::{ADA, Known, WAYS, answer_of, hear, ntlm_challenge};
+use super::known::{ADA, Known, WAYS, answer_of, forms_of, hear, ntlm_challenge};
 use super::shown::{Shown, log_all, until};
 
 fn options(url: &str, password: &str, wire: &str, auth: &str) -> Options {
@@ -67,6 +69,14 @@ fn a_server_that_wants_ntlm() {
     }
 }
 
+/// The bytes of an AUTHENTICATE message, and where what passwords can be tried against is in them: the response's proof, and the code of the
+/// messages' integrity ([MS-NLMP] 2.2.1.3).
+fn taken_apart(message: &str) -> (Vec<u8>, [Range<usize>; 2]) {
+    let bytes = BASE64_STANDARD.decode(message).unwrap();
+    let response = u32::from_le_bytes(bytes[24..28].try_into().unwrap()) as usize;
+    (bytes, [response..response + 16, 72..88])
+}
+
 /// A server that challenges, and quotes the answer in the next way.
 fn challenging(seen: Arc<Mutex<Vec<String>>>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -88,7 +98,12 @@ fn challenging(seen: Arc<Mutex<Vec<String>>>) -> u16 {
                                 seen.len() % WAYS
                             };
                             let known = [("the message", &message[..]), ("the message", &message[..])];
-                            let _ = sock.write_all(&answer_of(way, &request, port, &known));
+                            // Whole, and from somewhere in the middle on.
+                            let bytes = taken_apart(&message).0;
+                            let shown = [&bytes[..], &bytes[51..]].into_iter().flat_map(forms_of);
+                            let shown = shown.map(|(_, form)| form);
+                            let said = format!("{} {request}", shown.collect::<Vec<_>>().join(" "));
+                            let _ = sock.write_all(&answer_of(way, &said, port, &known));
                             return;
                         }
                     };
@@ -123,8 +138,11 @@ fn a_server_that_quotes_the_message() {
     let seen = seen.lock().unwrap();
     assert!(seen.len() >= 2 * WAYS, "{}", seen.len());
     for message in seen.iter() {
-        // What comes before its fields is the same in each.
-        known.add("the message", &message[100..]);
+        let (bytes, proofs) = taken_apart(message);
+        for at in proofs {
+            known.add("the message", &message[(at.start * 8).div_ceil(6)..at.end * 8 / 6]);
+            known.add_bytes("the message's bytes", &bytes[at]);
+        }
     }
     assert!(shown.has("***"), "{}", shown.text());
     shown.files(folder.path());

@@ -1,8 +1,9 @@
 //! The secrets that a client knows, to take them out of texts: a server may quote whatever it was sent.
 //!
-//! Looked for is each piece of [`PIECE`] bytes of a secret, as it is, escaped (per cent, XML, JSON), in base64 and in hex. What is
-//! kept for that is one hash of each piece, keyed anew in each client, and a weak pointer to the secret, with which a hit is
-//! followed to both its ends. So it costs the same however many secrets there are, and holds no copy of one.
+//! Looked for is each piece of [`PIECE`] bytes of a secret, as it is, escaped (per cent, XML, JSON), in base64 and in hex; of a message of
+//! NTLM or Kerberos, which is sent in base64, its bytes as well. What is kept for that is one hash of each piece, keyed anew in each
+//! client, and a weak pointer to the secret, with which a hit is followed to both its ends. So it costs the same however many secrets
+//! there are, and holds no copy of one.
 
 mod views;
 
@@ -13,6 +14,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use zeroize::Zeroizing;
 
 use super::Secret;
@@ -56,7 +58,7 @@ pub struct Secrets(RwLock<Known>);
 struct Known {
     key: RandomState,
     salt: u64,
-    secrets: Vec<Borrowed>,
+    secrets: Vec<Form>,
     /// Those that nobody else owns.
     kept: Vec<Secret>,
     /// Where the piece with this hash is.
@@ -69,6 +71,23 @@ struct Known {
     any_short: bool,
     /// How many secrets were alive when that was last looked at.
     alive: usize,
+}
+
+/// A secret, or the bytes that it is the base64 of.
+struct Form {
+    secret: Borrowed,
+    unpacked: bool,
+}
+
+impl Form {
+    fn lives(&self) -> bool {
+        self.secret.strong_count() > 0
+    }
+
+    fn bytes(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let text = self.secret.upgrade()?;
+        if self.unpacked { message(text.as_bytes()) } else { Some(Zeroizing::new(text.as_bytes().to_vec())) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -107,7 +126,7 @@ impl Secrets {
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let public = public.iter().copied().chain([OURS]);
-        for place in places(text) {
+        for place in places(text, false) {
             let piece = &text[place.clone()];
             if place.len() > HEAD
                 && public.clone().any(|p| memchr::memmem::find(p.as_bytes(), piece).is_some())
@@ -222,11 +241,14 @@ impl Known {
 
     /// Whether each piece is known, and its secret alive.
     fn has(&self, text: &[u8]) -> bool {
-        places(text).all(|place| {
+        places(text, message(text).is_some()).all(|place| {
             let hash = self.hash(&text[place]);
-            let alive = |p: &Place| self.secrets[p.secret as usize].strong_count() > 0;
-            self.public.contains(&hash) || self.pieces.get(&hash).is_some_and(alive)
+            self.public.contains(&hash) || self.is_of_the_living(hash)
         })
+    }
+
+    fn is_of_the_living(&self, hash: u64) -> bool {
+        self.pieces.get(&hash).is_some_and(|place| self.secrets[place.secret as usize].lives())
     }
 
     fn add(&mut self, secret: Borrowed, text: &[u8]) {
@@ -237,16 +259,22 @@ impl Known {
             self.salt = self.key.hash_one(PIECE);
             self.sieve = vec![0; 1024];
         }
+        let message = message(text);
+        self.add_form(Form { secret: secret.clone(), unpacked: false }, text, message.is_some());
+        if let Some(bytes) = message {
+            self.add_form(Form { secret, unpacked: true }, &bytes, true);
+        }
+    }
+
+    fn add_form(&mut self, form: Form, bytes: &[u8], of_message: bool) {
         let number = self.secrets.len() as u32;
-        self.secrets.push(secret);
-        self.any_short |= text.len() < 2 * PIECE;
-        for place in places(text) {
-            let (hash, at) = (self.hash(&text[place.clone()]), place.start as u32);
-            let taken =
-                self.pieces.get(&hash).is_some_and(|p| self.secrets[p.secret as usize].strong_count() > 0);
-            if !taken && !self.public.contains(&hash) {
+        self.secrets.push(form);
+        self.any_short |= bytes.len() < 2 * PIECE;
+        for place in places(bytes, of_message) {
+            let (hash, at) = (self.hash(&bytes[place.clone()]), place.start as u32);
+            if !self.is_of_the_living(hash) && !self.public.contains(&hash) {
                 self.pieces.insert(hash, Place { secret: number, at });
-                let (word, bit) = self.bit(&text[place]);
+                let (word, bit) = self.bit(&bytes[place]);
                 self.sieve[word] |= bit;
             }
         }
@@ -258,7 +286,7 @@ impl Known {
         self.pieces.clear();
         self.sieve.fill(0);
         self.alive = usize::MAX / 4;
-        for secret in before {
+        for Form { secret, .. } in before.into_iter().filter(|form| !form.unpacked) {
             if let Some(text) = secret.upgrade() {
                 self.add(secret, text.as_bytes());
             }
@@ -289,14 +317,14 @@ impl Known {
                 return None;
             }
             let place = self.pieces.get(&self.hash(piece))?;
-            Some((*place, self.secrets[place.secret as usize].upgrade()))
+            Some((*place, self.secrets[place.secret as usize].bytes()))
         };
         match place(PIECE) {
             // Nobody owns it any more, and it may be in a text that is late.
             Some((_, None)) => return Some((at..at + PIECE, at + 1)),
             Some((place, Some(secret))) => {
-                let (secret, in_it) = (secret.as_bytes(), place.at as usize);
-                let most = (in_it - begin(secret)).min(at - from);
+                let in_it = place.at as usize;
+                let most = (in_it - begin(&secret)).min(at - from);
                 let back = (1..=most).take_while(|n| bytes[at - n] == secret[in_it - n]).count();
                 let on = common(&bytes[at..], &secret[in_it..]);
                 // Less is a hash that is the same by chance.
@@ -309,8 +337,8 @@ impl Known {
                 return whole(at..at + n);
             }
         }
-        let (_, secret) = place(HEAD).filter(|_| packed)?;
-        let on = common(&bytes[at..], secret?.as_bytes());
+        let (_, secret) = packed.then(|| place(HEAD))??;
+        let on = common(&bytes[at..], &secret?);
         whole(at..at + on).filter(|_| on >= HEAD && at + on == bytes.len())
     }
 }
@@ -319,22 +347,34 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
+const MESSAGES: [&str; 2] = ["NTLM ", "Negotiate "];
+
 /// Where it begins to be secret: the name of a scheme is none.
 fn begin(secret: &[u8]) -> usize {
-    let scheme = ["Basic ", "Bearer ", "NTLM ", "Negotiate "];
-    let begin = scheme.iter().find(|s| secret.starts_with(s.as_bytes())).map_or(0, |s| s.len());
+    let begin = ["Basic ", "Bearer "].iter().chain(&MESSAGES).find(|s| secret.starts_with(s.as_bytes()));
+    let begin = begin.map_or(0, |s| s.len());
     if secret.len() - begin < SHORTEST { 0 } else { begin }
 }
 
-/// Where the pieces of a secret are that are looked for.
-fn places(secret: &[u8]) -> impl Iterator<Item = Range<usize>> {
+/// What a header with a message of NTLM or Kerberos stands for.
+fn message(header: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let text = MESSAGES.iter().find_map(|s| header.strip_prefix(s.as_bytes()))?;
+    BASE64_STANDARD.decode(text).ok().filter(|bytes| bytes.len() > PIECE).map(Zeroizing::new)
+}
+
+/// Where the pieces of a secret are that are looked for. Those of a message with less than two bytes that are not zero (A in base64) are
+/// not: ids and watermarks have them too.
+fn places(secret: &[u8], of_message: bool) -> impl Iterator<Item = Range<usize>> {
     let begin = begin(secret);
     let length = secret.len() - begin;
     let piece = length.min(PIECE);
     let step = if length > LONG { STEP } else { 1 };
     let last = secret.len() - piece;
     let pieces = (begin..last).step_by(step).chain([last]).map(move |at| at..at + piece);
-    pieces.chain(std::iter::once(begin..begin + HEAD))
+    let pieces = pieces.chain(std::iter::once(begin..begin + HEAD));
+    let zeros =
+        move |place: &Range<usize>| secret[place.clone()].iter().filter(|b| matches!(b, 0 | b'A')).count();
+    pieces.filter(move |place| !of_message || zeros(place) + 2 <= place.len())
 }
 
 /// In their order, those that touch made one.

@@ -125,6 +125,23 @@ fn of_a_header_what_follows_the_scheme_is_secret() {
     assert_eq!(secrets.redact(text), "the server offers Negotiate, Basic realm; you sent Basic *** (***)");
 }
 
+// Whoever has a message of NTLM can try passwords against it, and a server may have taken it apart before it quotes it.
+#[test]
+fn a_message_leaves_a_text_in_whatever_form_its_bytes_are_shown() {
+    let mut message = b"NTLMSSP\0\x03\0\0\0".to_vec();
+    message.extend((0..300u32).map(|n| if n < 40 { 0 } else { (n * n % 251) as u8 }));
+    let header = format!("NTLM {}", BASE64_STANDARD.encode(&message));
+    let (secrets, _owned) = knowing(&[&header]);
+    let hex: String = message.iter().map(|b| format!("{b:02X}")).collect();
+    for text in [&hex, &hex[120..200], &BASE64_STANDARD.encode(&message[71..]), &header] {
+        let clean = secrets.redact(text);
+        assert!(clean.len() < 12 && clean.contains("***"), "{text}: {clean}");
+    }
+    let watermark = "AQAAAHjVUEEhWKBElahPiTIR/PZMDAAAAAAAAAE=, 0000000000000000000000";
+    assert_eq!(secrets.redact(watermark), watermark);
+    assert!(secrets.read().has(header.as_bytes()), "it is known once");
+}
+
 // Tokens come and go for months: what is known of them must not grow for months.
 #[test]
 fn the_dead_are_forgotten_and_the_living_are_not() {
