@@ -1,4 +1,5 @@
-# Builds the library for C, C++, Python and PHP, and installs it: make install PREFIX=/usr/local DESTDIR= FEATURES=
+# Builds the library for C, C++, Python and PHP: make FEATURES=
+# Installs it, without cargo, which root seldom has: make install PREFIX=/usr/local DESTDIR=
 
 PREFIX ?= /usr/local
 # Cargo features of the library: gssapi for Kerberos.
@@ -7,7 +8,7 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
 # Where cargo puts what it builds.
-TARGET ?= $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)/release
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # As in build.rs: before 1.0 a minor version may break the interface.
@@ -19,7 +20,8 @@ SONAME = libewsnotify.so.$(firstword $(NUMBERS)).$(word 2,$(NUMBERS))
 all:
 	$(CARGO) build --release --lib --features '$(FEATURES)'
 
-install: all
+install:
+	@test -f $(TARGET)/libewsnotify.so || { echo 'there is no $(TARGET)/libewsnotify.so: run make first, or say where it is by TARGET=' >&2; exit 1; }
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ewsnotify $(DESTDIR)$(INCLUDEDIR)
 	install -m 755 $(TARGET)/libewsnotify.so $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION)
 	ln -sf libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -45,4 +47,4 @@ uninstall:
 	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify.h $(DESTDIR)$(INCLUDEDIR)/ewsnotify.hpp $(DESTDIR)$(INCLUDEDIR)/ewsnotify_ffi.h \
 	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h \
 	  $(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake \
-  $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config-version.cmake
+	  $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config-version.cmake
