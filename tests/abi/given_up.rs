@@ -112,12 +112,11 @@ fn a_message_that_cannot_be_had_ends_nothing_and_is_told_again() {
         assert_eq!(std::fs::read(told["mime_path"].as_str().unwrap()).unwrap(), mail(3), "{name}");
         host.stop();
 
-        // The next start meets the files of this one.
+        // The next start meets the files of this one, and first what is open longest.
         let mut host = start(&name, &mut command, &options);
         let told = host.until("NewMail");
         assert_eq!(told["item_id"], first.as_str(), "{name}");
         assert_eq!(std::fs::read(told["mime_path"].as_str().unwrap()).unwrap(), mail(1), "{name}");
         host.stop();
-        assert_eq!(std::fs::read_dir(&saved).unwrap().count(), 2, "{name}");
     }
 }
