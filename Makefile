@@ -6,6 +6,8 @@ PREFIX ?= /usr/local
 FEATURES ?=
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+# The wrappers for PHP and Python.
+SHAREDIR ?= $(PREFIX)/share/ewsnotify
 CARGO ?= cargo
 # Where cargo puts what it builds.
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)/release
@@ -22,11 +24,14 @@ all:
 
 install:
 	@test -f $(TARGET)/libewsnotify.so || { echo 'there is no $(TARGET)/libewsnotify.so: run make first, or say where it is by TARGET=' >&2; exit 1; }
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ewsnotify $(DESTDIR)$(INCLUDEDIR)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ewsnotify $(DESTDIR)$(INCLUDEDIR) \
+	  $(DESTDIR)$(SHAREDIR)/php $(DESTDIR)$(SHAREDIR)/python
 	install -m 755 $(TARGET)/libewsnotify.so $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION)
 	ln -sf libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so
 	install -m 644 include/ewsnotify.h include/ewsnotify.hpp include/ewsnotify_ffi.h $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 ffi-examples/php/Ewsnotify.php ffi-examples/php/preload.php include/ewsnotify_ffi.h $(DESTDIR)$(SHAREDIR)/php
+	install -m 644 ffi-examples/python/ewsnotify.py $(DESTDIR)$(SHAREDIR)/python
 	{ printf '%s\n' '#define FFI_SCOPE "ewsnotify"' '#define FFI_LIB "$(LIBDIR)/$(SONAME)"'; cat include/ewsnotify_ffi.h; } \
 	  >$(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' 'Name: ewsnotify' \
@@ -45,6 +50,7 @@ install:
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libewsnotify.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libewsnotify.so \
 	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify.h $(DESTDIR)$(INCLUDEDIR)/ewsnotify.hpp $(DESTDIR)$(INCLUDEDIR)/ewsnotify_ffi.h \
-	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h \
+	  $(DESTDIR)$(INCLUDEDIR)/ewsnotify_php.h $(DESTDIR)$(SHAREDIR)/php/Ewsnotify.php $(DESTDIR)$(SHAREDIR)/php/preload.php \
+	  $(DESTDIR)$(SHAREDIR)/php/ewsnotify_ffi.h $(DESTDIR)$(SHAREDIR)/python/ewsnotify.py \
 	  $(DESTDIR)$(LIBDIR)/pkgconfig/ewsnotify.pc $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config.cmake \
 	  $(DESTDIR)$(LIBDIR)/cmake/ewsnotify/ewsnotify-config-version.cmake

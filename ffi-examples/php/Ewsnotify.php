@@ -16,7 +16,8 @@ declare(strict_types=1);
  * Events are arrays, in the JSON form of the library. A signal ends a wait at once: with pcntl_async_signals(true) its handler
  * runs, and next() returns null.
  *
- * The header is beside this file, in ../../include, or where EWSNOTIFY_HEADER says; the library is EWSNOTIFY_LIBRARY, or what
+ * PHP 8.1 or newer with FFI, and pcntl for signals. The header ewsnotify_ffi.h is beside this file, where `make install` puts both,
+ * in ../../include, or where EWSNOTIFY_HEADER says; the library is EWSNOTIFY_LIBRARY, or what
  * the system finds as libewsnotify.so.0.1. Under php-fpm see preload.php.
  */
 
@@ -289,7 +290,13 @@ final class Client
     private static function header(): string
     {
         $beside = __DIR__ . '/ewsnotify_ffi.h';
-        return is_file($beside) ? $beside : __DIR__ . '/../../include/ewsnotify_ffi.h';
+        foreach ([$beside, __DIR__ . '/../../include/ewsnotify_ffi.h'] as $path) {
+            if (is_file($path)) {
+                return $path;
+            }
+        }
+        throw new \RuntimeException("there is no $beside: copy it there from share/ewsnotify/php, where `make install` puts it, or name it in "
+            . 'EWSNOTIFY_HEADER');
     }
 
     private static function json(array $options): string

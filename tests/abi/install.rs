@@ -104,6 +104,40 @@ fn a_package_has_the_paths_of_its_prefix() {
     assert_eq!(left, "");
 }
 
+/// A project in PHP or Python takes the wrapper from where it is installed; one that copies it without its header would be left with a type
+/// error.
+#[test]
+fn the_installed_wrappers_work_from_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let share = prefix().join("share/ewsnotify");
+    let started = |program: &std::ffi::OsStr| {
+        let mut command = Command::new(program);
+        command
+            .current_dir(dir.path())
+            .env("LD_LIBRARY_PATH", prefix().join("lib"))
+            .env_remove("EWSNOTIFY_HEADER");
+        command
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let script = |wrapper: &Path| {
+        let text = format!("require '{}'; echo Ewsnotify\\Client::version();", wrapper.display());
+        let mut command = started("php".as_ref());
+        command.args(["-r", &text]);
+        command
+    };
+    assert_eq!(run(&mut script(&share.join("php/Ewsnotify.php"))), version);
+    let python = std::env::var_os("EWSN_PYTHON").unwrap_or_else(|| "python3".into());
+    let text = "import ewsnotify; print(ewsnotify.version())";
+    let said = run(started(&python).args(["-c", text]).env("PYTHONPATH", share.join("python")));
+    assert_eq!(said.trim_end(), version);
+
+    let alone = dir.path().join("Ewsnotify.php");
+    std::fs::copy(share.join("php/Ewsnotify.php"), &alone).unwrap();
+    let output = script(&alone).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("ewsnotify_ffi.h: copy it there"), "{said}");
+}
+
 /// A program would be built against a version that it was not made for.
 #[test]
 fn cmake_knows_the_version() {
