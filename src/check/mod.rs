@@ -7,8 +7,8 @@ mod server;
 use serde::Serialize;
 
 use crate::auth::{Auth, Secrets};
-use crate::autodiscover::{Outcome, Search, Step};
-use crate::net::{Asker, Cancel, Counters, Endpoint, Lookups, Tap, Tls, cut};
+use crate::autodiscover::{Found, Outcome, Search, Step};
+use crate::net::{Asker, Cancel, Counters, Lookups, Tap, Tls, cut};
 use crate::options::WatchConfig;
 use crate::runtime;
 use crate::{Error, ErrorKind, Options, Result};
@@ -139,12 +139,12 @@ fn look(
     // The first question goes out without a sign-in, and may be answered with one that was sent before.
     auth.secrets().iter().for_each(|secret| tap.secrets.add_beside(secret, &[&config.user]));
     let mut report = Report { tell, secrets: &tap.secrets, summary: Summary::default() };
-    let endpoint = match &config.endpoint {
-        Some(endpoint) => Some(endpoint.clone()),
+    let found = match &config.endpoint {
+        Some(_) => None,
         None => discover(&config, &asker, &*auth, cancel, &mut report)?,
     };
-    if let Some(endpoint) = endpoint {
-        server::look(&config, &asker, auth, &endpoint, cancel, &mut report)?;
+    if let Some(endpoint) = config.endpoint.as_ref().or(found.as_ref().map(Found::ews)) {
+        server::look(&config, &asker, auth, endpoint, found.as_ref(), cancel, &mut report)?;
     }
     Ok(report.summary)
 }
@@ -200,7 +200,7 @@ fn discover(
     auth: &dyn Auth,
     cancel: &Cancel,
     report: &mut Report<'_>,
-) -> Result<Option<Endpoint>> {
+) -> Result<Option<Found>> {
     let search = Search::new(&config.mailbox, config.searcher(), &config.trusted_domains, None)?;
     let mut outcomes = Vec::new();
     let found = runtime::search(search, asker, auth, cancel, &mut |step: &Step| {
@@ -222,7 +222,7 @@ fn discover(
             }
             let grade = if found.external.is_some() { Grade::Ok } else { Grade::Warning };
             report.say(Topic::Autodiscover, grade, text);
-            Ok(Some(found.ews().clone()))
+            Ok(Some(found))
         }
         Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => Err(e),
         // No step's: it says itself whose sign-in it is.

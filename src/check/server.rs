@@ -5,15 +5,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Grade, Report, Topic, advice};
 use crate::auth::{self, Auth};
+use crate::autodiscover::Found;
 use crate::engine::legacy_ids;
 use crate::engine::paths::{self, FolderPath};
 use crate::engine::{self, Answer, answer};
-use crate::net::{Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Tap, Told};
+use crate::net::{self, Asker, Cancel, Cookies, Endpoint, HttpLink, Link, Opened, Post, Question, Tap, Told};
 use crate::options::{Access, WatchConfig};
 use crate::proto::{
     self, Body, FolderRef, FrameLimits, Framer, Header, NoticeKind, Request, RequestVersion, Scope,
     ServerVersion, StreamDecoder,
 };
+use crate::runtime;
 use crate::{Error, ErrorKind, Mode, Result};
 
 /// A certificate that expires sooner is a warning.
@@ -27,6 +29,7 @@ pub(super) fn look(
     asker: &Asker,
     auth: Arc<dyn Auth>,
     endpoint: &Endpoint,
+    found: Option<&Found>,
     cancel: &Cancel,
     report: &mut Report<'_>,
 ) -> Result<()> {
@@ -45,19 +48,30 @@ pub(super) fn look(
     if !look_at_offers(endpoint, &told, &*auth, report) {
         return Ok(());
     }
-    let link = HttpLink::with_lookups(
-        endpoint.clone(),
-        config.net.clone(),
-        auth.clone(),
-        asker.tls.clone(),
-        asker.counters.clone(),
-        asker.lookups.clone(),
-    );
-    let link = match link {
-        Ok(link) => link.tapped(asker.tap.clone()),
+    let link_of = |net: &net::Config| {
+        let (tls, counters, lookups) = (asker.tls.clone(), asker.counters.clone(), asker.lookups.clone());
+        let link =
+            HttpLink::with_lookups(endpoint.clone(), net.clone(), auth.clone(), tls, counters, lookups)?;
+        Ok(link.tapped(asker.tap.clone()))
+    };
+    let mut link = match link_of(&config.net) {
+        Ok(link) => link,
         // A password in clear text.
         Err(e) => return tell(report, Topic::SignIn, e),
     };
+    if let Some(found) = found.filter(|_| config.seeks_content()) {
+        let impersonate = (config.access == Access::Impersonate).then(|| config.mailbox.to_string());
+        let header = Header { impersonate, ..Header::default() };
+        match runtime::content_mailbox(config, &link, header, found, (asker, &*auth), cancel) {
+            Ok(Some(content)) => {
+                let text = format!("the content of the public folder is in {content}");
+                report.say(Topic::Folders, Grade::Ok, text);
+                link = link_of(&net::Config { public_folder_mailbox: Some(content), ..config.net.clone() })?;
+            }
+            Ok(None) => {}
+            Err(e) => return tell(report, Topic::Connection, e),
+        }
+    }
     let mut server = Server {
         config,
         tap: asker.tap.clone(),

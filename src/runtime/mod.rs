@@ -35,6 +35,7 @@ pub use client::{Client, Events, Next};
 pub(crate) use links::auth;
 pub(crate) use locate::search;
 pub(crate) use oauth::{random, request, send};
+pub(crate) use public_folders::content_mailbox;
 pub(crate) use signal::{Waited, Waker};
 pub use status::{ConnectionStatus, Status, WatchStatus};
 pub(crate) use threads::Threads;

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// What may pass.
-pub(super) fn content_mailbox(
+pub(crate) fn content_mailbox(
     config: &WatchConfig,
     link: &dyn Link,
     header: Header,

@@ -303,6 +303,13 @@ fn rights_and_limits() {
     let ended = check(&company, &["--option", "folders=inbox/tickets,/Gone"]);
     says(&ended, "ok", &["folders: folder inbox/tickets", "is there"]);
     fails(&ended, &["folders: folder /Gone", "at the top of the mailbox is no folder \"Gone\""]);
+    let public = exchange.add_public_folders();
+    exchange.create_folder(&public, "msgfolderroot", "News").unwrap();
+    exchange.place_public_folders("pf7@example.test");
+    let ended = check(&company, &["--option", "folders=publicfoldersroot/news"]);
+    says(&ended, "ok", &["the content of the public folder is in pf7@example.test"]);
+    says(&ended, "ok", &["folders: folder publicfoldersroot/news", "is there"]);
+    says(&ended, "ok", &["a subscription was made"]);
     company.sim.add_fault(Fault::new(Action::Html).on("GetStreamingEvents").always());
     fails(&check(&company, &[]), &["stream: ", "no EWS answer"]);
     assert_eq!(exchange.subscriptions(ADA), [""; 0], "given back all the same");
