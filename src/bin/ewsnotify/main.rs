@@ -59,7 +59,7 @@ Exit codes:
 
 /// Tells at once when something happens in an Exchange mailbox.
 ///
-/// It speaks Exchange Web Services (Exchange 2013 and later, grommunio), keeps the connection alive by itself, and says
+/// It speaks Exchange Web Services (Exchange 2007 SP1 and later, grommunio), keeps the connection alive by itself, and says
 /// so where it may have missed something. At a terminal it prints for people, in a pipe a line of JSON an event.
 #[derive(Parser)]
 #[command(name = "ewsnotify", version, max_term_width = 100, after_help = EXAMPLES, subcommand_required = true)]
