@@ -43,11 +43,6 @@ impl Exchange {
             Ok(())
         })
     }
-
-    /// The group of machines that a mailbox is in, where it was placed: its GroupingInformation.
-    pub fn group_of(&self, address: &str) -> Option<String> {
-        self.lock().machines.get(&address.to_ascii_lowercase()).map(|machine| machine.group.clone())
-    }
 }
 
 impl World {
