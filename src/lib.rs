@@ -56,12 +56,14 @@
 //!                   proto   bytes ⇄ messages
 //! ```
 //!
-//! The modules below are open for tests, tools and the curious; only what this page re-exports is kept stable.
+//! The modules below are open for tests, tools and the curious; only what this page re-exports is kept stable, and the modules [`check`],
+//! [`sign_in`] and `sim`.
 //!
 //! # Features
 //!
 //! - `sim`: an Exchange in the process, for tests (`sim::Sim`).
 //! - `cli`: the command `ewsnotify`; brings `sim`.
+//! - `gssapi`: sign-in by Kerberos, with the system's GSSAPI.
 
 #[cfg(test)]
 extern crate self as ewsnotify;
@@ -86,9 +88,11 @@ pub mod sim;
 mod spooled;
 mod store;
 
+pub use auth::Secret;
 pub use engine::{Nack, Parked, PushOutcome};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Attachment, Content, Detail, Event, EventKind, Fill, ItemContent, Level, Origin, Reason};
+pub use net::Cancel;
 pub use options::{Ack, Fetch, Mode, OptionKind, OptionScope, OptionSpec, Options};
 pub use push::{Push, PushDone, PushEvent, PushFed, PushMessage, push_parse};
 pub use runtime::{Client, ConnectionStatus, Events, Next, Status, WatchStatus};
