@@ -53,6 +53,7 @@ pub use pin::Pin;
 pub use proxy::Proxy;
 pub use tap::Tap;
 pub use tls::{Tls, TlsConfig};
+pub(crate) use tries::Keep;
 pub use tries::{Rationed, Tries};
 pub use url::Endpoint;
 pub use wire_log::WireLog;

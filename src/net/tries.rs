@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::socket::Limits;
 use super::url::Endpoint;
@@ -37,6 +37,19 @@ const MANY: usize = 1000;
 pub struct Tries {
     known: Mutex<Known>,
     changed: Condvar,
+    keep: Option<Box<dyn Keep>>,
+}
+
+/// What is known of a password over a restart.
+pub(crate) trait Keep: Send + Sync {
+    /// Who has refused it last: the server, how often in a row, when.
+    fn refusals(&self) -> Vec<(String, usize, SystemTime)>;
+    /// This server has, so often in a row.
+    fn refused(&self, server: &str, refusals: usize);
+    /// This server has taken it.
+    fn taken(&self, server: &str);
+    /// What to do to have it sent all the same, as the end of a sentence.
+    fn way_out(&self) -> String;
 }
 
 #[derive(Default)]
@@ -98,16 +111,33 @@ impl Known {
         }
     }
 
-    fn taken(&mut self, server: &str) {
-        let this = self.servers.entry(server.to_owned()).or_default();
-        *this = Server { taken: true, trying: this.trying, ..Server::default() };
+    /// Of an earlier run: this server had refused it so often in a row, the last time so long ago.
+    fn resume(&mut self, server: String, refusals: usize, ago: Duration, now: Instant) {
+        let wait = WAITS[refusals.saturating_sub(1).min(WAITS.len() - 1)];
+        let shut = wait.checked_sub(ago).filter(|left| !left.is_zero()).map(|left| Shut {
+            // The clock of the machine begins with the machine.
+            since: now.checked_sub(ago).unwrap_or(now),
+            until: now + left,
+            refused: true,
+            passes: false,
+        });
+        self.servers.insert(server, Server { refusals, shut, ..Server::default() });
     }
 
-    fn refused(&mut self, server: &str, now: Instant) {
+    /// Whether that is news.
+    fn taken(&mut self, server: &str) -> bool {
+        let this = self.servers.entry(server.to_owned()).or_default();
+        let news = !this.taken;
+        *this = Server { taken: true, trying: this.trying, ..Server::default() };
+        news
+    }
+
+    /// Says how often in a row, where it is not sent again to find out whether it was for a moment only.
+    fn refused(&mut self, server: &str, now: Instant) -> Option<usize> {
         let this = self.servers.entry(server.to_owned()).or_default();
         // Answers to what was under way already do not make the wait longer each.
         if this.shut.is_some_and(|shut| shut.refused && shut.until > now) {
-            return;
+            return None;
         }
         if !this.taken && this.refusals == 0 {
             this.refusals = NEVER_TAKEN;
@@ -116,6 +146,7 @@ impl Known {
         this.refusals += 1;
         this.taken = false;
         this.shut = Some(Shut { since: now, until: now + wait, refused: true, passes });
+        (!passes).then_some(this.refusals)
     }
 
     fn lost(&mut self, server: &str, now: Instant) {
@@ -133,6 +164,16 @@ impl Known {
 }
 
 impl Tries {
+    /// With what is known over a restart.
+    pub(crate) fn keeping(keep: Box<dyn Keep>) -> Tries {
+        let (mut known, now) = (Known::default(), Instant::now());
+        for (server, refusals, at) in keep.refusals() {
+            // A clock that was put back makes nobody wait for longer.
+            known.resume(server, refusals, at.elapsed().unwrap_or_default(), now);
+        }
+        Tries { known: Mutex::new(known), keep: Some(keep), ..Tries::default() }
+    }
+
     /// Waits until the password may be sent to this server. An error says that it may not.
     pub(super) fn enter(self: &Arc<Self>, endpoint: &Endpoint, who: &str, limits: &Limits) -> Result<Try> {
         let server = endpoint.origin();
@@ -141,7 +182,7 @@ impl Tries {
             let now = Instant::now();
             match known.look(&server, now) {
                 Look::Go(alone) => return Ok(Try { tries: self.clone(), server, alone }),
-                Look::No(shut) => return Err(not_sent(endpoint, who, shut, now)),
+                Look::No(shut) => return Err(self.not_sent(endpoint, who, shut, now)),
                 Look::Wait if limits.cancel.is_cancelled() => {
                     let text = format!(
                         "{endpoint}: closed while waiting for the answer to another sign-in of {who}"
@@ -161,33 +202,32 @@ impl Tries {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it is held.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn not_sent(endpoint: &Endpoint, who: &str, shut: Shut, now: Instant) -> Error {
-    let span = |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
-    let (ago, left) = (span(now - shut.since), span(shut.until - now + Duration::from_secs(1)));
-    match shut.refused {
-        true => {
-            let text = format!(
-                "{endpoint}: HTTP 401: the sign-in of {who} was refused {ago} ago, and for {left} the same password is not sent again, \
-                 since a few wrong ones lock the account; another password is tried at once"
-            );
-            // Whoever waits meets another answer then, and not this one once more.
-            let error = Error::new(ErrorKind::Auth, text).with_http_status(401);
-            let error = error.with_retry_after(Some(shut.until - now));
-            if shut.passes { error.with_refused_lately() } else { error }
-        }
-        false => {
+    fn not_sent(&self, endpoint: &Endpoint, who: &str, shut: Shut, now: Instant) -> Error {
+        let span =
+            |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
+        let (ago, left) = (span(now - shut.since), span(shut.until - now + Duration::from_secs(1)));
+        if !shut.refused {
             let text = format!(
                 "{endpoint}: the connection was lost {ago} ago where the answer to the sign-in of {who} belongs, and the time before: it \
                  may have been refused, so for {left} the password is not sent again, since a few wrong ones lock the account"
             );
-            Error::new(ErrorKind::Io, text).with_retry_after(Some(shut.until - now))
+            return Error::new(ErrorKind::Io, text).with_retry_after(Some(shut.until - now));
         }
+        let way_out = self.keep.as_ref().filter(|_| !shut.passes).map(|keep| format!("; {}", keep.way_out()));
+        let text = format!(
+            "{endpoint}: HTTP 401: the sign-in of {who} was refused {ago} ago, and for {left} the same password is not sent again, \
+             since a few wrong ones lock the account; another password is tried at once{}",
+            way_out.unwrap_or_default()
+        );
+        // Whoever waits meets another answer then, and not this one once more.
+        let error = Error::new(ErrorKind::Auth, text).with_http_status(401);
+        let error = error.with_retry_after(Some(shut.until - now));
+        if shut.passes { error.with_refused_lately() } else { error }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it is held.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,11 +247,17 @@ pub(super) struct Try {
 
 impl Try {
     pub fn taken(self) {
-        self.tries.known().taken(&self.server);
+        let news = self.tries.known().taken(&self.server);
+        if let Some(keep) = self.tries.keep.as_ref().filter(|_| news) {
+            keep.taken(&self.server);
+        }
     }
 
     pub fn refused(self) {
-        self.tries.known().refused(&self.server, Instant::now());
+        let refusals = self.tries.known().refused(&self.server, Instant::now());
+        if let (Some(keep), Some(refusals)) = (&self.tries.keep, refusals) {
+            keep.refused(&self.server, refusals);
+        }
     }
 
     /// The connection ended where the answer belongs.
@@ -291,10 +337,6 @@ impl Auth for Rationed {
     fn signs_connections(&self) -> bool {
         self.auth.signs_connections()
     }
-
-    fn wants_certificate(&self) -> bool {
-        self.auth.wants_certificate()
-    }
 }
 
 #[cfg(test)]
@@ -336,6 +378,22 @@ mod tests {
         );
     }
 
+    // A supervisor that starts a program anew every minute would lock the account as well.
+    #[test]
+    fn an_earlier_runs_refusals_count() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        assert_eq!(known.refused(SERVER, now), Some(3));
+        for (ago, expected) in
+            [(0, vec![300, 3000]), (290, vec![10, 2710]), (300, vec![0, 2700]), (999_999, vec![0, 2700])]
+        {
+            let mut next = Known::default();
+            next.resume(SERVER.to_owned(), 3, seconds(ago), now);
+            assert_eq!(refused_from(&mut next, now, 3600), expected, "{ago} s ago");
+        }
+        known.taken(SERVER);
+        assert_eq!(known.refused(SERVER, now), None, "it may be for a minute");
+    }
+
     // Eight workers would each find out that the password is wrong.
     #[test]
     fn one_finds_out_and_the_others_wait() {
@@ -346,7 +404,9 @@ mod tests {
         known.taken(SERVER);
         assert!(matches!(known.look(SERVER, now), Look::Go(false)));
         // What was under way together counts as one refusal.
-        (0..8).for_each(|_| known.refused(SERVER, now));
+        for _ in 0..8 {
+            known.refused(SERVER, now);
+        }
         let Look::No(shut) = known.look(SERVER, now) else { panic!("sent") };
         assert_eq!((shut.until - now, shut.refused, shut.passes), (WAITS[0], true, true));
     }

@@ -10,7 +10,8 @@ use super::oauth::OAuthTokens;
 use super::threads::lock;
 use crate::auth::{Context, Kerberos, Secret, Tokens, is_token};
 use crate::engine::Input;
-use crate::net::Tries;
+use crate::net::{Keep, Tries};
+use crate::store::refused::Refused;
 use crate::{Error, ErrorKind, Reason, Result};
 
 /// While the host owes a token, what needs one is tried so often; when it comes, at once.
@@ -30,6 +31,8 @@ pub(crate) struct Accounts {
     pub(super) told: Mutex<BTreeMap<(Arc<str>, String), Secret>>,
     /// What is known of each user's password, whatever mailbox and server it is for.
     passwords: Mutex<Vec<(String, Secret, Arc<Tries>)>>,
+    /// And over a restart, where there is a state directory.
+    refused: OnceLock<Arc<Refused>>,
     /// Those who sign in by Kerberos: what is known of a password or keytab is known to all of a client's connections.
     kerberos: Mutex<Vec<(Whose, Kerberos)>>,
     /// Where the host is told of what is needed; nowhere where there is no client (`check`).
@@ -41,6 +44,12 @@ impl Accounts {
     pub(super) fn tell(&self, core: Weak<Core>) {
         // There is one client.
         let _ = self.core.set(core);
+    }
+
+    /// From now on refusals are kept over a restart.
+    pub(super) fn keep_refusals(&self, refused: Refused) {
+        // There is one state directory.
+        let _ = self.refused.set(Arc::new(refused));
     }
 
     /// The sign-in by Kerberos of a user.
@@ -60,7 +69,15 @@ impl Accounts {
         if let Some((.., tries)) = known.iter().find(|(who, secret, _)| who == user && secret == password) {
             return tries.clone();
         }
-        let tries = Arc::<Tries>::default();
+        let tries = Arc::new(match self.refused.get() {
+            None => Tries::default(),
+            Some(refused) => Tries::keeping(Box::new(Kept {
+                refused: refused.clone(),
+                user: user.to_owned(),
+                password: password.clone(),
+                core: self.core.clone(),
+            })),
+        });
         known.push((user.to_owned(), password.clone(), tries.clone()));
         tries
     }
@@ -72,6 +89,42 @@ impl Accounts {
             Arc::new(HostTokens { account, held: Mutex::default(), core })
         };
         lock(&self.hosts).entry(account.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+/// A user's password in the state directory.
+struct Kept {
+    refused: Arc<Refused>,
+    user: String,
+    password: Secret,
+    core: Arc<OnceLock<Weak<Core>>>,
+}
+
+impl Kept {
+    /// What cannot be written counts until the end of this run.
+    fn tell(&self, written: Result<()>) {
+        let core = self.core.get().and_then(Weak::upgrade);
+        if let (Err(e), Some(core)) = (written, core) {
+            core.tell_trouble(&e);
+        }
+    }
+}
+
+impl Keep for Kept {
+    fn refusals(&self) -> Vec<(String, usize, SystemTime)> {
+        self.refused.of(&self.user, &self.password)
+    }
+
+    fn refused(&self, server: &str, refusals: usize) {
+        self.tell(self.refused.add(server, &self.user, &self.password, refusals));
+    }
+
+    fn taken(&self, server: &str) {
+        self.tell(self.refused.remove(server, &self.user));
+    }
+
+    fn way_out(&self) -> String {
+        format!("to have this one sent all the same, remove {} and start anew", self.refused.path().display())
     }
 }
 

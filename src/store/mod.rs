@@ -11,6 +11,7 @@
 //!      state.redb   everything that a restart needs, in one database; mode 0600
 //!      spool/       whole messages on their way to the host, a file each of mode 0600; orphans go at the start
 //!      oauth-ID.json  the tokens of an account, and oauth-ID.lock: see [`tokens`]; mode 0600
+//!      refused.json  passwords that are not sent again for a while: see [`refused`]; mode 0600
 //!      status.json  what a status page shows (`runtime::status_file`), replaced as a whole; mode 0644
 //! ```
 
@@ -21,6 +22,7 @@ pub(crate) mod forgetful;
 pub(crate) mod lock;
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod refused;
 pub(crate) mod tokens;
 
 use std::fmt::Debug;

@@ -84,6 +84,40 @@ fn a_wrong_password_is_sent_once_for_all_mailboxes() {
     }
 }
 
+// A supervisor or a cron table that starts the program anew each minute: its account would be locked within minutes.
+#[test]
+fn a_wrong_password_is_not_sent_again_by_each_start() {
+    let sim = Sim::builder().user(ADA, "secret").start().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let start = |password: &str| {
+        let mut options = options(&sim);
+        options.set("state_dir", state.path().to_str().unwrap()).unwrap().set("password", password).unwrap();
+        let client = Client::open(&options).unwrap();
+        client.watch(&Options::new()).unwrap();
+        let event = loop {
+            let Next::Event(event) = client.next(Duration::from_secs(60)) else { panic!("nothing told") };
+            if matches!(event.kind, EventKind::Error | EventKind::Connected) {
+                break event;
+            }
+        };
+        client.close();
+        (event.kind, event.detail.and_then(|detail| detail.message).unwrap_or_default())
+    };
+    assert!(start("wr0ng-one").1.contains("check user name and password"));
+    for _ in 0..3 {
+        let (kind, told) = start("wr0ng-one");
+        assert_eq!(kind, EventKind::Error);
+        assert!(told.contains("is not sent again") && told.contains("remove "), "{told}");
+        assert_eq!(tried(&sim), 1);
+    }
+    // What the text says is a way out is one.
+    std::fs::remove_file(state.path().join("refused.json")).unwrap();
+    assert!(start("wr0ng-one").1.contains("check user name and password"));
+    assert_eq!((tried(&sim), start("secret").0), (2, EventKind::Connected));
+    // The right one is not held up by what came before, however often it changes.
+    assert!(start("wr0ng-one").1.contains("check user name and password"));
+}
+
 // An Exchange where Basic is switched off: who is sent to check the password looks in the wrong place.
 #[test]
 fn a_server_without_basic() {

@@ -20,6 +20,7 @@ use crate::engine;
 use crate::net::{Counters, Lookups, Tap};
 use crate::options::ClientConfig;
 use crate::store::embedded::Embedded;
+use crate::store::refused::Refused;
 use crate::{Error, ErrorKind, Result};
 
 impl Core {
@@ -89,6 +90,9 @@ impl Core {
             last: Mutex::new(None),
         });
         core.links.accounts.tell(Arc::downgrade(&core));
+        if let Some(dir) = &config.state_dir {
+            core.links.accounts.keep_refusals(Refused::open(dir));
+        }
         let teller = Arc::downgrade(&core);
         core.tap.wire_log.on_trouble(move |error| {
             if let Some(core) = teller.upgrade() {
