@@ -121,6 +121,7 @@ class Client {
   }
   Client(const Client &) = delete;
   Client &operator=(const Client &) = delete;
+  // Without close(), as after an exception, the event that came last is told again (ack=auto).
   ~Client() { ewsn_free(handle_); }
 
   uint64_t watch(const std::string &options = "{}") {

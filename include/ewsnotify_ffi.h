@@ -611,14 +611,16 @@ ewsn_status ewsn_trace_wire(ewsn_client *c, const char *path_or_null);
 
 /*
  Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
- told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
- harm. `EWSN_TIMEOUT` where something still runs: with option `dispatch=thread`, a callback; from within that callback it
- does not wait for it.
+ told; a negative time is option `close_timeout`. With option `ack=auto` the event that was given last counts as dealt with.
+ Waits that are under way end, `Closed` is the last event. Again does no harm. `EWSN_TIMEOUT` where something still runs: with
+ option `dispatch=thread`, a callback; from within that callback it does not wait for it.
  */
-ewsn_status ewsn_close(ewsn_client *c, int32_t timeout_ms);
+ewsn_status ewsn_close(ewsn_client *c,
+                       int32_t timeout_ms);
 
 /*
- Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
+ Frees a client; closes it first, within option `close_timeout`, if that was not done: but with option `ack=auto` the event that
+ was given last does not count as dealt with, so who frees without closing, as an exception does, is told it again. Calls that are under way in other threads end with
  `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
  returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the
  parent's connections alone.

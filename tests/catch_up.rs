@@ -152,6 +152,31 @@ fn a_restart_goes_on_where_the_last_run_stood() {
     }
 }
 
+// A handler that fails takes the client along (`?`, a panic): what it was given would count as dealt with, and never be told again.
+#[test]
+fn a_client_that_is_dropped_has_its_last_event_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = server(Style::Exchange);
+    let options = options(&sim, &[state(dir.path())]);
+    let client = watch(&options);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    let item = deliver(&sim, 1);
+    until(&client, &mut events, |e| told(e).len() == 1);
+    drop(client);
+    for ends in [|client: Client| drop(client), |client: Client| assert!(client.close())] {
+        let client = watch(&options);
+        let mut events = Vec::new();
+        until(&client, &mut events, |e| told(e).len() == 1);
+        assert_eq!(told(&events), once(std::slice::from_ref(&item)));
+        ends(client);
+    }
+    let client = watch(&options);
+    let mut events = Vec::new();
+    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+    assert_eq!(told(&events), once(&[]), "it was dealt with");
+}
+
 // Two processes would tell everything twice, and spoil each other's state.
 #[test]
 fn a_state_directory_has_one_owner() {

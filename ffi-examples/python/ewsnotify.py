@@ -330,15 +330,17 @@ class Client:
         _check(_lib.ewsn_close(self._handle, _milliseconds(timeout)))
 
     def free(self) -> None:
-        """Frees the client; closes it first, if that was not done."""
+        """Frees the client; closes it first, if that was not done, but has the event that came last told again (ack="auto")."""
         handle, self._handle = self._handle, None
         _lib.ewsn_free(handle)
 
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        # What an exception has interrupted has not been dealt with.
+        if kind is None:
+            self.close()
         self.free()
 
     def __del__(self) -> None:

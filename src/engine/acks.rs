@@ -181,6 +181,12 @@ impl Engine {
         self.ack_taken();
     }
 
+    /// The host ends in the middle of what it was given automatically: the next run tells it again.
+    pub fn leave_taken(&mut self) {
+        self.opens.auto.clear();
+        self.opens.gap = None;
+    }
+
     /// Acknowledges what was given automatically: the host has asked for more, or is done.
     pub(super) fn ack_taken(&mut self) {
         for ticket in std::mem::take(&mut self.opens.auto) {

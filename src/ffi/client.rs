@@ -325,9 +325,9 @@ pub extern "C" fn ewsn_trace_wire(c: *mut ewsn_client, path_or_null: *const c_ch
 }
 
 /// Closes a client from any thread and in every state. Waits for as many milliseconds as it is given for the server to be
-/// told; a negative time is option `close_timeout`. Waits that are under way end, `Closed` is the last event. Again does no
-/// harm. `EWSN_TIMEOUT` where something still runs: with option `dispatch=thread`, a callback; from within that callback it
-/// does not wait for it.
+/// told; a negative time is option `close_timeout`. With option `ack=auto` the event that was given last counts as dealt with.
+/// Waits that are under way end, `Closed` is the last event. Again does no harm. `EWSN_TIMEOUT` where something still runs: with
+/// option `dispatch=thread`, a callback; from within that callback it does not wait for it.
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_status {
     guard(|| {
@@ -339,7 +339,8 @@ pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_statu
     })
 }
 
-/// Frees a client; closes it first, at once, if that was not done. Calls that are under way in other threads end with
+/// Frees a client; closes it first, within option `close_timeout`, if that was not done: but with option `ack=auto` the event that
+/// was given last does not count as dealt with, so who frees without closing, as an exception does, is told it again. Calls that are under way in other threads end with
 /// `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
 /// returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the
 /// parent's connections alone.
@@ -347,7 +348,7 @@ pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_statu
 pub extern "C" fn ewsn_free(c: *mut ewsn_client) {
     guard(|| {
         if let Some(Value::Client(found)) = handle::remove(c.cast(), Kind::Client) {
-            found.client.close_within(Duration::ZERO);
+            found.client.abandon();
             found.dispatcher.forget();
         }
         Ok(EWSN_OK)

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "the functions of the C interface are called as C calls them")]
 
 #[cfg(feature = "sim")]
+mod exceptions;
+#[cfg(feature = "sim")]
 mod features;
 #[cfg(feature = "sim")]
 mod fpm;

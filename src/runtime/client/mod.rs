@@ -235,8 +235,9 @@ impl Client {
     /// threads.
     ///
     /// Events that wait are dropped but for `Closed`: one for each watch, and the client's own as the last of all. What was
-    /// dropped, and what the host has and has not acknowledged, the next run tells, if there is a state directory; with
-    /// `ack=auto` the event that was given last counts as dealt with. The server
+    /// dropped, and what the host has and has not acknowledged, the next run tells, if there is a state directory. With
+    /// `ack=auto` the event that was given last counts as dealt with; a client that is dropped instead, as by a panic or a `?` in
+    /// the midst of an event, has that one told again. The server
     /// is told (Unsubscribe) as far as the time allows, but of what the next run can go on with (mode=pull, with a state); then
     /// every socket is shut. True once all threads have ended, which
     /// only a machine that is short of everything delays; a name look-up cannot be ended, and is left to itself.
@@ -247,11 +248,21 @@ impl Client {
     /// # Ok::<(), ewsnotify::Error>(())
     /// ```
     pub fn close_within(&self, timeout: Duration) -> bool {
+        self.end(timeout, true)
+    }
+
+    /// Closes it, within option `close_timeout`, if that was not done; the event that was given last does not count as dealt with.
+    pub(crate) fn abandon(&self) {
+        let timeout = if self.core.is_closing() { Duration::ZERO } else { self.close_timeout };
+        self.end(timeout, false);
+    }
+
+    fn end(&self, timeout: Duration, dealt_with: bool) -> bool {
         // A forked child's copy: connections, files and the state directory are its parent's, and there is no thread here.
         if self.owner != std::process::id() {
             return true;
         }
-        let ended = self.core.close(timeout);
+        let ended = self.core.close(timeout, dealt_with);
         // With them go the sockets that were kept for further calls.
         self.core.links.clear();
         ended
@@ -260,7 +271,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.close();
+        self.abandon();
     }
 }
 

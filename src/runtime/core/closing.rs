@@ -16,12 +16,16 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(86_400 * 365);
 
 impl Core {
-    /// Ends everything; true once no thread is left. May be called from any thread, and again.
-    pub fn close(self: &Arc<Self>, timeout: Duration) -> bool {
+    /// Ends everything; true once no thread is left. May be called from any thread, and again. `dealt_with`: the host is done with
+    /// what it was given automatically.
+    pub fn close(self: &Arc<Self>, timeout: Duration, dealt_with: bool) -> bool {
         let deadline = Instant::now() + timeout.min(LONGEST);
         // One with less time must not end the threads before what is left to be written was given to them.
         let begin = lock(&self.begin_close);
         if !self.closing.swap(true, Ordering::SeqCst) {
+            if !dealt_with {
+                self.with(|state| state.engine.leave_taken());
+            }
             // Afterwards there are no watches.
             if self.saver.is_some() {
                 self.with(|state| state.engine.done_with_taken(self.now()));

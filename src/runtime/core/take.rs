@@ -31,7 +31,7 @@ impl Core {
         if let Some((_, timeout)) = self.drained
             && self.is_drained()
         {
-            self.close(timeout);
+            self.close(timeout, true);
         }
         let (taken, awaited) = self.with(|state| {
             let mut event = state.engine.take(self.now());
