@@ -161,10 +161,6 @@ impl Auth for ByOffer {
         self.0.basic.as_ref().map_or_else(|| vec![self.0.ntlm.password().clone()], Basic::secrets)
     }
 
-    fn wants_certificate(&self) -> bool {
-        true
-    }
-
     fn signs_connections(&self) -> bool {
         true
     }

@@ -84,11 +84,6 @@ pub trait Auth: Send + Sync + Debug {
     fn taken(&self, _: &Endpoint) -> Option<&'static str> {
         None
     }
-
-    /// Whether handshakes want to see the server's certificate (channel binding).
-    fn wants_certificate(&self) -> bool {
-        false
-    }
 }
 
 /// The signing in on one socket.
@@ -142,7 +137,7 @@ pub enum Manner {
 pub struct Context<'a> {
     /// Whom we talk to.
     pub endpoint: &'a Endpoint,
-    /// The server's certificate in DER, with a challenge that came by a TLS connection, if [`Auth::wants_certificate`] asked for it.
+    /// The server's certificate in DER, with a challenge that came by a TLS connection.
     pub certificate: Option<&'a [u8]>,
     /// Ends what a handshake waits for.
     pub cancel: &'a Cancel,

@@ -10,7 +10,6 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
-use zeroize::Zeroizing;
 
 use super::cancel::Cancel;
 use super::counters::Counters;
@@ -31,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Nor is one longer, and a page need not be read to its end.
 const MAX_BODY: u64 = 1024 * 1024;
 /// The longest answer of a token endpoint.
-const MAX_FORM_ANSWER: usize = 128 * 1024;
+const MAX_FORM_ANSWER: u64 = 128 * 1024;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +46,8 @@ pub enum Question<'a> {
         /// The mailbox by which Exchange finds the right machine.
         mailbox: Option<&'a str>,
     },
-    /// `POST` of a form to a token endpoint, which answers with JSON, also where it refuses. Its answer is read into memory that
-    /// does not grow, so that whoever wipes [`Told::body`] has wiped all of it.
+    /// `POST` of a form to a token endpoint, which answers with JSON, also where it refuses. Whoever wipes [`Told::body`]
+    /// has wiped all of its answer.
     Form {
         /// `name=value` pairs.
         body: &'a [u8],
@@ -210,7 +209,6 @@ impl Asker {
             counters: self.counters.clone(),
             tap: self.tap.clone(),
             lookups: self.lookups.clone(),
-            wants_certificate: auth.is_some_and(|a| a.wants_certificate()),
             signs_connections: auth.is_some_and(|a| a.signs_connections()),
             wants_session: true,
         });
@@ -254,10 +252,12 @@ impl Asker {
             let is_form = matches!(question, Question::Form { .. });
             let wanted = !answer::is_redirect(answer.status) && (answer.status != 401 || is_form);
             let body = match wanted {
-                true if is_form => read_wiped(endpoint, &mut answer)?,
-                true => std::mem::take(&mut *read_whole(&mut answer, MAX_BODY)?.ok_or_else(|| {
-                    Error::too_large(format!("{endpoint}: the answer is longer than {MAX_BODY} bytes"))
-                })?),
+                true => {
+                    let max = if is_form { MAX_FORM_ANSWER } else { MAX_BODY };
+                    let longer =
+                        || Error::too_large(format!("{endpoint}: the answer is longer than {max} bytes"));
+                    std::mem::take(&mut *read_whole(&mut answer, max)?.ok_or_else(longer)?)
+                }
                 false => Vec::new(),
             };
             return Ok(Told {
@@ -333,22 +333,6 @@ impl Asker {
         match verifier.verify_server_cert(leaf, rest, &name, &[], far) {
             Err(rustls::Error::InvalidCertificate(e)) => tls::expired_at(&e),
             _ => None,
-        }
-    }
-}
-
-/// The answer of a token endpoint. All the memory at once: a buffer that grows leaves copies behind that nobody wipes.
-fn read_wiped(endpoint: &Endpoint, answer: &mut Answer) -> Result<Vec<u8>> {
-    let mut body = Zeroizing::new(Vec::with_capacity(MAX_FORM_ANSWER));
-    let mut piece = Zeroizing::new([0; 8192]);
-    loop {
-        match answer.read(&mut *piece)? {
-            0 => return Ok(std::mem::take(&mut *body)),
-            n if body.len() + n > MAX_FORM_ANSWER => {
-                let text = format!("{endpoint}: the answer is longer than {MAX_FORM_ANSWER} bytes");
-                return Err(Error::too_large(text));
-            }
-            n => body.extend_from_slice(&piece[..n]),
         }
     }
 }

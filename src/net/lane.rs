@@ -42,7 +42,6 @@ pub(super) struct Ground {
     pub counters: Arc<Counters>,
     pub lookups: Arc<Lookups>,
     pub tap: Arc<Tap>,
-    pub wants_certificate: bool,
     /// Whether a connection may be signed in: see [`Auth::signs_connections`](crate::auth::Auth::signs_connections).
     pub signs_connections: bool,
     /// Whether [`Slot::session`] is to be kept.
@@ -348,7 +347,7 @@ impl Connect {
             None => {}
         }
         let Some(mut client) = client else {
-            self.slot.connected(&socket, registration, false);
+            self.slot.connected(&socket, registration);
             return Ok(Wire::new(socket, None, forward, self.slot.clone()));
         };
         let mut refused = None;
@@ -365,7 +364,7 @@ impl Connect {
         if let Some(e) = refused {
             return Err(tls.explain(endpoint, &e));
         }
-        self.slot.connected(&socket, registration, self.ground.wants_certificate);
+        self.slot.connected(&socket, registration);
         if self.ground.wants_session {
             self.slot.keep_session(Session::of(&client));
         }

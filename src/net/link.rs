@@ -65,7 +65,7 @@ impl HttpLink {
         lookups: Arc<Lookups>,
     ) -> Result<HttpLink> {
         auth.check(&endpoint, config.allow_plaintext)?;
-        let (wants_certificate, signs_connections) = (auth.wants_certificate(), auth.signs_connections());
+        let signs_connections = auth.signs_connections();
         let ground = Ground {
             endpoint: Arc::new(endpoint),
             config,
@@ -73,7 +73,6 @@ impl HttpLink {
             counters,
             lookups,
             tap: Arc::default(),
-            wants_certificate,
             signs_connections,
             wants_session: false,
         };
@@ -412,9 +411,9 @@ pub(super) fn read_whole(answer: &mut Answer, max: u64) -> Result<Option<Zeroizi
     }
     // What is said is believed up to a point: memory is for bytes that came.
     let mut body = Zeroizing::new(Vec::with_capacity(said.unwrap_or(0).min(256 * 1024) as usize));
-    let mut piece = [0; 8192];
+    let mut piece = Zeroizing::new([0; 8192]);
     loop {
-        match answer.read(&mut piece)? {
+        match answer.read(&mut *piece)? {
             0 => return Ok(Some(body)),
             n if body.len() as u64 + n as u64 > max => return Ok(None),
             n => append(&mut body, &piece[..n]),

@@ -67,7 +67,6 @@ struct State {
     error: Option<Error>,
     socket: Weak<Socket>,
     registration: Option<Registration>,
-    wants_certificate: bool,
     /// The server's, while its challenge is answered: TLS has a copy of its own all the while.
     certificate: Option<Box<[u8]>>,
     session: Option<Session>,
@@ -100,7 +99,6 @@ impl Slot {
             error: None,
             socket: Weak::new(),
             registration: None,
-            wants_certificate: false,
             certificate: None,
             session: None,
             fresh: false,
@@ -245,11 +243,10 @@ impl Slot {
     }
 
     /// A connection came about for this request.
-    pub fn connected(&self, socket: &Arc<Socket>, registration: Registration, wants_certificate: bool) {
+    pub fn connected(&self, socket: &Arc<Socket>, registration: Registration) {
         let mut state = self.state();
         state.socket = Arc::downgrade(socket);
         state.registration = Some(registration);
-        state.wants_certificate = wants_certificate;
         state.fresh = true;
     }
 
@@ -260,10 +257,7 @@ impl Slot {
 
     /// The server asks for a sign-in, by a connection that it has this certificate for.
     pub fn keep_certificate(&self, certificate: Option<&[u8]>) {
-        let mut state = self.state();
-        if state.wants_certificate {
-            state.certificate = certificate.map(Box::from);
-        }
+        self.state().certificate = certificate.map(Box::from);
     }
 
     /// See [`keep_certificate`](Self::keep_certificate).

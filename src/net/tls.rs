@@ -1,5 +1,6 @@
 //! The TLS state that all connections of a client share, and what its errors mean to a person.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -88,7 +89,11 @@ impl Tls {
         let extra =
             self.ca_file.as_deref().map(|file| read_chain("ca_file", file)).transpose()?.unwrap_or_default();
         let own = self.wanted.certificate.as_deref();
-        let own = own.map(|file| read_own(file, self.wanted.key.as_deref().unwrap_or(file))).transpose()?;
+        let own = own.map(|file| {
+            let key = self.wanted.key.as_deref().unwrap_or(file);
+            read_own(("tls_cert", file), ("tls_key", key))
+        });
+        let own = own.transpose()?;
         Ok(Files { extra, own, stamps })
     }
 
@@ -172,15 +177,11 @@ impl Tls {
 
 fn stamp(file: &Path) -> Stamp {
     let about = std::fs::metadata(file).ok()?;
-    #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(&about);
-    #[cfg(not(unix))]
-    let number = 0;
-    Some((about.len(), about.modified().ok()?, number))
+    Some((about.len(), about.modified().ok()?, about.ino()))
 }
 
 /// The certificates in the file that an option names.
-pub(super) fn read_chain(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+fn read_chain(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();
     // The key may stand in the same file.
     let bytes = std::fs::read(path).map(Zeroizing::new);
@@ -196,12 +197,15 @@ pub(super) fn read_chain(option: &str, path: &Path) -> Result<Vec<CertificateDer
     Ok(certs)
 }
 
-/// Our own certificate with its chain, and the key to it.
-fn read_own(file: &Path, key_file: &Path) -> Result<Arc<SingleCertAndKey>> {
+/// Our own certificate with its chain, and the key to it, from the files that two options name.
+pub(super) fn read_own(
+    (option, file): (&str, &Path),
+    (key_option, key_file): (&str, &Path),
+) -> Result<Arc<SingleCertAndKey>> {
     let (shown, shown_key) = (file.display(), key_file.display());
-    let chain = read_chain("tls_cert", file)?;
+    let chain = read_chain(option, file)?;
     let bytes = std::fs::read(key_file)
-        .map_err(|e| invalid(format!("tls_key {shown_key} cannot be read: {e}")))
+        .map_err(|e| invalid(format!("{key_option} {shown_key} cannot be read: {e}")))
         .map(Zeroizing::new)?;
     let key = pem::private_key(&bytes).map_err(|why| {
         let what = match memchr::memmem::find(&bytes, b"ENCRYPTED") {
@@ -209,21 +213,23 @@ fn read_own(file: &Path, key_file: &Path) -> Result<Arc<SingleCertAndKey>> {
                 .to_owned(),
             None => format!("has no private key that can be read, in PEM: {why}"),
         };
-        invalid(format!("tls_key {shown_key} {what}"))
+        invalid(format!("{key_option} {shown_key} {what}"))
     })?;
     let own = certified(chain, &key).map_err(|e| {
         invalid(match e {
             rustls::Error::InconsistentKeys(_) => {
-                format!("tls_key {shown_key} is not the key of the certificate that comes first in tls_cert {shown}")
+                format!(
+                    "{key_option} {shown_key} is not the key of the certificate that comes first in {option} {shown}"
+                )
             }
-            e => format!("tls_cert {shown} and tls_key {shown_key} cannot be used: {e}"),
+            e => format!("{option} {shown} and {key_option} {shown_key} cannot be used: {e}"),
         })
     })?;
     Ok(Arc::new(SingleCertAndKey::from(own)))
 }
 
 /// As `CertifiedKey::from_der`, which takes the key and does not wipe it.
-pub(super) fn certified(
+fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKeyDer<'_>,
 ) -> std::result::Result<CertifiedKey, rustls::Error> {

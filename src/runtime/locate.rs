@@ -86,14 +86,17 @@ fn harmless(auth: &dyn Auth, endpoint: &Endpoint) -> Result<()> {
     }
 }
 
+/// User, mailbox, and whom the watch trusts beside them: where it may be led, another may not.
+type Whose = (String, String, Vec<String>);
+
 /// What was found.
 #[derive(Default)]
 pub(super) struct Locations(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// By user and mailbox: when, and what.
-    mailboxes: BTreeMap<(String, String), (Instant, Arc<Found>)>,
+    /// When, and what.
+    mailboxes: BTreeMap<Whose, (Instant, Arc<Found>)>,
     /// By user and domain: who answered. Of thousands of mailboxes only the first has to try those who do not.
     places: BTreeMap<(String, String), Place>,
     /// By user, mailbox and folder: when, and who has the content of that public folder.
@@ -133,7 +136,7 @@ impl Locations {
     /// What is known of a watch's mailbox, or the search for it. `fresh`: what was found before is not to be believed.
     pub fn begin(&self, config: &WatchConfig, fresh: bool) -> Result<Begun> {
         let known = lock(&self.0);
-        let key = (config.user.clone(), config.mailbox.to_lowercase());
+        let key = whose(config);
         if !fresh && let Some(found) = known.get(&key, Instant::now()) {
             return Ok(Begun::Found(found));
         }
@@ -154,7 +157,7 @@ impl Locations {
         if !known.places.get(&of_domain).is_some_and(answers) {
             known.places.insert(of_domain, found.by.clone());
         }
-        let key = (config.user.clone(), config.mailbox.to_lowercase());
+        let key = whose(config);
         known.put(key, Instant::now(), found.clone());
         Ok(found)
     }
@@ -199,17 +202,21 @@ impl Locations {
     }
 }
 
+fn whose(config: &WatchConfig) -> Whose {
+    (config.user.clone(), config.mailbox.to_lowercase(), config.trusted_domains.clone())
+}
+
 fn of_domain(config: &WatchConfig) -> Result<(String, String)> {
     Ok((config.user.clone(), domain(&config.mailbox)?))
 }
 
 impl Known {
-    fn get(&self, key: &(String, String), now: Instant) -> Option<Arc<Found>> {
+    fn get(&self, key: &Whose, now: Instant) -> Option<Arc<Found>> {
         let (at, found) = self.mailboxes.get(key)?;
         (now.saturating_duration_since(*at) < LIFE).then(|| found.clone())
     }
 
-    fn put(&mut self, key: (String, String), now: Instant, found: Arc<Found>) {
+    fn put(&mut self, key: Whose, now: Instant, found: Arc<Found>) {
         if self.mailboxes.len() >= MANY {
             self.mailboxes.retain(|_, (at, _)| now.saturating_duration_since(*at) < LIFE);
         }
@@ -235,7 +242,7 @@ mod tests {
             by: Place { dialect: Dialect::Soap, endpoint },
         });
         let mut known = Known::default();
-        let (key, now) = (("ada".to_owned(), "ada@example.test".to_owned()), Instant::now());
+        let (key, now) = (("ada".to_owned(), "ada@example.test".to_owned(), Vec::new()), Instant::now());
         assert!(known.get(&key, now).is_none());
         known.put(key.clone(), now, found);
         assert!(known.get(&key, now + LIFE - Duration::from_secs(1)).is_some());

@@ -138,10 +138,6 @@ impl Auth for Kerberos {
         self.0.password.iter().cloned().collect()
     }
 
-    fn wants_certificate(&self) -> bool {
-        true
-    }
-
     fn signs_connections(&self) -> bool {
         true
     }

@@ -17,14 +17,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustls::ServerConfig;
-use rustls::sign::SingleCertAndKey;
-use zeroize::Zeroizing;
 
 use self::conn::{Conn, Over};
 use self::request::Step;
 use super::tap::Tap;
 use super::tls;
-use crate::auth::{Secret, pem};
+use crate::auth::Secret;
 use crate::{Error, ErrorKind, Result};
 
 /// How long a connection may wait for a further request.
@@ -100,28 +98,14 @@ pub struct Listener {
 /// # Errors
 /// [`ErrorKind::Invalid`] for files that cannot be read or do not belong together.
 pub fn server_tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
-    let invalid = |text: String| Error::new(ErrorKind::Invalid, text);
-    let certs = tls::read_chain("push_cert", cert)?;
-    let bytes = std::fs::read(key)
-        .map_err(|e| invalid(format!("push_key {} cannot be read: {e}", key.display())))
-        .map(Zeroizing::new)?;
-    let key_der = pem::private_key(&bytes).map_err(|why| {
-        invalid(format!("push_key {} has no private key that can be read (PEM): {why}", key.display()))
-    })?;
-    let certified = tls::certified(certs, &key_der).map_err(|e| {
-        invalid(format!(
-            "push_cert {} and push_key {} do not fit together: {e}",
-            cert.display(),
-            key.display()
-        ))
-    })?;
+    let own = tls::read_own(("push_cert", cert), ("push_key", key))?;
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| {
             Error::new(ErrorKind::Internal, format!("the TLS library has no protocol version: {e}"))
         })?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        .with_cert_resolver(own);
     Ok(Arc::new(config))
 }
 

@@ -8,6 +8,7 @@ use super::super::proxy::Proxy;
 use super::super::wire_log;
 use super::{Refusal, State, Tunnel, failed};
 use crate::ErrorKind;
+use crate::auth::schemes;
 
 /// The longest head of an answer to CONNECT.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -85,14 +86,9 @@ impl Tunnel<'_> {
     }
 
     fn wants_sign_in(&self, status: u16, headers: &[httparse::Header<'_>]) -> String {
-        let mut offers: Vec<String> = Vec::new();
-        for header in headers.iter().filter(|h| h.name.eq_ignore_ascii_case("proxy-authenticate")) {
-            let value = String::from_utf8_lossy(header.value);
-            let name = self.quoted(value.split([' ', ',']).next().unwrap_or_default().to_owned(), 30);
-            if !name.is_empty() && offers.len() < 8 && !offers.contains(&name) {
-                offers.push(name);
-            }
-        }
+        let offers = headers.iter().filter(|h| h.name.eq_ignore_ascii_case("proxy-authenticate"));
+        let offers: Vec<String> = offers.map(|h| String::from_utf8_lossy(h.value).into_owned()).collect();
+        let offers: Vec<String> = schemes(&offers).into_iter().map(|name| self.quoted(name, 30)).collect();
         let all = offers.join(", ");
         if !offers.is_empty() && !offers.iter().any(|o| o.eq_ignore_ascii_case("basic")) {
             return format!(

@@ -90,6 +90,11 @@ fn every_refusal_says_why() {
         (http, &[ntlm], &["offers NTLM, Negotiate", "no Basic", "cntlm", "Auth"]),
         (
             http,
+            &[b"HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate, NTLM, Basic realm=\"x\"\r\n\r\n"],
+            &["refused the sign-in of \"ada\"", "Auth, HTTP 407"],
+        ),
+        (
+            http,
             &[b"HTTP/1.1 403 Filtered\r\n\r\n"],
             &[
                 "forbids a connection to mail.example.test:443",
