@@ -1,14 +1,17 @@
 //! Options, read: what the runtime works with.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::folders::{folder, words};
+use super::network::net_config;
 use super::oauth::OAuth;
+use super::sign_in::{Access, SignIn, is_oauth, missing, searcher};
 use super::table::{domain, duration, event, list};
 use super::{AUTO, Ack, Fetch, Mode, Options};
-use crate::auth::{self, Secret};
+use crate::auth::Secret;
 use crate::autodiscover;
 use crate::engine::{self, AfterAck, FolderPath};
 use crate::net::{self, Endpoint};
@@ -48,89 +51,6 @@ pub(crate) struct PushConfig {
     pub connections: usize,
     pub max_bytes: usize,
     pub timeout: Duration,
-}
-
-/// How a mailbox is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Own,
-    Delegate,
-    Impersonate,
-}
-
-/// What a watch signs in with.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum SignIn {
-    /// `user` and a password.
-    Password(Secret, Ways),
-    /// `user`'s ticket, or one that a password brings.
-    Kerberos(Option<Secret>),
-    /// Tokens that the host gives for this account.
-    HostTokens(String),
-    /// Tokens that an issuer gives.
-    OAuth(OAuth),
-}
-
-/// Which ways a password may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ways {
-    /// What the server offers.
-    Offered,
-    Basic,
-    Ntlm,
-}
-
-impl SignIn {
-    /// Whose tokens the host gives.
-    pub fn host_account(&self) -> Option<&str> {
-        match self {
-            SignIn::HostTokens(account) => Some(account),
-            SignIn::Password(..) | SignIn::Kerberos(_) | SignIn::OAuth(_) => None,
-        }
-    }
-
-    /// Whether a program acts for itself: it has no mailbox, and impersonates.
-    fn is_app_only(&self) -> bool {
-        matches!(self, SignIn::OAuth(oauth) if oauth.account.app_only)
-    }
-
-    /// Whether a renewal would bring a refresh token that only a program that listens can keep.
-    pub fn spends_what_is_kept_nowhere(&self) -> bool {
-        matches!(self, SignIn::OAuth(oauth) if !oauth.account.app_only && oauth.store.is_none())
-    }
-
-    fn read(options: &Options, endpoint: Option<&Endpoint>, user: &str) -> Result<SignIn> {
-        Ok(match options.value("auth") {
-            _ if is_oauth(options) => SignIn::OAuth(OAuth::read(options, endpoint, user)?),
-            "host" => SignIn::HostTokens(options.get("account").unwrap_or(user).to_owned()),
-            "negotiate" => {
-                // Refused now where it is not built in, or cannot be of that user.
-                auth::Kerberos::new(user, None)?;
-                SignIn::Kerberos(options.secret("password").cloned())
-            }
-            auth => {
-                let password = options.secret("password").ok_or_else(|| missing("password"))?.clone();
-                let ways = match auth {
-                    "basic" => Ways::Basic,
-                    "ntlm" => Ways::Ntlm,
-                    _ => Ways::Offered,
-                };
-                SignIn::Password(password, ways)
-            }
-        })
-    }
-}
-
-fn is_oauth(options: &Options) -> bool {
-    match options.value("auth") {
-        "oauth" => true,
-        "auto" => options.get("oauth_client_id").is_some() && options.secret("password").is_none(),
-        _ => false,
-    }
-}
-
-fn missing(key: &str) -> Error {
-    Error::new(ErrorKind::Invalid, format!("option {key} is not set; a watch needs it"))
 }
 
 /// Of a watch.
@@ -228,15 +148,6 @@ impl WatchConfig {
             autodiscover::Search::new(mailbox, user, &trusted_domains, None)
                 .map_err(|e| e.context("option url is not set"))?;
         }
-        let plain = endpoint.as_ref().is_some_and(|e| !e.is_https() && !e.is_loopback());
-        let guards = ["tls_pin", "tls_cert"].into_iter().filter(|key| options.get(key).is_some());
-        let guards = guards.chain((options.value("tls_min") == "1.3").then_some("tls_min"));
-        if let (true, Some(key)) = (plain, guards.into_iter().next()) {
-            let text = format!(
-                "option {key}: the url is plain http, where there is no certificate to look at: use https"
-            );
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
         let all_folders = options.value("all_folders") == "true";
         let access = match options.value("access") {
             "own" => Access::Own,
@@ -246,57 +157,16 @@ impl WatchConfig {
             _ if mailbox.eq_ignore_ascii_case(&user) => Access::Own,
             _ => Access::Delegate,
         };
-        if sign_in.is_app_only() && access != Access::Impersonate {
-            let text = "option access: a program that acts for itself (oauth_grant=client_credentials) has no mailbox and no rights \
-                        of a delegate: set access=impersonate, or leave it out";
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
-        if all_folders && access == Access::Delegate {
-            // The request names no mailbox then, so the server would watch the user's own without a word.
-            let text = format!(
-                "option all_folders: the mailbox {mailbox} is not known to be that of {user}, and all folders of somebody \
-                 else's mailbox can only be watched by impersonation: set access=impersonate, or access=own if it is the user's own"
-            );
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
         let folder_owner = (access == Access::Delegate).then(|| mailbox.to_owned());
         let folders = if all_folders { Vec::new() } else { folders(options.value("folders"), &folder_owner) };
         let after_ack = after_ack(options.value("after_ack"), &folder_owner);
-        // What goes into a watched folder would be told there as new, and acted on again.
-        let told_again = match &after_ack {
-            AfterAck::Move(to) => all_folders || folders.contains(to),
-            AfterAck::Delete(_) => all_folders || folders.iter().any(is_deleted_items),
-            _ => false,
-        };
-        let public_folder_mailbox = options.get("public_folder_mailbox").map(str::to_owned);
-        // By its id a folder may be anybody's.
-        let private = |folder: &FolderPath| {
-            !folder.is_public() && matches!(folder.from, FolderRef::Distinguished { .. })
-        };
-        if public_folder_mailbox.is_some() && (all_folders || folders.iter().any(private)) {
-            let text = "option public_folder_mailbox: every request goes to that mailbox then, so only public folders can be watched, \
-                        given as publicfoldersroot/… or by id: make another watch for other folders";
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
-        if folders.len() > 1 && folders.iter().any(FolderPath::is_public) {
-            let text = "option folders: Exchange has a subscription for each public folder alone: make a watch for each";
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
-        if told_again {
-            let text = format!(
-                "option after_ack: {} brings items into a folder that is watched itself, where they would be told as new again: \
-                 watch other folders",
-                options.value("after_ack")
-            );
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
         let mut events = Vec::new();
         for kind in list(options.value("events")).filter_map(event) {
             if !events.contains(&kind) {
                 events.push(kind);
             }
         }
-        Ok(WatchConfig {
+        let config = WatchConfig {
             endpoint,
             trusted_domains,
             mailbox: mailbox.into(),
@@ -334,29 +204,73 @@ impl WatchConfig {
                 |_| time(options, "push_silence"),
             ),
             envelope_timeout: time(options, "envelope_timeout"),
-            net: net::Config { public_folder_mailbox, ..net_config(options)? },
-        })
+            net: net::Config {
+                public_folder_mailbox: options.get("public_folder_mailbox").map(str::to_owned),
+                ..net_config(options)?
+            },
+        };
+        config.refuse_what_contradicts(options)?;
+        Ok(config)
     }
-}
 
-/// How to talk to servers.
-pub(crate) fn net_config(options: &Options) -> Result<net::Config> {
-    let (proxy, no_proxy) = proxies(options)?;
-    Ok(net::Config {
-        connect_timeout: time(options, "connect_timeout"),
-        lookup_timeout: time(options, "lookup_timeout"),
-        call_timeout: time(options, "call_timeout"),
-        idle_timeout: time(options, "idle_timeout"),
-        max_response_bytes: number(options, "max_response_bytes"),
-        user_agent: options.value("user_agent").to_owned(),
-        ca_file: options.get("ca_file").map(PathBuf::from),
-        tls: tls(options)?,
-        proxy,
-        no_proxy,
-        allow_plaintext: options.value("allow_plaintext") == "true",
-        connect_to: list(options.value("connect_to")).filter_map(|rule| rule.parse().ok()).collect(),
-        public_folder_mailbox: None,
-    })
+    /// Settings that are right each by itself.
+    fn refuse_what_contradicts(&self, options: &Options) -> Result<()> {
+        fn invalid(text: impl Into<Cow<'static, str>>) -> Result<()> {
+            Err(Error::new(ErrorKind::Invalid, text))
+        }
+        let all_folders = self.folders.is_empty();
+        let plain = self.endpoint.as_ref().is_some_and(|e| !e.is_https() && !e.is_loopback());
+        let guards = ["tls_pin", "tls_cert"].into_iter().filter(|key| options.get(key).is_some());
+        let guards = guards.chain((options.value("tls_min") == "1.3").then_some("tls_min"));
+        if let (true, Some(key)) = (plain, guards.into_iter().next()) {
+            let text = format!(
+                "option {key}: the url is plain http, where there is no certificate to look at: use https"
+            );
+            return invalid(text);
+        }
+        if self.sign_in.is_app_only() && self.access != Access::Impersonate {
+            let text = "option access: a program that acts for itself (oauth_grant=client_credentials) has no mailbox and no rights \
+                        of a delegate: set access=impersonate, or leave it out";
+            return invalid(text);
+        }
+        if all_folders && self.access == Access::Delegate {
+            // The request names no mailbox then, so the server would watch the user's own without a word.
+            let text = format!(
+                "option all_folders: the mailbox {} is not known to be that of {}, and all folders of somebody \
+                 else's mailbox can only be watched by impersonation: set access=impersonate, or access=own if it is the user's own",
+                self.mailbox, self.user
+            );
+            return invalid(text);
+        }
+        // By its id a folder may be anybody's.
+        let private = |folder: &FolderPath| {
+            !folder.is_public() && matches!(folder.from, FolderRef::Distinguished { .. })
+        };
+        if self.net.public_folder_mailbox.is_some() && (all_folders || self.folders.iter().any(private)) {
+            let text = "option public_folder_mailbox: every request goes to that mailbox then, so only public folders can be watched, \
+                        given as publicfoldersroot/… or by id: make another watch for other folders";
+            return invalid(text);
+        }
+        if self.folders.len() > 1 && self.folders.iter().any(FolderPath::is_public) {
+            let text = "option folders: Exchange has a subscription for each public folder alone: make a watch for each";
+            return invalid(text);
+        }
+        // What goes into a watched folder would be told there as new, and acted on again.
+        let told_again = match &self.after_ack {
+            AfterAck::Move(to) => all_folders || self.folders.contains(to),
+            AfterAck::Delete(_) => all_folders || self.folders.iter().any(is_deleted_items),
+            _ => false,
+        };
+        if told_again {
+            let text = format!(
+                "option after_ack: {} brings items into a folder that is watched itself, where they would be told as new again: \
+                 watch other folders",
+                options.value("after_ack")
+            );
+            return invalid(text);
+        }
+        Ok(())
+    }
 }
 
 impl WatchConfig {
@@ -390,57 +304,6 @@ impl WatchConfig {
     }
 }
 
-/// A program that acts for itself has no domain of its own: it is as much at home where the mailbox is.
-fn searcher<'a>(sign_in: &SignIn, user: &'a str, mailbox: &'a str) -> &'a str {
-    if sign_in.is_app_only() && !user.contains('@') { mailbox } else { user }
-}
-
-fn tls(options: &Options) -> Result<net::TlsConfig> {
-    let path = |key| options.get(key).map(PathBuf::from);
-    let wanted = net::TlsConfig {
-        pins: list(options.value("tls_pin")).filter_map(|pin| pin.parse().ok()).collect(),
-        only_tls13: options.value("tls_min") == "1.3",
-        certificate: path("tls_cert"),
-        key: path("tls_key"),
-    };
-    if wanted.key.is_some() && wanted.certificate.is_none() {
-        let text = "option tls_key is set without tls_cert, the certificate that it is the key of";
-        return Err(Error::new(ErrorKind::Invalid, text));
-    }
-    Ok(wanted)
-}
-
-/// The value of option `proxy`.
-pub(super) enum ByProxy {
-    No,
-    /// As the environment says.
-    Environment,
-    Yes(net::Proxy),
-}
-
-pub(super) fn proxy(value: &str) -> Result<ByProxy> {
-    Ok(match value.trim() {
-        "none" => ByProxy::No,
-        "env" => ByProxy::Environment,
-        value => ByProxy::Yes(value.parse().map_err(|e: Error| e.context("option proxy"))?),
-    })
-}
-
-/// The proxy, and what is reached without it.
-fn proxies(options: &Options) -> Result<(Option<net::Proxy>, net::NoProxy)> {
-    let except = options.get("no_proxy").and_then(|text| text.parse().ok());
-    let (proxy, by_default) =
-        match options.secret("proxy").map_or(Ok(ByProxy::No), |value| proxy(value.expose()))? {
-            ByProxy::No => (None, None),
-            ByProxy::Yes(proxy) => (Some(proxy), None),
-            ByProxy::Environment => {
-                let found = net::Proxy::from_environment().map_err(|e| e.context("option proxy=env"))?;
-                found.map_or((None, None), |(proxy, except)| (Some(proxy), Some(except)))
-            }
-        };
-    Ok((proxy, except.or(by_default).unwrap_or_default()))
-}
-
 /// They were checked when they were set.
 fn folders(value: &str, owner: &Option<String>) -> Vec<FolderPath> {
     let mut folders = Vec::new();
@@ -470,13 +333,13 @@ fn is_deleted_items(folder: &FolderPath) -> bool {
 
 /// A number of the table; it was checked against the table's bounds when it was set. Where the machine's words are too
 /// short for it, the most that they hold.
-fn number<T: TryFrom<u64> + Bounded>(options: &Options, key: &'static str) -> T {
+pub(super) fn number<T: TryFrom<u64> + Bounded>(options: &Options, key: &'static str) -> T {
     let parsed = options.value(key).parse().ok();
     let number: u64 = parsed.unwrap_or_else(|| panic!("option {key} was checked when it was set"));
     T::try_from(number).unwrap_or(T::MOST)
 }
 
-trait Bounded {
+pub(super) trait Bounded {
     const MOST: Self;
 }
 
@@ -492,7 +355,7 @@ impl Bounded for usize {
     const MOST: usize = usize::MAX;
 }
 
-fn time(options: &Options, key: &'static str) -> Duration {
+pub(super) fn time(options: &Options, key: &'static str) -> Duration {
     duration(options.value(key)).unwrap_or_else(|| panic!("option {key} was checked when it was set"))
 }
 

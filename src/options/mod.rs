@@ -2,7 +2,9 @@
 
 mod config;
 mod folders;
+mod network;
 mod oauth;
+mod sign_in;
 mod table;
 
 use std::borrow::Cow;
@@ -18,8 +20,10 @@ use crate::{Error, ErrorKind, Result};
 /// The `url` of whoever has Autodiscover look for it.
 const AUTO: &str = "auto";
 
-pub(crate) use config::{Access, ClientConfig, PushConfig, SignIn, WatchConfig, Ways, net_config};
+pub(crate) use config::{ClientConfig, PushConfig, WatchConfig};
+pub(crate) use network::net_config;
 pub(crate) use oauth::OAuth;
+pub(crate) use sign_in::{Access, SignIn, Ways};
 pub use table::{OptionKind, OptionScope, OptionSpec};
 
 /// How a watch hears of events.
@@ -125,7 +129,7 @@ impl Options {
             ));
         }
         if spec.name == "proxy" {
-            config::proxy(value)?;
+            network::proxy(value)?;
         }
         if spec.kind == OptionKind::Secret {
             self.secret.insert(spec.name, Secret::new(value));
