@@ -8,61 +8,14 @@
 //! goes on there. An envelope that is cut off is recognised when such a declaration, or a start tag that repeats the
 //! envelope's own SOAP root to the byte, follows inside of it.
 
-use std::fmt;
+mod limits;
+mod recovery;
 
 use memchr::{memchr, memchr2, memmem};
 
+pub use self::limits::{FrameError, FrameLimits};
 use super::xml::{SOAP, SOAP12, check_encoding, excerpt, looks_like_html};
-use crate::{Error, ErrorKind};
-
-/// Bounds on what a stream may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FrameLimits {
-    /// Bytes of an envelope, without the XML declaration before it.
-    pub envelope: usize,
-    /// Elements inside each other.
-    pub depth: usize,
-    /// Bytes of an element's name, with its prefix.
-    pub name: usize,
-}
-
-impl Default for FrameLimits {
-    fn default() -> Self {
-        FrameLimits { envelope: 8 << 20, depth: 256, name: 1 << 10 }
-    }
-}
-
-impl FrameLimits {
-    /// The defaults with another bound on an envelope's bytes.
-    pub fn with_envelope(bytes: usize) -> FrameLimits {
-        FrameLimits { envelope: bytes, ..FrameLimits::default() }
-    }
-}
-
-/// What is wrong with a stream, and where. It costs the envelope that it is in, not those after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameError {
-    /// The offset in the stream of what is wrong; of its envelope's first byte for one that is too long or cut off.
-    pub offset: u64,
-    /// [`ErrorKind::Limit`] for a bound that was met, else [`ErrorKind::Protocol`].
-    pub kind: ErrorKind,
-    text: String,
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "At byte {} of the answer: {}.", self.offset, self.text)
-    }
-}
-
-impl std::error::Error for FrameError {}
-
-impl From<FrameError> for Error {
-    fn from(e: FrameError) -> Error {
-        Error::new(e.kind, e.to_string())
-    }
-}
+use crate::ErrorKind;
 
 /// Cuts a stream into envelopes.
 ///
@@ -117,8 +70,6 @@ enum State {
 
 /// The longest XML declaration or processing instruction.
 const LONGEST_INSTRUCTION: usize = 64 << 10;
-/// The longest name that can be an envelope's start after an error.
-const LONGEST_ENVELOPE_NAME: usize = 80;
 
 /// Why the search stops for now.
 enum Stop {
@@ -464,83 +415,6 @@ impl Framer {
         self.pos = end;
         None
     }
-
-    /// Looks for the start of the next envelope after an error.
-    fn lost(&mut self) -> Option<Stop> {
-        loop {
-            let Some(at) = memchr(b'<', &self.buf[self.pos..]) else {
-                self.pos = self.buf.len();
-                self.start = self.pos;
-                return Some(Stop::More);
-            };
-            self.pos += at;
-            self.start = self.pos;
-            match begins_envelope(&self.buf[self.pos..]) {
-                Some(true) => {
-                    self.state = State::Text;
-                    return None;
-                }
-                Some(false) => self.pos += 1,
-                None => return Some(Stop::More),
-            }
-        }
-    }
-
-    /// Another tag begins at `at`, inside of one.
-    fn tag_without_end(&mut self, at: usize) -> Stop {
-        let text = format!("a tag without its end: {}", excerpt(&self.buf[self.mark..at]));
-        self.lose(self.mark, at + 1, at, text)
-    }
-
-    /// Whether the envelope is too long if it goes up to `at`. What comes of a stream must not depend on how it is cut, so
-    /// whatever needs bytes beyond the limit to be seen is not seen.
-    fn too_far(&self, at: usize) -> bool {
-        at - self.start > self.limits.envelope
-    }
-
-    fn too_long(&mut self) -> Stop {
-        let begun = excerpt(&self.buf[self.start..]);
-        let text = format!("an envelope is longer than {} bytes; it begins {begun}", self.limits.envelope);
-        let error = self.error_at(self.start, ErrorKind::Limit, text);
-        self.go_on_at(self.start + self.limits.envelope, error)
-    }
-
-    /// Another envelope begins at the mark, inside this one.
-    fn cut_off(&mut self) -> Stop {
-        let text = format!(
-            "an envelope of which {} bytes came is followed by another one without having ended; it begins {}",
-            self.mark - self.start,
-            excerpt(&self.buf[self.start..])
-        );
-        let error = self.error_at(self.start, ErrorKind::Protocol, text);
-        self.go_on_at(self.mark, error)
-    }
-
-    /// Ends the envelope with an error at `at`, which the bytes up to `seen` show.
-    fn lose(&mut self, at: usize, seen: usize, go_on: usize, text: String) -> Stop {
-        if self.too_far(seen) {
-            return self.too_long();
-        }
-        let error = self.error_at(at, ErrorKind::Protocol, text);
-        self.go_on_at(go_on, error)
-    }
-
-    fn lose_by_limit(&mut self, go_on: usize, text: String) -> Stop {
-        let error = self.error_at(self.mark, ErrorKind::Limit, text);
-        self.go_on_at(go_on, error)
-    }
-
-    fn error_at(&self, at: usize, kind: ErrorKind, text: String) -> FrameError {
-        FrameError { offset: self.base + at as u64, kind, text }
-    }
-
-    fn go_on_at(&mut self, at: usize, error: FrameError) -> Stop {
-        self.open.clear();
-        self.state = State::Lost;
-        self.pos = at;
-        self.start = at;
-        Stop::Error(error)
-    }
 }
 
 /// Whether a tag has no single quotes and an even number of double ones. In blocks, which the compiler turns into vector
@@ -572,16 +446,4 @@ fn is_soap(tag: &[u8]) -> bool {
 
 fn ends_name(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'/' | b'>' | b'?')
-}
-
-/// Whether an envelope or an XML declaration begins at this `<`; None if more bytes are needed to tell.
-fn begins_envelope(bytes: &[u8]) -> Option<bool> {
-    let name = &bytes[1..];
-    let longest = &name[..name.len().min(LONGEST_ENVELOPE_NAME)];
-    let name = match longest.iter().skip(1).position(|b| ends_name(*b) || *b == b'<') {
-        Some(end) => &longest[..end + 1],
-        None if longest.len() < LONGEST_ENVELOPE_NAME => return None,
-        None => return Some(false),
-    };
-    Some(name == b"?xml" || name == b"Envelope" || name.ends_with(b":Envelope"))
 }
