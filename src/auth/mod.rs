@@ -1,4 +1,5 @@
-//! Signing in. A handshake is a function from the server's challenge to our answer; it opens no socket and reads no clock.
+//! Signing in. A handshake goes from the server's challenge to our answer; it opens no socket. Two of them wait all the same: a bearer token may
+//! have to be fetched first, and GSSAPI asks the KDC.
 //!
 //! The way a request is signed:
 //!

@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, Result};
 const VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const EXCEPT: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// A proxy, and the sign-in for it. It looks the server's name up; what it says to it is for `tunnel.rs`.
+/// A proxy, and the sign-in for it. It looks the server's name up; what it says to it is for `tunnel`.
 ///
 /// ```
 /// let proxy: ewsnotify::net::Proxy = "http://ada:hunter2@proxy.example.test:3128".parse()?;
