@@ -74,6 +74,7 @@ enum Mark {
     NoWayIn,
     TokenRefused,
     RefusedLately,
+    NotSent,
 }
 
 /// The text first: a `main` that returns an error prints this form.
@@ -186,6 +187,17 @@ impl Error {
         self.0.mark == Mark::RefusedLately
     }
 
+    /// A password was not sent to a server, since that or others have refused it. Another server may be asked.
+    pub(crate) fn with_not_sent(mut self) -> Error {
+        self.0.mark = Mark::NotSent;
+        self
+    }
+
+    /// Whether it was made by [`with_not_sent`](Self::with_not_sent).
+    pub(crate) fn was_not_sent(&self) -> bool {
+        self.0.mark == Mark::NotSent
+    }
+
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Error {
         self.0.code = Some(code.into());
         self
@@ -247,7 +259,7 @@ impl Error {
         match self.0.mark {
             Mark::NoToken | Mark::RefusedLately => return true,
             Mark::SignInNeeded => return false,
-            Mark::None | Mark::TooLarge | Mark::NoWayIn | Mark::TokenRefused => {}
+            Mark::None | Mark::TooLarge | Mark::NoWayIn | Mark::TokenRefused | Mark::NotSent => {}
         }
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Protocol => true,

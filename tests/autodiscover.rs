@@ -230,6 +230,29 @@ fn a_refused_sign_in_ends_the_watch() {
     assert_eq!(company.sim.requests().iter().filter(sent).count(), 2);
 }
 
+// A company's web server that refuses the password may stand before the one that takes it: neither after a restart, nor of the mailboxes that
+// come together, would anybody ask further.
+#[test]
+fn a_web_server_that_refuses_the_password_stands_in_nobodys_way() {
+    let company = company();
+    let status = Action::Status { code: 401, retry_after: None, retry_date: None, body: None };
+    company.sim.add_fault(Fault::new(status).host("example.test").always());
+    let names: Vec<String> = (0..6).map(|n| format!("box{n}@example.test")).collect();
+    names.iter().for_each(|name| company.sim.exchange().add_mailbox(name));
+    let state = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let settings = [("access", "impersonate"), ("state_dir", state.path().to_str().unwrap())];
+        let client = client(&company, &settings);
+        for name in &names {
+            client.watch(Options::new().set("mailbox", name).unwrap()).unwrap();
+        }
+        for _ in &names {
+            until(&client, EventKind::Connected);
+        }
+        client.close();
+    }
+}
+
 // Whoever can write into a company's DNS would be given its passwords.
 #[test]
 fn the_password_goes_to_no_unconfirmed_domain() {

@@ -152,29 +152,43 @@ fn a_restart_goes_on_where_the_last_run_stood() {
     }
 }
 
-// A handler that fails takes the client along (`?`, a panic): what it was given would count as dealt with, and never be told again.
+// A handler that fails takes the client along (`?`, a panic): what it was given would count as dealt with, and never be told again, or even
+// be deleted.
 #[test]
 fn a_client_that_is_dropped_has_its_last_event_told_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let sim = server(Style::Exchange);
-    let options = options(&sim, &[state(dir.path())]);
-    let client = watch(&options);
-    let mut events = Vec::new();
-    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
-    let item = deliver(&sim, 1);
-    until(&client, &mut events, |e| told(e).len() == 1);
-    drop(client);
-    for ends in [|client: Client| drop(client), |client: Client| assert!(client.close())] {
+    for mode in ["streaming", "pull"] {
+        let dir = tempfile::tempdir().unwrap();
+        let sim = server(Style::Exchange);
+        let options = options(&sim, &[("mode", mode), ("after_ack", "delete"), state(dir.path())]);
         let client = watch(&options);
         let mut events = Vec::new();
-        until(&client, &mut events, |e| told(e).len() == 1);
-        assert_eq!(told(&events), once(std::slice::from_ref(&item)));
-        ends(client);
+        until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+        let item = deliver(&sim, 1);
+        until(&client, &mut events, |e| mails(e).len() == 1);
+        drop(client);
+        for round in 0..3 {
+            assert_eq!(sim.exchange().item_ids(ADA, "inbox").unwrap().len(), 1, "{mode}, {round}");
+            let client = watch(&options);
+            let mut of_other = Options::new();
+            let other = client.watch(of_other.set("folders", "sentitems").unwrap()).unwrap();
+            let mut events = Vec::new();
+            until(&client, &mut events, |e| mails(e).len() == 1);
+            assert_eq!(mails(&events), once(std::slice::from_ref(&item)), "{mode}, {round}");
+            match round {
+                0 => drop(client),
+                1 => {
+                    // To take another watch back says nothing of what is in hand.
+                    client.unwatch(other).unwrap();
+                    drop(client);
+                }
+                _ => assert!(client.close()),
+            }
+        }
+        let client = watch(&options);
+        let mut events = Vec::new();
+        until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
+        assert_eq!(mails(&events), once(&[]), "{mode}: it was dealt with");
     }
-    let client = watch(&options);
-    let mut events = Vec::new();
-    until(&client, &mut events, |e| count(e, EventKind::Drained) == 1);
-    assert_eq!(told(&events), once(&[]), "it was dealt with");
 }
 
 // Two processes would tell everything twice, and spoil each other's state.

@@ -264,7 +264,7 @@ final class Client
         self::check(self::ffi()->ewsn_close($this->handle, self::time($milliseconds)));
     }
 
-    /** Without close, as after an exception, the event that came last is told again (ack=auto). */
+    /** Without close(), as after an exception or exit, the event that came last is told again (ack=auto). */
     public function __destruct()
     {
         if ($this->handle !== null) {

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, Engine};
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 
 use super::offers::{Element, elements};
 use super::{Answer, Auth, Context, Handshake, Secret, in_the_clear};
@@ -183,7 +184,10 @@ impl Challenge {
 /// A claims challenge comes as JSON in base64 (Microsoft identity platform, "Claims challenges, claims requests, and client
 /// capabilities"). What is something else is none: a token endpoint would refuse it, and the account with it.
 fn decoded(claims: &str) -> Option<String> {
-    let bytes = BASE64_STANDARD.decode(claims).or_else(|_| BASE64_URL_SAFE.decode(claims)).ok()?;
+    const ANY: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decode = |alphabet| GeneralPurpose::new(alphabet, ANY).decode(claims);
+    let bytes = decode(&alphabet::STANDARD).or_else(|_| decode(&alphabet::URL_SAFE)).ok()?;
     let text = String::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_CLAIMS)?;
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_ok().then_some(text)
 }
@@ -192,6 +196,8 @@ fn decoded(claims: &str) -> Option<String> {
 mod tests {
     use std::sync::Mutex;
     use std::time::Instant;
+
+    use base64::prelude::BASE64_STANDARD;
 
     use super::*;
     use crate::net::Cancel;
@@ -288,10 +294,14 @@ mod tests {
     // Without the claims, the next token would be as bad as the last: conditional access would lock the account out.
     #[test]
     fn a_claims_challenge_is_handed_on() {
-        let challenge = r#"Bearer realm="", authorization_uri="https://login.test/x=y, z", error=insufficient_claims, claims="eyJhIjoxfQ==""#;
-        let (source, sent) = run(&["a", "b"], &[challenge]);
-        assert_eq!(sent, ["Bearer a", "Bearer b"]);
-        assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), Some(r#"{"a":1}"#.to_owned()))]);
+        for claims in ["eyJhIjoxfQ==", "eyJhIjoxfQ"] {
+            let challenge = format!(
+                r#"Bearer realm="", authorization_uri="https://login.test/x=y, z", error=insufficient_claims, claims="{claims}""#
+            );
+            let (source, sent) = run(&["a", "b"], &[&challenge]);
+            assert_eq!(sent, ["Bearer a", "Bearer b"]);
+            assert_eq!(*source.refused.lock().unwrap(), [("a".to_owned(), Some(r#"{"a":1}"#.to_owned()))]);
+        }
     }
 
     // What is no claims challenge would be sent to the issuer, which refuses it: the account would be taken for one that has to sign in.

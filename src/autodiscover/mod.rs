@@ -245,6 +245,7 @@ impl Search {
             Err(error) => {
                 let outcome = match error.kind() {
                     ErrorKind::Tls => Outcome::Tls,
+                    _ if error.was_not_sent() => Outcome::SignIn,
                     ErrorKind::Limit | ErrorKind::Protocol => Outcome::NotAutodiscover,
                     _ => Outcome::Unreachable,
                 };

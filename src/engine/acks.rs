@@ -201,6 +201,17 @@ impl Engine {
         }
     }
 
+    /// The same of one watch, which the host takes back: it is in the midst of the others' still.
+    pub(super) fn ack_taken_of(&mut self, watch: u64) {
+        let of =
+            |ticket: &Ticket| self.opens.by_ticket.get(ticket).is_some_and(|open| open.event.watch == watch);
+        let (auto, others) = self.opens.auto.iter().partition(|ticket| of(ticket));
+        let gap = self.opens.gap.take_if(|(of, _)| *of != watch);
+        self.opens.auto = auto;
+        self.ack_taken();
+        (self.opens.auto, self.opens.gap) = (others, gap);
+    }
+
     /// The host has done with an event. The save that makes it durable, if there is a store.
     pub fn ack(&mut self, now: Now, seq: u64) -> Result<Option<SaveId>> {
         self.now = now;

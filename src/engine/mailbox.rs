@@ -51,7 +51,7 @@ impl Engine {
     /// The host takes a watch back.
     pub(super) fn remove(&mut self, id: u64) {
         if self.watches.contains_key(&id) {
-            self.ack_taken();
+            self.ack_taken_of(id);
             self.end_watch(id, Reason::ClosedByHost);
         }
     }

@@ -339,7 +339,7 @@ pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_statu
     })
 }
 
-/// Frees a client; closes it first, within option `close_timeout`, if that was not done: but with option `ack=auto` the event that
+/// Frees a client; closes it first, within option `close_timeout` and two seconds, if that was not done: but with option `ack=auto` the event that
 /// was given last does not count as dealt with, so who frees without closing, as an exception does, is told it again. Calls that are under way in other threads end with
 /// `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
 /// returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the

@@ -78,31 +78,35 @@ struct Shut {
     refused: bool,
     /// It had been taken, so that it may be by the end of this.
     passes: bool,
+    /// In an earlier run. By now the settings may lead to other servers.
+    earlier: bool,
 }
 
 enum Look {
     /// It may be sent; true where nobody else may meanwhile.
     Go(bool),
     Wait,
-    No(Shut),
+    /// By this other server, where it is not the one that is asked.
+    No(Shut, Option<String>),
 }
 
 impl Known {
     fn look(&mut self, server: &str, now: Instant) -> Look {
         let others = self.servers.iter().filter(|(name, _)| *name != server);
-        let refused =
-            others.filter_map(|(_, other)| other.shut.filter(|shut| shut.refused && shut.until > now));
-        let (count, first) = refused.fold((0, None::<Shut>), |(count, first), shut| {
-            (count + 1, Some(first.filter(|first| first.until < shut.until).unwrap_or(shut)))
-        });
+        let refuses = |shut: &Shut| shut.refused && !shut.earlier && shut.until > now;
+        let refused: Vec<(Shut, String)> = others
+            .filter_map(|(name, other)| other.shut.filter(refuses).map(|shut| (shut, name.clone())))
+            .collect();
+        let count = refused.len();
+        let first = refused.into_iter().min_by_key(|(shut, _)| shut.until);
         if self.servers.len() >= MANY {
             self.servers.retain(|_, s| s.taken || s.trying || s.shut.is_some_and(|shut| shut.until > now));
         }
         let this = self.servers.entry(server.to_owned()).or_default();
         match (this.shut.filter(|shut| shut.until > now), first) {
-            (Some(shut), _) => Look::No(shut),
+            (Some(shut), _) => Look::No(shut, None),
             _ if this.taken => Look::Go(false),
-            (None, Some(shut)) if count >= SERVERS => Look::No(shut),
+            (None, Some((shut, by))) if count >= SERVERS => Look::No(shut, Some(by)),
             _ if this.trying => Look::Wait,
             _ => {
                 this.trying = true;
@@ -120,6 +124,7 @@ impl Known {
             until: now + left,
             refused: true,
             passes: false,
+            earlier: true,
         });
         self.servers.insert(server, Server { refusals, shut, ..Server::default() });
     }
@@ -145,7 +150,7 @@ impl Known {
         let (wait, passes) = (WAITS[this.refusals.min(WAITS.len() - 1)], this.refusals < NEVER_TAKEN);
         this.refusals += 1;
         this.taken = false;
-        this.shut = Some(Shut { since: now, until: now + wait, refused: true, passes });
+        this.shut = Some(Shut { since: now, until: now + wait, refused: true, passes, earlier: false });
         (!passes).then_some(this.refusals)
     }
 
@@ -158,7 +163,8 @@ impl Known {
         this.lost += 1;
         if let Some(row) = this.lost.checked_sub(2) {
             let wait = LOST_WAITS[row.min(LOST_WAITS.len() - 1)];
-            this.shut = Some(Shut { since: now, until: now + wait, refused: false, passes: true });
+            this.shut =
+                Some(Shut { since: now, until: now + wait, refused: false, passes: true, earlier: false });
         }
     }
 }
@@ -168,7 +174,6 @@ impl Tries {
     pub(crate) fn keeping(keep: Box<dyn Keep>) -> Tries {
         let (mut known, now) = (Known::default(), Instant::now());
         for (server, refusals, at) in keep.refusals() {
-            // A clock that was put back makes nobody wait for longer.
             known.resume(server, refusals, at.elapsed().unwrap_or_default(), now);
         }
         Tries { known: Mutex::new(known), keep: Some(keep), ..Tries::default() }
@@ -182,7 +187,7 @@ impl Tries {
             let now = Instant::now();
             match known.look(&server, now) {
                 Look::Go(alone) => return Ok(Try { tries: self.clone(), server, alone }),
-                Look::No(shut) => return Err(self.not_sent(endpoint, who, shut, now)),
+                Look::No(shut, by) => return Err(self.not_sent(endpoint, who, shut, by, now)),
                 Look::Wait if limits.cancel.is_cancelled() => {
                     let text = format!(
                         "{endpoint}: closed while waiting for the answer to another sign-in of {who}"
@@ -202,7 +207,14 @@ impl Tries {
         }
     }
 
-    fn not_sent(&self, endpoint: &Endpoint, who: &str, shut: Shut, now: Instant) -> Error {
+    fn not_sent(
+        &self,
+        endpoint: &Endpoint,
+        who: &str,
+        shut: Shut,
+        by: Option<String>,
+        now: Instant,
+    ) -> Error {
         let span =
             |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
         let (ago, left) = (span(now - shut.since), span(shut.until - now + Duration::from_secs(1)));
@@ -214,15 +226,19 @@ impl Tries {
             return Error::new(ErrorKind::Io, text).with_retry_after(Some(shut.until - now));
         }
         let way_out = self.keep.as_ref().filter(|_| !shut.passes).map(|keep| format!("; {}", keep.way_out()));
+        let refused = match by {
+            None => format!("HTTP 401: the sign-in of {who} was refused {ago} ago"),
+            Some(by) => format!("the sign-in of {who} was refused {ago} ago by {by}, and by another server"),
+        };
         let text = format!(
-            "{endpoint}: HTTP 401: the sign-in of {who} was refused {ago} ago, and for {left} the same password is not sent again, \
-             since a few wrong ones lock the account; another password is tried at once{}",
+            "{endpoint}: {refused}, and for {left} the same password is not sent again, since a few wrong ones lock the account; \
+             another password is tried at once{}",
             way_out.unwrap_or_default()
         );
         // Whoever waits meets another answer then, and not this one once more.
         let error = Error::new(ErrorKind::Auth, text).with_http_status(401);
         let error = error.with_retry_after(Some(shut.until - now));
-        if shut.passes { error.with_refused_lately() } else { error }
+        if shut.passes { error.with_refused_lately() } else { error.with_not_sent() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -390,6 +406,12 @@ mod tests {
             next.resume(SERVER.to_owned(), 3, seconds(ago), now);
             assert_eq!(refused_from(&mut next, now, 3600), expected, "{ago} s ago");
         }
+        // Elsewhere it may be right, whatever others said in that run.
+        let mut next = Known::default();
+        for server in ["https://a.test", "https://b.test"] {
+            next.resume(server.to_owned(), 3, seconds(1), now);
+        }
+        assert!(matches!(next.look(SERVER, now), Look::Go(true)));
         known.taken(SERVER);
         assert_eq!(known.refused(SERVER, now), None, "it may be for a minute");
     }
@@ -407,7 +429,7 @@ mod tests {
         for _ in 0..8 {
             known.refused(SERVER, now);
         }
-        let Look::No(shut) = known.look(SERVER, now) else { panic!("sent") };
+        let Look::No(shut, _) = known.look(SERVER, now) else { panic!("sent") };
         assert_eq!((shut.until - now, shut.refused, shut.passes), (WAITS[0], true, true));
     }
 
@@ -420,7 +442,7 @@ mod tests {
             assert!(matches!(known.look(server, now), Look::Go(true)), "{server}");
             known.refused(server, now);
         }
-        assert!(matches!(known.look("https://d.test", now), Look::No(_)));
+        assert!(matches!(known.look("https://d.test", now), Look::No(..)));
         assert!(matches!(known.look("https://c.test", now), Look::Go(false)), "which has taken it");
         assert!(matches!(known.look("https://d.test", now + seconds(301)), Look::Go(true)));
     }
@@ -432,10 +454,10 @@ mod tests {
         known.lost(SERVER, now);
         assert!(matches!(known.look(SERVER, now), Look::Go(true)), "it may be the network");
         known.lost(SERVER, now);
-        let Look::No(shut) = known.look(SERVER, now) else { panic!("sent") };
+        let Look::No(shut, _) = known.look(SERVER, now) else { panic!("sent") };
         assert_eq!((shut.until - now, shut.refused), (LOST_WAITS[0], false));
         known.lost(SERVER, now + seconds(30));
-        assert!(matches!(known.look(SERVER, now + seconds(300)), Look::No(_)));
+        assert!(matches!(known.look(SERVER, now + seconds(300)), Look::No(..)));
         known.taken(SERVER);
         (0..9).for_each(|_| known.lost(SERVER, now));
         assert!(matches!(known.look(SERVER, now), Look::Go(false)), "a right one");

@@ -169,6 +169,10 @@ impl HostTokens {
             ));
         }
         held.denied = None;
+        // What it wanted, it has.
+        if let Some((_, claims)) = &mut held.refused {
+            *claims = None;
+        }
         held.token = Some(Given { token, expires });
         drop(held);
         let renew_at =
@@ -200,7 +204,7 @@ impl HostTokens {
 
 impl Tokens for HostTokens {
     fn token(&self, cx: &Context<'_>) -> Result<Secret> {
-        let mut held = lock(&self.held);
+        let held = lock(&self.held);
         if let Some(why) = &held.denied {
             return Err(denied(&self.account, why));
         }
@@ -212,7 +216,7 @@ impl Tokens for HostTokens {
             None if held.refused.is_some() => Reason::TokenRefused,
             None => Reason::TokenNeeded,
         };
-        let claims = held.refused.as_mut().and_then(|(_, claims)| claims.take());
+        let claims = held.refused.as_ref().and_then(|(_, claims)| claims.clone());
         drop(held);
         let (account, resource) = (self.account.clone(), cx.endpoint.origin());
         self.feed(|_| Input::TokenNeeded { account, resource, reason, claims });

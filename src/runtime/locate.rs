@@ -58,7 +58,9 @@ pub(super) fn put(ask: &Ask, asker: &Asker, auth: &dyn Auth, cancel: &Cancel) ->
 /// Whether nobody else would be asked with more success: a sign-in that a server refuses is an answer, and this one is missing, or
 /// refused by the proxy.
 pub(super) fn is_final(e: &Error) -> bool {
-    matches!(e.kind(), ErrorKind::Auth | ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal)
+    // A web server that refuses the password may stand before the one that takes it.
+    (e.kind() == ErrorKind::Auth && !e.was_not_sent())
+        || matches!(e.kind(), ErrorKind::Closed | ErrorKind::Invalid | ErrorKind::Internal)
         || e.is_no_token()
         || e.is_sign_in_needed()
 }

@@ -190,8 +190,8 @@ fn hear(seeks: &mut [Seek], told: Result<Told>) -> bool {
     match (seeks, told) {
         ([one], told) => one.begun.search.answered(told),
         (all, Ok(told)) => return share(all.iter_mut().map(|seek| &mut seek.begun.search), &told),
-        // Nobody is there, whoever is asked for.
-        (all, Err(e)) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Tls) => {
+        // Nobody is there, or nobody for us, whoever is asked for.
+        (all, Err(e)) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Tls) || e.was_not_sent() => {
             all.iter_mut().for_each(|seek| seek.begun.search.answered(Err(e.again())));
         }
         (_, Err(_)) => return false,

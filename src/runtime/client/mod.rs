@@ -251,9 +251,12 @@ impl Client {
         self.end(timeout, true)
     }
 
-    /// Closes it, within option `close_timeout`, if that was not done; the event that was given last does not count as dealt with.
+    /// Closes it, within option `close_timeout`, but within two seconds, if that was not done; the event that was given last does not
+    /// count as dealt with.
     pub(crate) fn abandon(&self) {
-        let timeout = if self.core.is_closing() { Duration::ZERO } else { self.close_timeout };
+        // Whoever collects garbage, or ends the process, may be the one who waits.
+        let allowed = self.close_timeout.min(Duration::from_secs(2));
+        let timeout = if self.core.is_closing() { Duration::ZERO } else { allowed };
         self.end(timeout, false);
     }
 
