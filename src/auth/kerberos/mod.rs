@@ -105,7 +105,10 @@ impl Kerberos {
         match aside("Kerberos", cx.cancel, cx.until, move || ask.begin(claim)) {
             Ok(begun) => Ok(begun),
             Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Internal) => Err(e),
-            Err(e) => Ok(Err(Failure::passing(e.to_string()))),
+            Err(e) => {
+                self.0.tried.doubt();
+                Ok(Err(Failure::passing(e.to_string())))
+            }
         }
     }
 }

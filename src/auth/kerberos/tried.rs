@@ -34,6 +34,14 @@ impl Tried {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The KDC has not answered in time: until it does, one asks again for all.
+    pub fn doubt(&self) {
+        let mut known = self.known();
+        if matches!(*known, Known::Good) {
+            *known = Known::Nothing;
+        }
+    }
+
     /// Waits for whoever is finding out, on the caller's own thread: one that nobody waits for any more must not wait on.
     pub fn claim(self: &Arc<Self>, cx: &Context<'_>) -> Result<Claim, Failure> {
         let claim = |finds_out| Claim { tried: self.clone(), finds_out, found: Known::Nothing };
@@ -131,5 +139,20 @@ mod tests {
                 left.recv().unwrap().err().unwrap().starts_with("wrong; that was less than five minutes ago")
             );
         }
+    }
+
+    // A KDC that falls silent later would hold up as many threads as there are connections.
+    #[test]
+    fn a_kdc_that_falls_silent_is_asked_by_one() {
+        let (tried, cancel) = (Arc::<Tried>::default(), Cancel::new());
+        let must = |wait| claim(&tried, &cancel, wait).unwrap_or_else(|e| panic!("{}", e.text));
+        must(0).end(&Ok(()));
+        let both = (must(0), must(0));
+        tried.doubt();
+        let one = must(0);
+        assert!(claim(&tried, &cancel, 0).is_err(), "somebody asks");
+        drop(both);
+        one.end(&Ok(()));
+        drop((must(0), must(0)));
     }
 }
