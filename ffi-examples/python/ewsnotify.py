@@ -337,10 +337,9 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
-        # What an exception has interrupted has not been dealt with. These say that all is well.
-        ends_well = kind is GeneratorExit or (kind is SystemExit and not error.code)
-        if kind is None or ends_well:
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        # What an exception has interrupted has not been dealt with. Who ends by one in good order (sys.exit) calls close before.
+        if kind is None:
             self.close()
         self.free()
 

@@ -448,10 +448,13 @@ impl Search {
                 && s.place.dialect != Dialect::Redirect
         };
         let kind = match () {
+            () if of_mail(Outcome::SignIn) || of_mail(Outcome::NoWayIn) => ErrorKind::Auth,
+            // Who would know better has not got to it.
+            () if any(Outcome::Trouble) => ErrorKind::Connect,
             () if any(Outcome::SignIn) || any(Outcome::NoWayIn) => ErrorKind::Auth,
             () if of_mail(Outcome::NotFollowed) || any(Outcome::Unknown) => ErrorKind::Invalid,
             () if of_mail(Outcome::Tls) => ErrorKind::Tls,
-            () if any(Outcome::Trouble) || self.steps.iter().any(is_down) => ErrorKind::Connect,
+            () if self.steps.iter().any(is_down) => ErrorKind::Connect,
             () => ErrorKind::Protocol,
         };
         let error = Error::new(kind, words::all(&self.address, &self.steps));

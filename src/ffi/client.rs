@@ -105,7 +105,7 @@ pub extern "C" fn ewsn_watch_json(c: *mut ewsn_client, json: *const c_char) -> u
     guard_or(0, || Ok(find(c)?.client.watch(&json_options(json)?)?))
 }
 
-/// Ends a watch: its `Closed` event follows. The same may be watched again at once, also with other options; with a state it goes on
+/// Ends a watch: its `Closed` event follows. With option `ack=auto` its event that was given last counts as dealt with. The same may be watched again at once, also with other options; with a state it goes on
 /// where it stood, and is refused while the server is being asked to put an item of it away (`after_ack`).
 #[unsafe(no_mangle)]
 pub extern "C" fn ewsn_unwatch(c: *mut ewsn_client, watch: u64) -> ewsn_status {
@@ -339,7 +339,7 @@ pub extern "C" fn ewsn_close(c: *mut ewsn_client, timeout_ms: i32) -> ewsn_statu
     })
 }
 
-/// Frees a client; closes it first, within option `close_timeout` and two seconds, if that was not done: but with option `ack=auto` the event that
+/// Frees a client; closes it first, within option `close_timeout`, two seconds at most, if that was not done: but with option `ack=auto` the event that
 /// was given last does not count as dealt with, so who frees without closing, as an exception does, is told it again. Calls that are under way in other threads end with
 /// `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
 /// returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the

@@ -103,6 +103,10 @@ impl Known {
             self.servers.retain(|_, s| s.taken || s.trying || s.shut.is_some_and(|shut| shut.until > now));
         }
         let this = self.servers.entry(server.to_owned()).or_default();
+        if let Some(shut) = &mut this.shut {
+            // It is met by the settings of this run, too.
+            shut.earlier = false;
+        }
         match (this.shut.filter(|shut| shut.until > now), first) {
             (Some(shut), _) => Look::No(shut, None),
             _ if this.taken => Look::Go(false),
@@ -412,6 +416,10 @@ mod tests {
             next.resume(server.to_owned(), 3, seconds(1), now);
         }
         assert!(matches!(next.look(SERVER, now), Look::Go(true)));
+        // But where they are met again, no further one is shown the same.
+        for server in ["https://a.test", "https://b.test", "https://c.test"] {
+            assert!(matches!(next.look(server, now), Look::No(..)), "{server}");
+        }
         known.taken(SERVER);
         assert_eq!(known.refused(SERVER, now), None, "it may be for a minute");
     }

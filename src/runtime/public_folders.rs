@@ -9,7 +9,7 @@ use crate::engine::{Answer, answer, paths};
 use crate::net::{Asker, Cancel, Link};
 use crate::options::WatchConfig;
 use crate::proto::{Header, Request, RequestVersion};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Its address; `None` where nobody says, so that the server's own choice has to do: before Exchange 2013, say, whose public folders are in no mailbox.
 /// Blocks.
@@ -37,7 +37,11 @@ pub(crate) fn content_mailbox(
         let address = format!("{guid}@{}", domain(&config.mailbox)?);
         let by = Some(&found.by);
         let search = Search::new(&address, config.searcher(), &config.trusted_domains, by)?;
-        let address = locate::search(search, asker, auth, cancel, &mut |_| ())?.address;
+        let address = match locate::search(search, asker, auth, cancel, &mut |_| ()) {
+            // An answer, but not where it is.
+            Err(e) if e.kind() == ErrorKind::Protocol => return Ok(None),
+            found => found?.address,
+        };
         // It goes into a header.
         Ok(Some(address).filter(|a| a.contains('@') && a.bytes().all(|b| b.is_ascii_graphic())))
     };

@@ -86,8 +86,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Ends a watch: its `Closed` event follows, and the server is told. Events of it that wait already are still given. The same
-    /// may be watched again at once, also with other options; with a state it goes on where it stood, and is refused while the
+    /// Ends a watch: its `Closed` event follows, and the server is told. Events of it that wait already are still given; with `ack=auto` the one
+    /// that was given last counts as dealt with. The same may be watched again at once, also with other options; with a state it goes on where it stood, and is refused while the
     /// server is being asked to put an item of it away (`after_ack`).
     ///
     /// ```no_run
