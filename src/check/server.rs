@@ -316,7 +316,9 @@ impl Server<'_> {
             let folder = FolderRef::Id(id.clone());
             let request = Request::SyncFolderItems { folder, sync_state: None, max_changes: 1 };
             if let Err(e) = self.ask(&request, self.config.access == Access::Impersonate) {
-                if engine::denies_sync(&e) {
+                // A watch tries that a few times, whatever the server says of it.
+                let is_public = self.config.folders.iter().any(FolderPath::is_public);
+                if engine::denies_sync(&e) || (is_public && e.code().is_some()) {
                     let e = e.context(
                         "the watch works, but what it misses, while it is not connected or not running, is not filled in, since the \
                          folder's items cannot be synced (public folders never can)",

@@ -310,6 +310,8 @@ fn rights_and_limits() {
     says(&ended, "ok", &["the content of the public folder is in pf7@example.test"]);
     says(&ended, "ok", &["folders: folder publicfoldersroot/news", "is there"]);
     says(&ended, "ok", &["a subscription was made"]);
+    says(&ended, "warning", &["sync: the watch works, but what it misses"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
     company.sim.add_fault(Fault::new(Action::Html).on("GetStreamingEvents").always());
     fails(&check(&company, &[]), &["stream: ", "no EWS answer"]);
     assert_eq!(exchange.subscriptions(ADA), [""; 0], "given back all the same");
