@@ -184,7 +184,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(known(&Refused::open(dir.path()), "ada", "x"), [], "{text:?}");
         }
-        let entry = json!({"server": SERVER, "user": "u", "mark": mark(7, &Secret::new("x")), "refusals": usize::MAX, "at": u64::MAX});
+        let entry = json!({"server": SERVER, "user": "u", "mark": mark(7, &Secret::new("x")), "refusals": u32::MAX, "at": u64::MAX});
         fs::write(&path, json!({"salt": 7, "refused": [entry]}).to_string()).unwrap();
         for _ in 0..2 {
             let refused = Refused::open(dir.path());
