@@ -508,7 +508,7 @@ ewsn_status ewsn_watch(ewsn_client *c, const ewsn_options *options, uint64_t *ou
 uint64_t ewsn_watch_json(ewsn_client *c, const char *json);
 
 /*
- Ends a watch: its `Closed` event follows. The same may be watched again at once, also with other options; with a state it goes on
+ Ends a watch: its `Closed` event follows. With option `ack=auto` its event that was given last counts as dealt with. The same may be watched again at once, also with other options; with a state it goes on
  where it stood, and is refused while the server is being asked to put an item of it away (`after_ack`).
  */
 ewsn_status ewsn_unwatch(ewsn_client *c,
@@ -624,7 +624,7 @@ ewsn_status ewsn_close(ewsn_client *c,
                        int32_t timeout_ms);
 
 /*
- Frees a client; closes it first, within option `close_timeout`, if that was not done: but with option `ack=auto` the event that
+ Frees a client; closes it first, within option `close_timeout`, two seconds at most, if that was not done: but with option `ack=auto` the event that
  was given last does not count as dealt with, so who frees without closing, as an exception does, is told it again. Calls that are under way in other threads end with
  `EWSN_CLOSED`. With option `dispatch=thread`, no further callback begins; the state directory is free when the last one has
  returned, for which `ewsn_close` waits. NULL, and one that was freed already, do no harm; in a forked child it leaves the
