@@ -1,10 +1,10 @@
 /* Watches a mailbox with tokens that this program gets itself: from a command that prints the token endpoint's answer.
  *
  *   cc -o own_tokens own_tokens.c $(pkg-config --cflags --libs ewsnotify)
- *   ./own_tokens OPTIONS-AS-JSON COMMAND
+ *   EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "auth": "host"}' ./own_tokens COMMAND
  *
- * The options have "auth": "host". The command finds in EWSN_CLAIMS, if it is set, what it has to send as the parameter claims. Each event
- * is a JSON line. Ends with 4 where somebody has to sign in anew. */
+ * The command finds in EWSN_CLAIMS, if it is set, what it has to send as the parameter claims. Each event is a JSON line. It ends with 2
+ * without options or command, with 4 where somebody has to sign in anew, and with 1 when the mailbox is given up otherwise. */
 #define _POSIX_C_SOURCE 200809L
 #include <ewsnotify.h>
 
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { AGAIN = 30 };
+enum { AGAIN = 30, RETRY_MS = 60000 };
 
 static ewsn_client *client;
 static char answer[65536];
@@ -60,11 +60,13 @@ static int fetch(const char *command, const char *account) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) {
-    fprintf(stderr, "usage: %s OPTIONS-AS-JSON COMMAND\n", argv[0]);
+  const char *options = getenv("EWSNOTIFY_OPTIONS");
+  if (!options || argc != 2) {
+    fprintf(stderr, "usage: EWSNOTIFY_OPTIONS='{\"url\": ...}' %s COMMAND\n", argv[0]);
     return 2;
   }
-  if (ewsn_abi_check(EWSN_ABI) != EWSN_OK || !(client = ewsn_open_json(argv[1])) || !ewsn_watch_json(client, NULL)) {
+  /* An event counts as dealt with when it is acknowledged. */
+  if (ewsn_abi_check(EWSN_ABI) != EWSN_OK || !(client = ewsn_open_json(options)) || !ewsn_watch_json(client, "{\"ack\": \"manual\"}")) {
     fprintf(stderr, "%s\n", ewsn_last_error());
     return 1;
   }
@@ -81,23 +83,35 @@ int main(int argc, char **argv) {
       break;
     }
     if (status == EWSN_OK) {
-      puts(ewsn_event_json(event));
-      fflush(stdout);
+      if (puts(ewsn_event_json(event)) < 0 || fflush(stdout)) {
+        perror("standard output");
+        ewsn_event_free(event);
+        result = 1;
+        break;
+      }
+      const char *content = ewsn_event_str(event, EWSN_F_CONTENT);
+      if (ewsn_event_str(event, EWSN_F_ITEM_ID)) {
+        int again = content && !strcmp(content, "unavailable");
+        uint64_t seq = ewsn_event_seq(event);
+        if ((again ? ewsn_nack(client, seq, EWSN_RETRY, RETRY_MS) : ewsn_ack(client, seq)) != EWSN_OK)
+          fprintf(stderr, "the acknowledgement: %s\n", ewsn_last_error());
+      }
       const char *reason = ewsn_event_str(event, EWSN_F_REASON);
+      if (!reason) reason = "";
       if (ewsn_event_type(event) == EWSN_TOKEN_NEEDED) {
         const char *claims = ewsn_event_str(event, EWSN_F_CLAIMS);
         if (claims) setenv("EWSN_CLAIMS", claims, 1);
         else unsetenv("EWSN_CLAIMS");
         snprintf(owed, sizeof owed, "%s", ewsn_event_str(event, EWSN_F_ACCOUNT));
         try_at = 0;
-      } else if (ewsn_event_type(event) == EWSN_CLOSED_EVENT && ewsn_event_watch(event) != 0) {
-        if (reason && !strcmp(reason, "sign-in-refused")) result = 4;
+      } else if (ewsn_event_type(event) == EWSN_CLOSED_EVENT && ewsn_event_watch(event) != 0 && strcmp(reason, "closed-by-host")) {
+        result = strcmp(reason, "sign-in-refused") ? 1 : 4;
         ewsn_close(client, -1);
       }
       ewsn_event_free(event);
     }
     if (*owed && try_at <= time(NULL)) {
-      if (fetch(argv[2], owed)) *owed = '\0';
+      if (fetch(argv[1], owed)) *owed = '\0';
       else try_at = time(NULL) + AGAIN;
     }
   }

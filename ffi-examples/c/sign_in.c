@@ -1,15 +1,17 @@
 /* Signs a user in on another device (a phone, a laptop); the tokens go into the store, where watches with these options find them.
  *
  *   cc -o sign_in sign_in.c $(pkg-config --cflags --libs ewsnotify)
- *   ./sign_in OPTIONS-AS-JSON
+ *   EWSNOTIFY_OPTIONS='{"user": "ada@example.com", "oauth_tenant": "example.com", "oauth_client_id": "...", "state_dir": "state"}' \
+ *   ./sign_in
  *
- * The options are those of the watch: "user", "oauth_tenant", "oauth_client_id", and "state_dir" or "oauth_token_store". Ends with 4
- * where somebody said no or nobody signed in, with 130 on Ctrl-C. */
+ * The options are those of the watch, with "state_dir" or "oauth_token_store". It ends with 2 without options, with 4 where somebody
+ * said no or nobody signed in, with 130 on Ctrl-C, and with 1 when it failed otherwise. */
 #define _POSIX_C_SOURCE 200809L
 #include <ewsnotify.h>
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static volatile sig_atomic_t stopped;
@@ -38,10 +40,11 @@ static int failed(void) {
   return ewsn_last_status() == EWSN_E_AUTH ? 4 : 1;
 }
 
-int main(int argc, char **argv) {
+int main(void) {
   static char kept[65536], uri[1024], code[256];
-  if (argc != 2) {
-    fprintf(stderr, "usage: %s OPTIONS-AS-JSON\n", argv[0]);
+  const char *options = getenv("EWSNOTIFY_OPTIONS");
+  if (!options) {
+    fprintf(stderr, "EWSNOTIFY_OPTIONS is not set: it has the options, as JSON\n");
     return 2;
   }
   /* Without SA_RESTART or with it: the wait ends. */
@@ -51,7 +54,7 @@ int main(int argc, char **argv) {
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
 
-  const char *json = ewsn_abi_check(EWSN_ABI) == EWSN_OK ? ewsn_sign_in_begin_json(argv[1], NULL) : NULL;
+  const char *json = ewsn_abi_check(EWSN_ABI) == EWSN_OK ? ewsn_sign_in_begin_json(options, NULL) : NULL;
   if (!json) return failed();
   if (!text_of(json, "uri", uri, sizeof uri) || !text_of(json, "user_code", code, sizeof code) ||
       !text_of(json, "kept", kept, sizeof kept)) {
@@ -63,7 +66,7 @@ int main(int argc, char **argv) {
   int32_t status;
   do {
     /* A signal that comes just before the wait is seen after a second. */
-    json = ewsn_sign_in_finish_json(argv[1], kept, NULL, 1000);
+    json = ewsn_sign_in_finish_json(options, kept, NULL, 1000);
     if (!json) return failed();
     status = ewsn_last_status();
     if (status != EWSN_OK) text_of(json, "kept", kept, sizeof kept);

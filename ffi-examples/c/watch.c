@@ -4,8 +4,8 @@
  *   EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' ./watch [next | poll | dispatch | thread]
  *
  * With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
- * with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
- * and else with 1.
+ * with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 2 without options, with 4 when the
+ * sign-in is refused, and else with 1.
  *
  * Four ways to be told: ewsn_next; an event loop that polls the descriptor; a callback on this thread; a callback on a thread of
  * the library's (with "dispatch": "thread" among the options). */
@@ -36,11 +36,22 @@ static int failed(const char *what) {
 
 static int is(const char *text, const char *word) { return text && !strcmp(text, word); }
 
+/* The end is as by a signal, which each way sees. */
+static void give_up(int code) {
+  given_up = code;
+  kill(getpid(), SIGTERM);
+}
+
 static void handle(const ewsn_event *event) {
   uint64_t seq = ewsn_event_seq(event);
   const char *reason = ewsn_event_str(event, EWSN_F_REASON);
-  puts(ewsn_event_json(event));
-  fflush(stdout);
+  if (given_up) return;
+  if (puts(ewsn_event_json(event)) < 0 || fflush(stdout)) {
+    /* Not acknowledged: the next run tells it again. */
+    perror("standard output");
+    give_up(1);
+    return;
+  }
   if (is(ewsn_event_str(event, EWSN_F_CONTENT), "unavailable")) {
     /* The server or the disk is in trouble: told again later, and its message is asked for anew. */
     if (ewsn_nack(client, seq, EWSN_RETRY, RETRY_MS) != EWSN_OK) failed("ewsn_nack");
@@ -48,9 +59,8 @@ static void handle(const ewsn_event *event) {
     if (ewsn_ack(client, seq) != EWSN_OK) failed("ewsn_ack");
   }
   if (ewsn_event_type(event) == EWSN_CLOSED_EVENT && ewsn_event_watch(event) != 0 && !is(reason, "closed-by-host")) {
-    /* The only watch was given up; an Error before it said why. Nothing more would come: the end is as by a signal, which each way sees. */
-    given_up = is(reason, "sign-in-refused") ? 4 : 1;
-    kill(getpid(), SIGTERM);
+    /* The only watch was given up; an Error before it said why. Nothing more would come. */
+    give_up(is(reason, "sign-in-refused") ? 4 : 1);
   }
 }
 

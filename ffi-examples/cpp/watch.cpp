@@ -3,13 +3,14 @@
 //   EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' ./watch [next | dispatch]
 //
 // With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
-// with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
-// and else with 1.
+// with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 2 without options, with 4 when the
+// sign-in is refused, and else with 1.
 #include <ewsnotify.hpp>
 
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
+#include <stdexcept>
 #include <string>
 
 static const int retry_ms = 60000;
@@ -42,7 +43,8 @@ int main(int argc, char **argv) try {
   int given_up = 0;
   auto handle = [&](const ewsn::Event &event) {
     const char *reason = event.text(EWSN_F_REASON);
-    std::cout << event.json() << std::endl;
+    // What could not be written is not acknowledged: the next run tells it again.
+    if (!(std::cout << event.json() << std::endl)) throw std::runtime_error("standard output cannot be written");
     if (is(event.text(EWSN_F_CONTENT), "unavailable")) {
       // The server or the disk is in trouble: told again later, and its message is asked for anew.
       client.retry(event, retry_ms);
@@ -67,7 +69,7 @@ int main(int argc, char **argv) try {
   }
   client.close();
   return given_up;
-} catch (const ewsn::Error &error) {
+} catch (const std::exception &error) {
   std::cerr << error.what() << '\n';
   return 1;
 }

@@ -4,10 +4,12 @@
  * Watches a mailbox with tokens that this program fetches itself, as a help desk does that has its users' sign-ins in a database
  * of its own.
  *
- *     php own_tokens.php OPTIONS-AS-JSON TOKEN-URL CLIENT-ID REFRESH-TOKEN-FILE
+ *     EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "auth": "host"}' \
+ *     php own_tokens.php TOKEN-URL CLIENT-ID REFRESH-TOKEN-FILE
  *
- * The options have "auth": "host". Each event is a JSON line. The file stands for the database: it has the refresh token, and is
- * replaced whenever the issuer gives another. Ends with 4 where the user has to sign in anew.
+ * Each event is a JSON line. The file stands for the database: it has the refresh token, and is replaced whenever the issuer gives
+ * another. It ends with 2 without options or arguments, with 4 where the user has to sign in anew, and with 1 when the mailbox is given up
+ * otherwise.
  */
 
 declare(strict_types=1);
@@ -15,6 +17,7 @@ declare(strict_types=1);
 require __DIR__ . '/Ewsnotify.php';
 
 const AGAIN = 30;
+const RETRY = 60_000;
 
 final class SignInNeeded extends RuntimeException
 {
@@ -63,21 +66,46 @@ function fetch(string $url, string $clientId, string $path, ?string $caFile, ?st
     return [$answer['access_token'], $asked + $answer['expires_in']];
 }
 
-[, $json, $url, $clientId, $path] = $argv;
+/** A line that cannot be written ends the program before its event counts as dealt with: the next run tells it again. */
+function tell(array $event): void
+{
+    $line = json_encode($event, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES) . "\n";
+    if (@fwrite(STDOUT, $line) !== strlen($line)) {
+        throw new RuntimeException('standard output: ' . (error_get_last()['message'] ?? 'cannot be written'));
+    }
+}
+
+set_exception_handler(function (Throwable $e): never {
+    fwrite(STDERR, "{$e->getMessage()}\n");
+    exit(1);
+});
+
+$json = getenv('EWSNOTIFY_OPTIONS');
+if ($json === false || $argc !== 4) {
+    fwrite(STDERR, "usage: EWSNOTIFY_OPTIONS='{\"url\": …}' php own_tokens.php TOKEN-URL CLIENT-ID REFRESH-TOKEN-FILE\n");
+    exit(2);
+}
+[, $url, $clientId, $path] = $argv;
 $options = json_decode($json, true, 512, JSON_THROW_ON_ERROR);
 $client = Ewsnotify\Client::open($options);
-$client->watch();
+// An event counts as dealt with when it is acknowledged.
+$client->watch(['ack' => 'manual']);
 
 $owed = null; // the TokenNeeded that is not answered yet
 $tryAt = 0;
-$signInNeeded = false;
+$givenUp = 0;
 while (($event = $client->next($owed === null ? 1000 : max(0, $tryAt - time()) * 1000)) !== false) {
     if ($event !== null) {
-        fwrite(STDOUT, json_encode($event, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES) . "\n");
+        tell($event);
+        if (($event['content'] ?? '') === 'unavailable') {
+            $client->retry($event, RETRY);
+        } elseif (isset($event['item_id'])) {
+            $client->ack($event);
+        }
         if ($event['type'] === 'TokenNeeded') {
             [$owed, $tryAt] = [$event, 0];
-        } elseif ($event['type'] === 'Closed' && isset($event['watch'])) {
-            $signInNeeded = $signInNeeded || ($event['reason'] ?? '') === 'sign-in-refused';
+        } elseif ($event['type'] === 'Closed' && isset($event['watch']) && ($event['reason'] ?? '') !== 'closed-by-host') {
+            $givenUp = ($event['reason'] ?? '') === 'sign-in-refused' ? 4 : 1;
             $client->close();
         }
     }
@@ -95,4 +123,4 @@ while (($event = $client->next($owed === null ? 1000 : max(0, $tryAt - time()) *
         }
     }
 }
-exit($signInNeeded ? 4 : 0);
+exit($givenUp);

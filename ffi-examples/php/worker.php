@@ -6,8 +6,8 @@
  *     EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' php worker.php [next | dispatch]
  *
  * With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
- * with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
- * and else with 1.
+ * with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 2 without options, with 4 when the
+ * sign-in is refused, and else with 1.
  */
 
 declare(strict_types=1);
@@ -15,6 +15,20 @@ declare(strict_types=1);
 require __DIR__ . '/Ewsnotify.php';
 
 const RETRY = 60_000;
+
+/** A line that cannot be written ends the program before its event counts as dealt with: the next run tells it again. */
+function tell(array $event): void
+{
+    $line = json_encode($event, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES) . "\n";
+    if (@fwrite(STDOUT, $line) !== strlen($line)) {
+        throw new RuntimeException('standard output: ' . (error_get_last()['message'] ?? 'cannot be written'));
+    }
+}
+
+set_exception_handler(function (Throwable $e): never {
+    fwrite(STDERR, "{$e->getMessage()}\n");
+    exit(1);
+});
 
 $json = getenv('EWSNOTIFY_OPTIONS');
 if ($json === false) {
@@ -37,7 +51,7 @@ $client = Ewsnotify\Client::open($options);
 $client->watch(['ack' => 'manual']);
 
 $handle = function (array $event) use ($client, &$running, &$givenUp): void {
-    fwrite(STDOUT, json_encode($event, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES) . "\n");
+    tell($event);
     if (($event['content'] ?? '') === 'unavailable') {
         // The server or the disk is in trouble: told again later, and its message is asked for anew.
         $client->retry($event, RETRY);

@@ -3,7 +3,7 @@
 
     EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' python3 asyncio_watch.py
 
-It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused, and else with 1.
+It ends with 0 by Ctrl-C or SIGTERM, with 2 without options, with 4 when the sign-in is refused, and else with 1.
 """
 
 import asyncio
@@ -14,12 +14,15 @@ import sys
 
 import ewsnotify
 
+RETRY = 60
+
 
 async def events(client: ewsnotify.Client):
     """The client's events, without a thread."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(client.fileno(), ready.set)
+    fd = client.fileno()
+    loop.add_reader(fd, ready.set)
     try:
         while True:
             await ready.wait()
@@ -29,22 +32,33 @@ async def events(client: ewsnotify.Client):
     except StopIteration:
         return
     finally:
-        loop.remove_reader(client.fileno())
+        loop.remove_reader(fd)
 
 
 async def main() -> int:
+    if "EWSNOTIFY_OPTIONS" not in os.environ:
+        print("EWSNOTIFY_OPTIONS is not set: it has the options, as JSON", file=sys.stderr)
+        return 2
     given_up = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asyncio.current_task().cancel)
     with ewsnotify.Client(**json.loads(os.environ["EWSNOTIFY_OPTIONS"])) as client:
-        client.watch()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Its last events follow.
-            asyncio.get_running_loop().add_signal_handler(number, client.close)
-        async for event in events(client):
-            print(json.dumps(event), flush=True)
-            if event["type"] == "Closed" and "watch" in event and event.get("reason") != "closed-by-host":
-                # The only watch was given up; an Error before it said why. Nothing more would come.
-                given_up = 4 if event.get("reason") == "sign-in-refused" else 1
-                client.close()
+        # An event counts as dealt with when it is acknowledged.
+        client.watch(ack="manual")
+        try:
+            async for event in events(client):
+                print(json.dumps(event), flush=True)
+                if event.get("content") == "unavailable":
+                    # The server or the disk is in trouble: told again later, and its message is asked for anew.
+                    client.retry(event, RETRY)
+                elif "item_id" in event:
+                    client.ack(event)
+                if event["type"] == "Closed" and "watch" in event and event.get("reason") != "closed-by-host":
+                    # The only watch was given up; an Error before it said why. Nothing more would come.
+                    given_up = 4 if event.get("reason") == "sign-in-refused" else 1
+                    client.close()
+        except asyncio.CancelledError:
+            pass
     return given_up
 
 

@@ -2,10 +2,12 @@
 """Watches a mailbox with tokens that this program fetches itself, as a web application does that has its users' sign-ins in a
 database of its own.
 
-    own_tokens.py OPTIONS-AS-JSON TOKEN-URL CLIENT-ID REFRESH-TOKEN-FILE
+    EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "auth": "host"}' \\
+    python3 own_tokens.py TOKEN-URL CLIENT-ID REFRESH-TOKEN-FILE
 
-The options have "auth": "host". Each event is a JSON line. The file stands for the database: it has the refresh token, and is
-replaced whenever the issuer gives another. Ends with 4 where the user has to sign in anew.
+Each event is a JSON line. The file stands for the database: it has the refresh token, and is replaced whenever the issuer gives
+another. It ends with 2 without options or arguments, with 4 where the user has to sign in anew, and with 1 when the mailbox is given up
+otherwise.
 """
 
 import json
@@ -20,6 +22,7 @@ import urllib.request
 import ewsnotify
 
 AGAIN = 30
+RETRY = 60
 
 
 class SignInNeeded(Exception):
@@ -53,23 +56,31 @@ def fetch(url: str, client_id: str, path: str, tls: ssl.SSLContext, claims: str)
 
 
 def main() -> int:
-    options, (url, client_id, path) = json.loads(sys.argv[1]), sys.argv[2:5]
+    if "EWSNOTIFY_OPTIONS" not in os.environ or len(sys.argv) != 4:
+        print("usage: EWSNOTIFY_OPTIONS='{\"url\": ...}' own_tokens.py TOKEN-URL CLIENT-ID REFRESH-TOKEN-FILE", file=sys.stderr)
+        return 2
+    options, (url, client_id, path) = json.loads(os.environ["EWSNOTIFY_OPTIONS"]), sys.argv[1:]
     tls = ssl.create_default_context(cafile=options.get("ca_file"))
     owed = None  # the TokenNeeded that is not answered yet, and when to try again
-    sign_in_needed = False
+    given_up = 0
     with ewsnotify.Client(**options) as client:
-        client.watch()
+        # An event counts as dealt with when it is acknowledged.
+        client.watch(ack="manual")
         while True:
             try:
                 event = client.next(AGAIN if owed is None else max(0, owed[1] - time.monotonic()))
             except StopIteration:
-                return 4 if sign_in_needed else 0
+                return given_up
             if event is not None:
                 print(json.dumps(event), flush=True)
+                if event.get("content") == "unavailable":
+                    client.retry(event, RETRY)
+                elif "item_id" in event:
+                    client.ack(event)
                 if event["type"] == "TokenNeeded":
                     owed = (event, 0)
-                elif event["type"] == "Closed" and "watch" in event:
-                    sign_in_needed |= event.get("reason") == "sign-in-refused"
+                elif event["type"] == "Closed" and "watch" in event and event.get("reason") != "closed-by-host":
+                    given_up = 4 if event.get("reason") == "sign-in-refused" else 1
                     client.close()
             if owed is not None and owed[1] <= time.monotonic():
                 event = owed[0]

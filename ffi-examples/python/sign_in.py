@@ -2,13 +2,15 @@
 """Signs a user in on another device (a phone, a laptop), for a machine that has no browser. The tokens go into the store, where
 watch.py or any other program with these options finds and renews them.
 
-    sign_in.py OPTIONS-AS-JSON
+    EWSNOTIFY_OPTIONS='{"user": "ada@example.com", "oauth_tenant": "example.com", "oauth_client_id": "...", "state_dir": "state"}' \\
+    python3 sign_in.py
 
-The options are those of the watch: "user", "oauth_tenant", "oauth_client_id", and "state_dir" or "oauth_token_store". What to do, and
-what came of it, is a JSON line each. Ends with 4 where somebody said no or nobody signed in, with 130 on Ctrl-C.
+The options are those of the watch, with "state_dir" or "oauth_token_store". What to do, and what came of it, is a JSON line each. It ends
+with 2 without options, with 4 where somebody said no or nobody signed in, with 130 on Ctrl-C, and with 1 when it failed otherwise.
 """
 
 import json
+import os
 import sys
 
 import ewsnotify
@@ -17,7 +19,10 @@ _E_AUTH = -6
 
 
 def main() -> int:
-    options = json.loads(sys.argv[1])
+    if "EWSNOTIFY_OPTIONS" not in os.environ:
+        print("EWSNOTIFY_OPTIONS is not set: it has the options, as JSON", file=sys.stderr)
+        return 2
+    options = json.loads(os.environ["EWSNOTIFY_OPTIONS"])
     if not {"state_dir", "oauth_token_store"} & options.keys():
         print("nowhere to store the tokens: set state_dir or oauth_token_store", file=sys.stderr)
         return 2

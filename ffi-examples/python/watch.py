@@ -4,8 +4,8 @@
     EWSNOTIFY_OPTIONS='{"url": "mail.example.com", "user": "ada@example.com", "password": "..."}' python3 watch.py [next | dispatch]
 
 With "fetch": "mime" and "spool_dir": "mails" among the options, each message is in a file there, which the line names in mime_path;
-with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 4 when the sign-in is refused,
-and else with 1.
+with "state_dir", a restart goes on where this run stood. It ends with 0 by Ctrl-C or SIGTERM, with 2 without options, with 4 when the
+sign-in is refused, and else with 1.
 """
 
 import json
@@ -19,6 +19,9 @@ RETRY = 60
 
 
 def main() -> int:
+    if "EWSNOTIFY_OPTIONS" not in os.environ:
+        print("EWSNOTIFY_OPTIONS is not set: it has the options, as JSON", file=sys.stderr)
+        return 2
     options = json.loads(os.environ["EWSNOTIFY_OPTIONS"])
     way = sys.argv[1] if len(sys.argv) > 1 else "next"
     given_up = 0

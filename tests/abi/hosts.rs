@@ -132,6 +132,21 @@ impl Drop for Host {
     }
 }
 
+/// A program whose output nobody reads ends by itself.
+pub fn ended(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("the host goes on for more than {LIMIT:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The options of a watch that is told new mail.
 pub fn options(sim: &Sim) -> Value {
     json!({

@@ -1,15 +1,16 @@
 //! Hosts that have the tokens themselves: they are asked for each, keep the refresh token, and end with 4 when their user has to sign
-//! in anew.
+//! in anew, with 1 when the mailbox is given up otherwise.
 
+use std::fs::File;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ewsnotify::sim::Sim;
 use ewsnotify::sim::fault::Cut;
 use serde_json::{Value, json};
 
 use super::example;
-use super::hosts::{ADA, Host, host, mail, python};
+use super::hosts::{ADA, Host, ended, host, mail, python};
 use super::install::compile;
 
 fn issuer() -> (Sim, String) {
@@ -19,13 +20,25 @@ fn issuer() -> (Sim, String) {
     (sim, refresh)
 }
 
-fn options(sim: &Sim) -> String {
-    json!({ "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "auth": "host", "events": "NewMail" }).to_string()
+fn options(sim: &Sim) -> Value {
+    json!({ "url": sim.url(), "ca_file": sim.ca_file().unwrap(), "user": ADA, "auth": "host", "events": "NewMail" })
 }
 
 /// From the first token to the day when there is none any more.
 fn lives(sim: &Sim, command: &mut Command) {
-    let mut host = Host::start(command);
+    let mut options = options(sim);
+    options["mailbox"] = "nobody@example.test".into();
+    let mut host = Host::start(command.env("EWSNOTIFY_OPTIONS", options.to_string()));
+    host.until("TokenNeeded");
+    host.until("Closed");
+    assert_eq!(host.end().code(), Some(1));
+
+    options.as_object_mut().unwrap().remove("mailbox");
+    command.env("EWSNOTIFY_OPTIONS", options.to_string());
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    assert_eq!(ended(&mut command.stdout(full).spawn().unwrap()).code(), Some(1));
+
+    let mut host = Host::start(command.stdout(Stdio::piped()));
     let need = host.until("TokenNeeded");
     assert_eq!((&need["account"], &need["reason"]), (&json!(ADA), &json!("token-needed")));
     assert!(sim.url().starts_with(need["resource"].as_str().unwrap()), "{need}");
@@ -57,7 +70,7 @@ fn with_a_refresh_token(mut command: Command) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("refresh-token");
     std::fs::write(&file, &refresh).unwrap();
-    command.args([options(&sim), sim.token_url(), "desk".to_owned()]).arg(&file);
+    command.args([sim.token_url(), "desk".to_owned()]).arg(&file);
     let newest = |file: &Path| std::fs::read_to_string(file).unwrap();
     lives(&sim, &mut command);
     assert_ne!(newest(&file), refresh, "the issuer gave another one");
@@ -92,5 +105,5 @@ fn c_gives_its_own_tokens() {
         sim.ca_file().unwrap().display(),
         sim.token_url()
     );
-    lives(&sim, host(program).args([options(&sim), ask]));
+    lives(&sim, host(program).arg(ask));
 }

@@ -52,7 +52,7 @@ fn signs_in(command: impl Fn() -> Command) {
     let dir = tempfile::tempdir().unwrap();
     let options = options(&sim, dir.path());
     let begin = || {
-        let mut program = Host::start(command().arg(options.to_string()));
+        let mut program = Host::start(command().env("EWSNOTIFY_OPTIONS", options.to_string()));
         let code = program.until("SignIn")["user_code"].as_str().unwrap().to_owned();
         (program, code)
     };
