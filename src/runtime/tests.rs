@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::signal::Waker;
 use super::{Client, Next};
 use crate::net::{Lookups, Resolve};
-use crate::{EventKind, Options};
+use crate::{Error, ErrorKind, EventKind, Options};
 
 /// Within this the client must be closed. The time-outs that it waits on are an hour.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -26,6 +26,44 @@ fn options(url: &str) -> Options {
     options.set("idle_timeout", "600s").unwrap().set("call_timeout", "1h").unwrap();
     options.set("connect_timeout", "10m").unwrap().set("lookup_timeout", "10m").unwrap();
     options
+}
+
+// A program that is told to end while an event comes would have its wake with that event swallowed, and wait for ever.
+#[test]
+fn a_wake_that_meets_an_event_ends_the_next_wait() {
+    const ROUNDS: usize = 3000;
+    let client = Client::open(&Options::new()).unwrap();
+    let both = std::sync::Barrier::new(3);
+    std::thread::scope(|scope| {
+        for wakes in [true, false] {
+            let (client, both) = (&client, &both);
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    both.wait();
+                    match wakes {
+                        true => client.wake(),
+                        false => client.core.tell_trouble(&Error::new(ErrorKind::Io, "trouble")),
+                    }
+                }
+            });
+        }
+        let mut lost = None;
+        for round in 0..ROUNDS {
+            both.wait();
+            let (mut events, mut wakes) = (0, 0);
+            while (events, wakes) != (1, 1) && lost.is_none() {
+                match client.next(LIMIT) {
+                    Next::Event(_) => events += 1,
+                    Next::Interrupted => wakes += 1,
+                    other => {
+                        lost =
+                            Some(format!("{other:?} after {events} events and {wakes} wakes, round {round}"))
+                    }
+                }
+            }
+        }
+        assert_eq!(lost, None);
+    });
 }
 
 /// Closes from another thread while this one waits for an event, and looks what is left.

@@ -22,7 +22,12 @@ impl Core {
             match self.signal.wait(deadline) {
                 Waited::Ready => {}
                 Waited::TimedOut => return self.try_take().unwrap_or(Next::TimedOut),
-                Waited::Interrupted => return self.try_take().unwrap_or(Next::Interrupted),
+                Waited::Interrupted => {
+                    let Some(taken) = self.try_take() else { return Next::Interrupted };
+                    // The next wait ends at once instead: whoever was woken may have to end.
+                    self.signal.wake();
+                    return taken;
+                }
             }
         }
     }
